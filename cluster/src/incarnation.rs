@@ -1,0 +1,82 @@
+//! Which life of a node this is.
+
+use std::{
+    fmt, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// One life of a node: strictly greater at every start, and not read from a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The count of lives could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum IncarnationError {
+    /// The file or its folder cannot be read or written.
+    #[error("cannot keep the count of lives in {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else wrote to the file. Starting at 1 again would let old events win over new ones.
+    #[error("{path} holds {content:?}, which is no number: restore it, or write a number greater than any before")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is in it.
+        content: String,
+    },
+}
+
+impl Incarnation {
+    /// Counts one more life of `name` in the node's data folder, and makes that durable before it answers.
+    ///
+    /// # Errors
+    /// When the folder cannot be written or the file is not ours.
+    pub fn next(data: &Path, name: &str) -> Result<Self, IncarnationError> {
+        let path = data.join(format!("{name}.incarnation"));
+        let io = |source| IncarnationError::Io { path: path.clone(), source };
+        let last = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse::<u64>().map_err(|_| IncarnationError::Corrupt {
+                path: path.clone(),
+                content: text.chars().take(32).collect(),
+            })?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(io(e)),
+        };
+        let next = last + 1;
+        let new = data.join(format!("{name}.incarnation.new"));
+        let mut file = fs::File::create(&new).map_err(io)?;
+        writeln!(file, "{next}").and_then(|()| file.sync_all()).map_err(io)?;
+        fs::rename(&new, &path).map_err(io)?;
+        fs::File::open(data).and_then(|folder| folder.sync_all()).map_err(io)?;
+        Ok(Self(next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_and_refuses_what_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Incarnation::next(dir.path(), "room-1").unwrap(), Incarnation(1));
+        assert_eq!(Incarnation::next(dir.path(), "room-1").unwrap(), Incarnation(2));
+        assert_eq!(Incarnation::next(dir.path(), "room-2").unwrap(), Incarnation(1));
+        fs::write(dir.path().join("room-1.incarnation"), "x").unwrap();
+        assert!(matches!(Incarnation::next(dir.path(), "room-1"), Err(IncarnationError::Corrupt { .. })));
+    }
+}
