@@ -1,0 +1,168 @@
+//! The one task behind a batcher.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Answer, BatchLimits, CallError, Waiting};
+use crate::metrics::QueueMetrics;
+
+/// The most a batch may weigh, and what an item weighs.
+pub(super) type Weight<Q> = (usize, fn(&Q) -> usize);
+
+pub(super) struct Driver<Q, A, E, F> {
+    name: &'static str,
+    limits: BatchLimits,
+    queue: Queue<Q, A, E>,
+    metrics: QueueMetrics,
+    send: Arc<F>,
+}
+
+struct Queue<Q, A, E> {
+    rx: mpsc::Receiver<Waiting<Q, A, E>>,
+    /// Taken from the channel, but too heavy for the batch that was being filled: the first of the next one.
+    held: Option<Waiting<Q, A, E>>,
+    batch_items: usize,
+    weight: Option<Weight<Q>>,
+}
+
+impl<Q, A, E, F, Fut> Driver<Q, A, E, F>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+    E: Clone + Send + 'static,
+    F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Vec<A>, E>> + Send + 'static,
+{
+    pub(super) fn new(
+        name: &'static str,
+        limits: BatchLimits,
+        weight: Option<Weight<Q>>,
+        rx: mpsc::Receiver<Waiting<Q, A, E>>,
+        metrics: QueueMetrics,
+        send: F,
+    ) -> Self {
+        let queue = Queue { rx, held: None, batch_items: limits.batch_items.max(1), weight };
+        Self { name, limits, queue, metrics, send: Arc::new(send) }
+    }
+
+    pub(super) async fn run(mut self, cancel: CancellationToken) {
+        let most = self.limits.in_flight.max(1);
+        let mut in_flight = FuturesUnordered::new();
+        let cancelled = cancel.cancelled();
+        tokio::pin!(cancelled);
+        loop {
+            tokio::select! {
+                // Answers before new work: they free places.
+                biased;
+                () = &mut cancelled => break,
+                Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
+                batch = self.queue.next_batch(), if in_flight.len() < most => match batch {
+                    Some(batch) => in_flight.push(self.dispatch(batch)),
+                    None => break,
+                },
+            }
+        }
+        self.close().await;
+        while in_flight.next().await.is_some() {}
+    }
+
+    /// Sends one batch and hands its answers out.
+    fn dispatch(
+        &self,
+        batch: Vec<Waiting<Q, A, E>>,
+    ) -> impl Future<Output = ()> + Send + use<Q, A, E, F, Fut> {
+        let count = batch.len();
+        self.metrics.depth.dec_by(i64::try_from(count).unwrap_or(i64::MAX));
+        self.metrics.batch_items.observe(count as f64);
+        if let Some(first) = batch.first() {
+            self.metrics.wait.observe(first.since.elapsed().as_secs_f64());
+        }
+        let mut items = Vec::with_capacity(count);
+        let mut answers = Vec::with_capacity(count);
+        for waiting in batch {
+            items.push(waiting.item);
+            answers.push(waiting.answer);
+        }
+        let (name, send) = (self.name, Arc::clone(&self.send));
+        async move {
+            // A panic in one batch must not take the queue, and every later item, with it.
+            match AssertUnwindSafe(async { send(items).await }).catch_unwind().await {
+                Ok(Ok(results)) => settle(name, answers, results),
+                Ok(Err(error)) => refuse(answers, &CallError::Failed(error)),
+                Err(_) => {
+                    tracing::error!(queue = name, "sending a batch panicked");
+                    refuse(answers, &CallError::Lost);
+                }
+            }
+        }
+    }
+
+    /// Refuses what waits and whatever is still on its way into the channel.
+    async fn close(&mut self) {
+        self.queue.rx.close();
+        let mut held = self.queue.held.take();
+        loop {
+            let next = match held.take() {
+                Some(waiting) => Some(waiting),
+                None => self.queue.rx.recv().await,
+            };
+            let Some(waiting) = next else { break };
+            self.metrics.depth.dec();
+            let _ = waiting.answer.send(Err(CallError::Closed));
+        }
+    }
+}
+
+impl<Q, A, E> Queue<Q, A, E> {
+    /// Waits for an item and takes what has gathered behind it; `None` when no handle is left. It may be dropped
+    /// while it waits without loss: nothing is awaited once an item has been taken.
+    async fn next_batch(&mut self) -> Option<Vec<Waiting<Q, A, E>>> {
+        let first = match self.held.take() {
+            Some(held) => held,
+            None => self.rx.recv().await?,
+        };
+        let gathered = self.rx.len().saturating_add(1).min(self.batch_items);
+        let mut batch = Vec::with_capacity(gathered);
+        let mut load = self.weigh(&first);
+        batch.push(first);
+        while batch.len() < self.batch_items {
+            let Ok(next) = self.rx.try_recv() else { break };
+            load = load.saturating_add(self.weigh(&next));
+            if self.weight.is_some_and(|(max, _)| load > max) {
+                self.held = Some(next);
+                break;
+            }
+            batch.push(next);
+        }
+        Some(batch)
+    }
+
+    fn weigh(&self, waiting: &Waiting<Q, A, E>) -> usize {
+        self.weight.map_or(0, |(_, of)| of(&waiting.item))
+    }
+}
+
+fn settle<A, E>(name: &'static str, answers: Vec<oneshot::Sender<Answer<A, E>>>, results: Vec<A>) {
+    if results.len() != answers.len() {
+        tracing::error!(
+            queue = name,
+            items = answers.len(),
+            results = results.len(),
+            "answers do not match the batch"
+        );
+    }
+    let mut results = results.into_iter();
+    for answer in answers {
+        // A caller that has gone away is no concern of the others.
+        let _ = answer.send(results.next().ok_or(CallError::Lost));
+    }
+}
+
+fn refuse<A, E: Clone>(answers: Vec<oneshot::Sender<Answer<A, E>>>, error: &CallError<E>) {
+    for answer in answers {
+        let _ = answer.send(Err(error.clone()));
+    }
+}
