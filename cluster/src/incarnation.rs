@@ -31,7 +31,9 @@ pub enum IncarnationError {
         source: io::Error,
     },
     /// Somebody else wrote to the file. Starting at 1 again would let old events win over new ones.
-    #[error("{path} holds {content:?}, which is no number: restore it, or write a number greater than any before")]
+    #[error(
+        "{path} holds {content:?}, which is no number: restore it, or write a number greater than any before"
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,

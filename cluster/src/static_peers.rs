@@ -12,7 +12,9 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{Discovery, DiscoveryError, Incarnation, Load, Me, NodeId, NodeInfo, NodeState, Picture, Role, Transport};
+use crate::{
+    Discovery, DiscoveryError, Incarnation, Load, Me, NodeId, NodeInfo, NodeState, Picture, Role, Transport,
+};
 
 /// How often each peer is asked: a drained or new room is known to dispatchers within this time.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -95,7 +97,8 @@ impl Shared {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            let answers = join_all(self.peers.iter().map(|(peer, transport)| ask(peer, transport.clone()))).await;
+            let answers =
+                join_all(self.peers.iter().map(|(peer, transport)| ask(peer, transport.clone()))).await;
             self.change(|slots| {
                 for (slot, answer) in slots.iter_mut().zip(answers) {
                     slot.take(answer);
@@ -140,7 +143,10 @@ impl Slot {
 async fn ask(peer: &Peer, transport: Transport) -> Option<NodeInfo> {
     let mut client = NodeClient::new(transport);
     let answer = tokio::time::timeout(POLL_TIMEOUT, client.status(rpc::StatusRequest {})).await.ok()?;
-    let status = answer.inspect_err(|e| debug!(role = %peer.role, id = %peer.id, error = %e, "poll")).ok()?.into_inner();
+    let status = answer
+        .inspect_err(|e| debug!(role = %peer.role, id = %peer.id, error = %e, "poll"))
+        .ok()?
+        .into_inner();
     if status.role != peer.role.as_str() || status.id != peer.id.0 {
         warn!(
             address = %peer.rpc,

@@ -114,7 +114,9 @@ impl Service<http::Request<Body>> for Transport {
                 }
                 None => {
                     let node = *node;
-                    Box::pin(async move { Err(Status::unavailable(format!("node {node} is not running")).into()) })
+                    Box::pin(
+                        async move { Err(Status::unavailable(format!("node {node} is not running")).into()) },
+                    )
                 }
             },
         }

@@ -1,0 +1,48 @@
+//! What every Longwire process does alike: configuration, telemetry, the admin port, signals and drain.
+//!
+//! A service implements [`Service`]; [`process::main`] makes a program of it, and [`Node`] runs it inside a
+//! process that runs others too. Either way the service is the same code and is called over the same gRPC.
+
+mod admin;
+pub mod config;
+mod error;
+mod host;
+mod metrics;
+mod node;
+mod node_rpc;
+pub mod process;
+mod profile;
+mod settings;
+pub mod signals;
+pub mod telemetry;
+
+pub use admin::Admin;
+pub use error::{ExitError, StartError, exit_code};
+pub use host::Host;
+pub use metrics::Metrics;
+pub use node::Node;
+pub use settings::{AdminSettings, DiscoverySettings, LogFormat, LogSettings, NodeSettings, RpcSettings};
+
+use std::{future::Future, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// One of the six services.
+pub trait Service: Send + Sized + 'static {
+    /// Which one.
+    const ROLE: cluster::Role;
+
+    /// Its section of the configuration. Implementations refuse unknown keys (`deny_unknown_fields`).
+    type Config: DeserializeOwned + Serialize + Default + Clone + Send + Sync + 'static;
+
+    /// Starts everything but the gRPC server: binds ports, opens stores, starts workers. It must not wait for
+    /// other services: they may not be there yet.
+    fn start(config: Self::Config, host: Host) -> impl Future<Output = Result<Self, StartError>> + Send;
+
+    /// What the other services call.
+    fn rpc(&self) -> tonic::service::Routes;
+
+    /// Ends what it does without losing anything, within `deadline`: stops taking work, finishes what it has,
+    /// flushes. When it returns, the host's cancel token fires and the tasks that are left have to end.
+    fn drain(self, deadline: Duration) -> impl Future<Output = ()> + Send;
+}
