@@ -1,0 +1,33 @@
+//! Who gets a broadcast: tag expressions with `and`, `or`, `not` and parentheses.
+//!
+//! ```
+//! use audience::Audience;
+//!
+//! let audience: Audience = r#"ios and (beta or not "lang:en gb")"#.parse()?;
+//! assert!(audience.matches(|tag| tag == "ios"));
+//! assert!(!audience.matches(|tag| tag == "ios" || tag == "lang:en gb"));
+//! assert!("".parse::<Audience>()?.is_everyone());
+//! # Ok::<(), audience::ParseError>(())
+//! ```
+//!
+//! An expression is judged in two ways that agree: for one tag set ([`Audience::matches`]), and over bitmaps for all
+//! bindings of an app at once ([`Audience::select`]). Both are free of allocation that an outsider could steer:
+//! length, depth and number of tags are bounded when the text is parsed.
+
+mod error;
+mod expression;
+mod lexer;
+mod parser;
+mod select;
+
+pub use error::{ParseError, Problem};
+pub use expression::{Audience, Expression};
+
+/// Longest expression, bytes. Twenty tags of the greatest length and what joins them fit.
+pub const MAX_LENGTH: usize = 2_048;
+/// Deepest nesting of parentheses and `not`. Sixteen is more than a person can read.
+pub const MAX_DEPTH: usize = 16;
+/// Most tags in one expression; each costs one bitmap operation per broadcast and room thread.
+pub const MAX_TAGS: usize = 64;
+/// Longest tag, bytes; the same bound holds for the tags of a binding.
+pub const MAX_TAG_LENGTH: usize = 64;
