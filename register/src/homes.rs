@@ -1,0 +1,158 @@
+//! Lives of rooms, as one shard knows them.
+//!
+//! A session names its room and the room's incarnation by an index of two bytes. A life that ended is only
+//! marked: its sessions are offline from that moment on, and a sweep frees them later.
+
+use hashbrown::HashMap;
+
+/// One life of one room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RoomLife {
+    /// Node id of the room.
+    pub room: u32,
+    /// Grows at every start of the room.
+    pub incarnation: u64,
+}
+
+/// Which lives of a room are over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// All that came before this one: it is known to have begun.
+    Before(RoomLife),
+    /// This one, as far as anybody can see. Should it still be there after all, it tells its sessions again.
+    Gone(RoomLife),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Home {
+    life: RoomLife,
+    sessions: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Alive,
+    /// Ended, with sessions that a purge has yet to free.
+    Ended,
+    /// The index is free for another life.
+    Free,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Latest {
+    incarnation: u64,
+    /// None when that life has ended and no later one has been heard of.
+    home: Option<u16>,
+}
+
+/// What came of asking for the home of a room's life.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// Here it is.
+    Home(u16),
+    /// Here it is, and an earlier life of the room has thereby ended.
+    NewLife(u16),
+    /// A later life of the room is known: whoever speaks is gone.
+    Stale,
+    /// More lives at once than an index can tell apart; a cluster has at most 1,024 nodes.
+    Full,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Homes {
+    homes: Vec<Home>,
+    free: Vec<u16>,
+    latest: HashMap<u32, Latest>,
+}
+
+impl Homes {
+    /// The index of a room's life, which is made if it is new.
+    pub(crate) fn enter(&mut self, life: RoomLife) -> Entered {
+        let known = self.latest.get(&life.room).copied();
+        match known {
+            Some(latest) if latest.incarnation > life.incarnation => return Entered::Stale,
+            Some(Latest { incarnation, home: Some(home) }) if incarnation == life.incarnation => {
+                return Entered::Home(home);
+            }
+            _ => {}
+        }
+        let Some(home) = self.add(life) else { return Entered::Full };
+        self.latest.insert(life.room, Latest { incarnation: life.incarnation, home: Some(home) });
+        match known.and_then(|latest| latest.home) {
+            Some(old) => {
+                self.end_home(old);
+                Entered::NewLife(home)
+            }
+            None => Entered::Home(home),
+        }
+    }
+
+    /// Marks lives as ended. True if an ended one still has sessions here.
+    pub(crate) fn end(&mut self, ended: &[Ended]) -> bool {
+        for ended in ended {
+            let over = match *ended {
+                Ended::Before(RoomLife { room, incarnation }) => {
+                    let latest = self.latest.entry(room).or_insert(Latest { incarnation, home: None });
+                    let earlier = latest.incarnation < incarnation;
+                    latest.incarnation = latest.incarnation.max(incarnation);
+                    latest.home.take_if(|_| earlier)
+                }
+                Ended::Gone(RoomLife { room, incarnation }) => self
+                    .latest
+                    .get_mut(&room)
+                    .filter(|latest| latest.incarnation == incarnation)
+                    .and_then(|latest| latest.home.take()),
+            };
+            if let Some(home) = over {
+                self.end_home(home);
+            }
+        }
+        self.homes.iter().any(|home| home.state == State::Ended)
+    }
+
+    pub(crate) fn life(&self, home: u16) -> RoomLife {
+        self.homes[usize::from(home)].life
+    }
+
+    pub(crate) fn is_alive(&self, home: u16) -> bool {
+        self.homes[usize::from(home)].state == State::Alive
+    }
+
+    pub(crate) fn count_in(&mut self, home: u16) {
+        self.homes[usize::from(home)].sessions += 1;
+    }
+
+    /// Must be the last use of the index by that session: it may name another life afterwards.
+    pub(crate) fn count_out(&mut self, home: u16) {
+        let entry = &mut self.homes[usize::from(home)];
+        entry.sessions -= 1;
+        if entry.state == State::Ended && entry.sessions == 0 {
+            self.release(home);
+        }
+    }
+
+    fn add(&mut self, life: RoomLife) -> Option<u16> {
+        let entry = Home { life, sessions: 0, state: State::Alive };
+        if let Some(home) = self.free.pop() {
+            self.homes[usize::from(home)] = entry;
+            return Some(home);
+        }
+        let home = u16::try_from(self.homes.len()).ok()?;
+        self.homes.push(entry);
+        Some(home)
+    }
+
+    fn end_home(&mut self, home: u16) {
+        let entry = &mut self.homes[usize::from(home)];
+        entry.state = State::Ended;
+        if entry.sessions == 0 {
+            self.release(home);
+        }
+    }
+
+    fn release(&mut self, home: u16) {
+        self.homes[usize::from(home)].state = State::Free;
+        self.free.push(home);
+    }
+}

@@ -1,0 +1,179 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{RoomLife, shard::Displaced};
+
+fn life(room: u32, incarnation: u64) -> RoomLife {
+    RoomLife { room, incarnation }
+}
+
+fn bind(room: u32, incarnation: u64, conn: u64) -> Bind {
+    Bind { life: life(room, incarnation), conn, since_ms: conn * 10, above: 0 }
+}
+
+#[test]
+fn late_unbind_does_not_remove_a_newer_session() {
+    let store = Store::new(3);
+    let first = store.bind(1, "alice", bind(1, 1, 10)).unwrap();
+    let second = store.bind(1, "alice", bind(2, 1, 20)).unwrap();
+    assert_eq!(second.displaced, Some(Displaced { life: life(1, 1), fence: first.fence }));
+    assert!(second.fence > first.fence && first.fence > 3 << 32);
+    assert!(!store.unbind(1, "alice", first.fence));
+    assert_eq!(store.look_up(1, "alice").unwrap().conn, 20);
+    assert!(store.unbind(1, "alice", second.fence));
+    assert!(!store.unbind(1, "alice", second.fence), "a second unbind has removed nothing");
+    assert!(store.is_empty());
+}
+
+/// A bind whose answer was lost is sent again. If that kicked, the connection would end itself.
+#[test]
+fn a_repeated_bind_of_one_connection_displaces_nobody() {
+    let store = Store::new(1);
+    let first = store.bind(1, "alice", bind(1, 1, 10)).unwrap();
+    let again = store.bind(1, "alice", bind(1, 1, 10)).unwrap();
+    assert!(again.fence > first.fence);
+    assert_eq!(again.displaced, None);
+}
+
+/// After a restart of the register the rooms tell again what they have. An old session that comes late must not
+/// throw out the user's new one; the old one is the one to be kicked.
+#[test]
+fn a_session_told_again_loses_to_a_newer_one() {
+    let store = Store::new(2);
+    let old_fence = 1 << 32 | 9;
+    let newer = store.bind(1, "alice", bind(2, 1, 20)).unwrap();
+    let told = store.bind(1, "alice", Bind { above: old_fence, ..bind(1, 1, 10) }).unwrap();
+    assert_eq!(told.displaced, Some(Displaced { life: life(1, 1), fence: told.fence }));
+    let now = store.look_up(1, "alice").unwrap();
+    assert_eq!((now.conn, now.fence), (20, newer.fence));
+}
+
+/// A register that lost its folder starts again at life 1, below the fences that are out there.
+#[test]
+fn fences_stay_above_those_a_session_had() {
+    let store = Store::new(1);
+    let told = store.bind(1, "alice", Bind { above: 9 << 32, ..bind(1, 1, 10) }).unwrap();
+    let next = store.bind(1, "alice", bind(2, 1, 20)).unwrap();
+    assert!(told.fence > 9 << 32 && next.fence > told.fence);
+}
+
+#[tokio::test]
+async fn a_new_life_of_a_room_ends_the_sessions_of_the_old_one() {
+    let store = Store::new(1);
+    for user in 0..2000 {
+        store.bind(1, &format!("u{user}"), bind(1, 7, user)).unwrap();
+    }
+    store.bind(1, "other", bind(2, 1, 1)).unwrap();
+    assert!(store.bind(1, "u0", bind(1, 8, 1)).unwrap().new_life);
+    assert_eq!(store.purge(&[Ended::Before(life(1, 8))]).await, 1999);
+    assert_eq!(store.len(), 2);
+    store.bind(1, "u1", bind(1, 7, 1)).unwrap();
+    assert!(store.look_up(1, "u1").is_none(), "a bind from a life that ended comes to nothing");
+    assert_eq!(store.purge(&[Ended::Gone(life(2, 1))]).await, 1);
+    let returned = store.bind(1, "other", bind(2, 1, 1)).unwrap();
+    assert_eq!(
+        returned.displaced, None,
+        "a room that was thought gone and is not may tell its sessions again"
+    );
+    assert!(store.look_up(1, "other").is_some());
+}
+
+#[test]
+fn cost_of_a_session() {
+    let store = Store::new(1);
+    let users = 200_000;
+    for user in 0..users {
+        // 36 bytes, as a UUID has.
+        store.bind(1, &format!("{user:036}"), bind(user % 50 + 1, 1, u64::from(user))).unwrap();
+    }
+    let cost = store.allocated_bytes() / users as usize;
+    assert!(cost <= 90, "{cost} bytes a session");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Bind { user: u8, room: u32, conn: u64, told_again: bool },
+    Unbind { user: u8, ago: usize },
+    LookUp { user: u8 },
+    Restart { room: u32 },
+    Down { room: u32 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (user, room) = (0..6_u8, 1..4_u32);
+    prop_oneof![
+        6 => (user.clone(), room.clone(), 0..4_u64, any::<bool>())
+            .prop_map(|(user, room, conn, told_again)| Step::Bind { user, room, conn, told_again }),
+        4 => (user.clone(), 0..4_usize).prop_map(|(user, ago)| Step::Unbind { user, ago }),
+        3 => user.prop_map(|user| Step::LookUp { user }),
+        1 => room.clone().prop_map(|room| Step::Restart { room }),
+        1 => room.prop_map(|room| Step::Down { room }),
+    ]
+}
+
+proptest! {
+    /// The store against the plainest thing that obeys the rules: one map, and the history of each user's fences.
+    #[test]
+    fn obeys_the_rules_of_fences(steps in prop::collection::vec(step(), 1..200)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let store = Store::new(5);
+        let mut online: HashMap<u8, (RoomLife, u64, u64)> = HashMap::new();
+        let mut fences: HashMap<u8, Vec<u64>> = HashMap::new();
+        let mut incarnations: HashMap<u32, u64> = HashMap::new();
+        for step in steps {
+            match step {
+                Step::Bind { user, room, conn, told_again } => {
+                    let at = life(room, incarnations.get(&room).copied().unwrap_or(1));
+                    let history = fences.entry(user).or_default();
+                    // Told again with the user's first fence: older than whatever is there.
+                    let above = if told_again { history.first().copied().unwrap_or(0) } else { 0 };
+                    let bound = store
+                        .bind(1, &format!("u{user}"), Bind { life: at, conn, since_ms: 0, above })
+                        .unwrap();
+                    prop_assert!(history.iter().all(|old| *old < bound.fence));
+                    history.push(bound.fence);
+                    let before = online.get(&user).copied();
+                    let same = before.is_some_and(|(l, c, _)| (l, c) == (at, conn));
+                    let loses = before.is_some_and(|(_, _, fence)| !same && above != 0 && above < fence);
+                    let expected = match before {
+                        Some(_) if loses => Some(Displaced { life: at, fence: bound.fence }),
+                        Some((l, _, fence)) if !same => Some(Displaced { life: l, fence }),
+                        _ => None,
+                    };
+                    prop_assert_eq!(bound.displaced, expected);
+                    if !loses {
+                        online.insert(user, (at, conn, bound.fence));
+                    }
+                }
+                Step::Unbind { user, ago } => {
+                    let Some(fence) = fences.get(&user).and_then(|h| h.iter().rev().nth(ago)).copied() else {
+                        continue;
+                    };
+                    let expected = online.get(&user).is_some_and(|(_, _, f)| *f == fence);
+                    prop_assert_eq!(store.unbind(1, &format!("u{user}"), fence), expected);
+                    if expected {
+                        online.remove(&user);
+                    }
+                }
+                Step::LookUp { user } => {
+                    let found = store.look_up(1, &format!("u{user}"));
+                    prop_assert_eq!(found.map(|w| (w.life, w.conn, w.fence)), online.get(&user).copied());
+                }
+                Step::Restart { room } => {
+                    let ended = *incarnations.entry(room).or_insert(1);
+                    incarnations.insert(room, ended + 1);
+                    runtime.block_on(store.purge(&[Ended::Before(life(room, ended + 1))]));
+                    online.retain(|_, (l, _, _)| l.room != room);
+                }
+                Step::Down { room } => {
+                    let gone = life(room, incarnations.get(&room).copied().unwrap_or(1));
+                    runtime.block_on(store.purge(&[Ended::Gone(gone)]));
+                    online.retain(|_, (l, _, _)| l.room != room);
+                }
+            }
+            prop_assert_eq!(store.len(), online.len());
+        }
+    }
+}
