@@ -7,6 +7,7 @@ mod tests;
 use std::{
     fmt,
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -126,8 +127,8 @@ where
 
     /// A batcher with shared metrics or a bound on the weight of a batch.
     #[must_use]
-    pub fn builder(name: &'static str, limits: BatchLimits) -> Builder<Q> {
-        Builder { name, limits, metrics: None, weight: None }
+    pub fn builder(name: &'static str, limits: BatchLimits) -> Builder<Q, A, E> {
+        Builder { name, limits, metrics: None, weight: None, answers: PhantomData }
     }
 
     /// Queues an item without waiting. After the batcher has ended the reply is [`CallError::Closed`].
@@ -197,14 +198,15 @@ fn waiting<Q, A, E>(item: Q) -> (Waiting<Q, A, E>, Reply<A, E>) {
 }
 
 /// Settings of a [`Batcher`] that most do not need.
-pub struct Builder<Q> {
+pub struct Builder<Q, A, E> {
     name: &'static str,
     limits: BatchLimits,
     metrics: Option<FlowMetrics>,
     weight: Option<Weight<Q>>,
+    answers: PhantomData<fn() -> (A, E)>,
 }
 
-impl<Q> fmt::Debug for Builder<Q> {
+impl<Q, A, E> fmt::Debug for Builder<Q, A, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("name", &self.name)
@@ -213,7 +215,12 @@ impl<Q> fmt::Debug for Builder<Q> {
     }
 }
 
-impl<Q: Send + 'static> Builder<Q> {
+impl<Q, A, E> Builder<Q, A, E>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+    E: Clone + Send + 'static,
+{
     /// Counts in `metrics`.
     #[must_use]
     pub fn metrics(mut self, metrics: &FlowMetrics) -> Self {
@@ -229,10 +236,8 @@ impl<Q: Send + 'static> Builder<Q> {
     }
 
     /// Starts the batcher; see [`Batcher::spawn`].
-    pub fn spawn<A, E, F, Fut>(self, cancel: CancellationToken, send: F) -> (Batcher<Q, A, E>, JoinHandle<()>)
+    pub fn spawn<F, Fut>(self, cancel: CancellationToken, send: F) -> (Batcher<Q, A, E>, JoinHandle<()>)
     where
-        A: Send + 'static,
-        E: Clone + Send + 'static,
         F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<A>, E>> + Send + 'static,
     {

@@ -99,26 +99,32 @@ mod tests {
 
     const B: Backoff = Backoff::full_jitter(Duration::from_millis(100), Duration::from_secs(1));
 
+    fn never() -> CancellationToken {
+        CancellationToken::new()
+    }
+
     fn within(d: Duration) -> Instant {
         Instant::now() + d
     }
 
     #[tokio::test(start_paused = true)]
     async fn succeeds_after_failures() {
-        let out = retry(B, within(Duration::from_secs(10)), &CancellationToken::new(), |n| async move {
+        let out = retry(B, within(Duration::from_secs(10)), &never(), |n| async move {
             if n < 3 { Err(Attempt::Again(n)) } else { Ok(n) }
-        });
-        assert_eq!(out.await, Ok(3));
+        })
+        .await;
+        assert_eq!(out, Ok(3));
     }
 
     #[tokio::test(start_paused = true)]
     async fn stops_at_once_when_told() {
         let calls = Cell::new(0);
-        let out = retry(B, within(Duration::from_secs(10)), &CancellationToken::new(), |_| {
+        let out = retry(B, within(Duration::from_secs(10)), &never(), |_| {
             calls.set(calls.get() + 1);
             async { Err::<(), _>(Attempt::Stop("no")) }
-        });
-        assert_eq!(out.await, Err(GaveUp::Stopped("no")));
+        })
+        .await;
+        assert_eq!(out, Err(GaveUp::Stopped("no")));
         assert_eq!(calls.get(), 1);
     }
 
@@ -126,24 +132,19 @@ mod tests {
     async fn ends_by_the_deadline_with_the_last_failure() {
         let start = Instant::now();
         let limit = Duration::from_secs(5);
-        let out =
-            retry(
-                B,
-                start + limit,
-                &CancellationToken::new(),
-                |n| async move { Err::<(), _>(Attempt::Again(n)) },
-            );
-        assert!(matches!(out.await, Err(GaveUp::Deadline(Some(n))) if n > 3));
+        let out = retry(B, start + limit, &never(), |n| async move { Err::<(), _>(Attempt::Again(n)) }).await;
+        assert!(matches!(out, Err(GaveUp::Deadline(Some(n))) if n > 3));
         assert!(start.elapsed() <= limit);
     }
 
     #[tokio::test(start_paused = true)]
     async fn deadline_cuts_an_attempt_short() {
         let start = Instant::now();
-        let out = retry(B, start + Duration::from_secs(2), &CancellationToken::new(), |_| {
+        let out = retry(B, start + Duration::from_secs(2), &never(), |_| {
             std::future::pending::<Result<(), Attempt<()>>>()
-        });
-        assert_eq!(out.await, Err(GaveUp::Deadline(None)));
+        })
+        .await;
+        assert_eq!(out, Err(GaveUp::Deadline(None)));
         assert_eq!(start.elapsed(), Duration::from_secs(2));
     }
 
@@ -155,18 +156,20 @@ mod tests {
         let out = retry(B, start + Duration::from_secs(60), &cancel, |_| {
             fire.cancel();
             async { Err::<(), _>(Attempt::After("later", Duration::from_secs(30))) }
-        });
-        assert!(matches!(out.await, Err(GaveUp::Cancelled(_))));
+        })
+        .await;
+        assert!(matches!(out, Err(GaveUp::Cancelled(_))));
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn waits_at_least_what_the_peer_asked_for() {
         let start = Instant::now();
-        let out = retry(B, start + Duration::from_secs(60), &CancellationToken::new(), |n| async move {
+        let out = retry(B, start + Duration::from_secs(60), &never(), |n| async move {
             if n == 0 { Err(Attempt::After((), Duration::from_secs(7))) } else { Ok(()) }
-        });
-        assert_eq!(out.await, Ok(()));
+        })
+        .await;
+        assert_eq!(out, Ok(()));
         assert!(start.elapsed() >= Duration::from_secs(7));
     }
 }

@@ -1,0 +1,1 @@
+//! `longwire listen`: a device on the command line.
