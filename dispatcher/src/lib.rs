@@ -1,0 +1,171 @@
+//! The dispatcher: tells devices where to connect.
+//!
+//! One port serves `GET /v1/route` and the gRPC service `Router`. The answer is a *scattered group*: several
+//! addresses over different rooms, hosts and ports, in the device's zone as long as that works for it, led by the
+//! room that this user always gets. In a reconnect storm it also says when to connect.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proto::v1::router_server::RouterServer;
+use service::{Host, Service, StartError};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
+
+mod config;
+mod error;
+mod group;
+mod http;
+mod metrics;
+mod port;
+mod query;
+mod rooms;
+mod routes;
+mod rpc;
+mod slots;
+mod strategy;
+mod zones;
+
+pub use config::{Config, Network, PortConfig, SlotsConfig, StrategyKind, ZonesConfig};
+pub use error::RouteError;
+pub use query::Query;
+pub use rooms::{Address, Room};
+pub use routes::{Endpoint, Route, Routes};
+pub use strategy::{Strategy, strategy};
+
+use metrics::DispatcherMetrics;
+
+/// A running dispatcher.
+#[derive(Debug)]
+pub struct Dispatcher {
+    address: SocketAddr,
+    closing: CancellationToken,
+    connections: TaskTracker,
+}
+
+/// What HTTP and gRPC share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    routes: Arc<Routes>,
+    metrics: DispatcherMetrics,
+}
+
+impl Shared {
+    fn client<'a>(&self, peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {
+        self.routes.zones().client(peer, forwarded)
+    }
+
+    fn answer(&self, query: Result<Query, RouteError>, now: Instant) -> Result<Route, RouteError> {
+        let (network, tried) =
+            query.as_ref().map_or(("unknown", false), |q| (q.network, !q.tried.is_empty()));
+        let answer = query.and_then(|query| self.routes.route(&query, now));
+        self.metrics.answered(network, tried, &answer);
+        answer
+    }
+}
+
+impl Dispatcher {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Service for Dispatcher {
+    const ROLE: cluster::Role = cluster::Role::Dispatcher;
+    type Config = Config;
+
+    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
+        check(&config)?;
+        let fail = |source| StartError::Listen {
+            key: "dispatcher.listen".to_owned(),
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let metrics = DispatcherMetrics::register(&host.metrics);
+        let routes = Arc::new(Routes::new(config.clone(), &host.me().info().zone, Instant::now()));
+        host.spawn(follow(routes.clone(), metrics.clone(), host.clone()));
+        let shared = Shared { routes, metrics: metrics.clone() };
+        let closing = host.cancel.child_token();
+        let connections = TaskTracker::new();
+        let port = port::Port {
+            listener,
+            app: app(shared)?,
+            config: config.port,
+            metrics,
+            closing: closing.clone(),
+            tasks: connections.clone(),
+        };
+        host.spawn(port.serve());
+        // The process waits for the connections as it waits for all tasks.
+        let (all, cancelled) = (connections.clone(), host.cancel.clone());
+        host.spawn(async move {
+            cancelled.cancelled().await;
+            all.close();
+            all.wait().await;
+        });
+        info!(%address, "devices ask for routes here");
+        Ok(Dispatcher { address, closing, connections })
+    }
+
+    /// No other service calls a dispatcher.
+    fn rpc(&self) -> tonic::service::Routes {
+        tonic::service::Routes::default()
+    }
+
+    async fn drain(self, _deadline: Duration) {
+        self.closing.cancel();
+        self.connections.close();
+        self.connections.wait().await;
+    }
+}
+
+/// Refuses values that no type can.
+fn check(config: &Config) -> Result<(), StartError> {
+    let refuse = |key: &str, reason| Err(StartError::config(format!("dispatcher.{key}"), reason));
+    if config.group == 0 {
+        return refuse("group", "must be at least 1");
+    }
+    if !(config.full_at > 0.0 && config.full_at <= 1.0) {
+        return refuse("full_at", "must be over 0 and at most 1");
+    }
+    if config.slots.per_second.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+        return refuse("slots.per_second", "must be over 0");
+    }
+    if config.port.connections == 0 {
+        return refuse("port.connections", "must be at least 1");
+    }
+    Ok(())
+}
+
+/// HTTP and gRPC on one router.
+fn app(shared: Shared) -> Result<axum::Router, StartError> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(StartError::other)?;
+    let grpc = tonic::service::Routes::new(RouterServer::new(rpc::RouterRpc(shared.clone())))
+        .add_service(reflection)
+        .into_axum_router()
+        .reset_fallback();
+    Ok(grpc.merge(http::router(shared)))
+}
+
+async fn follow(routes: Arc<Routes>, metrics: DispatcherMetrics, host: Host) {
+    let mut picture = host.cluster.picture();
+    loop {
+        let rooms = routes.follow(&picture.borrow_and_update().clone());
+        metrics.rooms.set(rooms as i64);
+        match host.cancel.run_until_cancelled(picture.changed()).await {
+            Some(Ok(())) => {}
+            _ => return,
+        }
+    }
+}
