@@ -33,6 +33,7 @@ pub type ClientDecoder = Decoder<ServerFrame>;
 #[derive(Debug)]
 pub struct Decoder<F> {
     /// Beginning of a frame, its length prefix included.
+    #[expect(clippy::box_collection, reason = "16 bytes less in each of a million connections at rest")]
     partial: Option<Box<Vec<u8>>>,
     max_frame: u32,
     /// Bytes of the preamble still to come.
@@ -120,7 +121,7 @@ impl<F: Message + Default> Decoder<F> {
         match read_length(bytes)? {
             None => Ok(None),
             Some((len, _)) if len > self.max_frame => Err(WireError::TooLarge { len, max: self.max_frame }),
-            Some((len, start)) => Ok(Some((start, start + len as usize))),
+            Some((len, start)) => Ok(Some((start, start.saturating_add(len as usize)))),
         }
     }
 

@@ -47,6 +47,13 @@ impl Uid {
     }
 }
 
+impl From<Uid> for Arc<str> {
+    /// The shared text itself, for whoever binds it to a statement without a copy.
+    fn from(uid: Uid) -> Self {
+        uid.0
+    }
+}
+
 impl AppKey {
     /// Takes a text as an app's key, if it is one.
     ///

@@ -1,0 +1,353 @@
+//! What a device does on a connection, and what it keeps from one connection to the next.
+//!
+//! The driver tells the session what happens ([`Session::opened`], [`Session::on_frame`],
+//! [`Session::lost`], what the app wants) and then calls [`Session::advance`], which does all that is due.
+//! Each call puts bytes, events and perhaps the end of the connection into an [`Output`].
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use wire::{
+    codec::PREAMBLE,
+    frame::{Connect, Unbind, UnboundReason},
+    id::{BindingId, Cursor, Position},
+};
+
+mod binding;
+mod broadcasts;
+mod inbox;
+mod link;
+mod output;
+mod receive;
+mod ups;
+
+pub use binding::BindSpec;
+pub use output::{Broadcast, Cause, Ending, Event, Message, Output, UpOutcome};
+pub use ups::{MAX_UP_PAYLOAD, UpError};
+
+use self::{
+    binding::{Binding, Stage},
+    inbox::Recent,
+    link::{Link, Stage as LinkStage},
+    ups::Ups,
+};
+use crate::{
+    backoff::Dice,
+    config::{Config, Confirm},
+    moment::Moment,
+    snapshot::{SavedBinding, Snapshot},
+};
+
+/// A device's side of the protocol.
+#[derive(Debug)]
+pub struct Session {
+    config: Arc<Config>,
+    device: Arc<str>,
+    link: Link,
+    /// Most devices have one.
+    bindings: SmallVec<[Binding; 1]>,
+    ups: Ups,
+    resume_token: Bytes,
+    dice: Dice,
+    next_binding: u32,
+    /// Only where several bindings share an app: a broadcast frame does not say whose it is.
+    recent_broadcasts: Option<Box<Recent>>,
+}
+
+impl Session {
+    /// A session of the installation `device` (1 to 128 bytes). `seed` should differ between devices and
+    /// between lives of a device: jitter and upstream references come from it.
+    #[must_use]
+    pub fn new(config: Arc<Config>, device: Arc<str>, seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        // From the lower half, so that counting up never comes round.
+        let first_reference = (dice.roll() >> 1) | 1;
+        Self {
+            config,
+            device,
+            link: Link::down(),
+            bindings: SmallVec::new(),
+            ups: Ups::new(first_reference),
+            resume_token: Bytes::new(),
+            dice,
+            next_binding: 1,
+            recent_broadcasts: None,
+        }
+    }
+
+    /// A network connection stands: greets the room.
+    pub fn opened(&mut self, now: Moment, out: &mut Output) {
+        self.link.greet(now + self.config.handshake_timeout, now);
+        out.bytes.extend_from_slice(&PREAMBLE);
+        let heartbeat = self.config.heartbeat.unwrap_or(Duration::ZERO).as_secs();
+        let connect = Connect {
+            device: self.device.as_ref().to_owned(),
+            version: wire::limits::VERSION,
+            network: self.config.network.into(),
+            heartbeat_s: u32::try_from(heartbeat).unwrap_or(u32::MAX),
+            resume_token: self.resume_token.clone(),
+            sdk: self.config.sdk.clone(),
+        };
+        self.link.send(&connect.into(), now, &mut out.bytes);
+    }
+
+    /// Does all that is due: binds, acks, upstream frames, pings, time-outs. To be called after any other
+    /// call (or after several: after all frames of one read), and at [`next_deadline`](Self::next_deadline).
+    pub fn advance(&mut self, now: Moment, out: &mut Output) {
+        self.leave(now, out);
+        if let Some(ending) = self.overdue(now) {
+            if matches!(ending.cause, Cause::Moved(_)) {
+                self.flush_acks(now, out);
+            }
+            return self.end(ending, out);
+        }
+        if !self.link.is_live() {
+            return;
+        }
+        for binding in &mut self.bindings {
+            match binding.stage {
+                Stage::Idle(at) if at <= now => {
+                    self.link.send(&binding.ask().into(), now, &mut out.bytes);
+                    binding.stage = Stage::Asked(now + self.config.bind_timeout);
+                }
+                Stage::NeedsToken(at) if at <= now => {
+                    binding.stage = Stage::AwaitsToken;
+                    out.events.push(Event::TokenNeeded { binding: binding.id });
+                }
+                Stage::Bound if binding.ack_at <= now => binding.ack(&mut self.link, now, &mut out.bytes),
+                _ => {}
+            }
+        }
+        let is_bound = is_bound(&self.bindings);
+        self.ups.send_due(is_bound, &mut self.link, &self.config, now, &mut out.bytes);
+        self.link.beat(now, &mut out.bytes);
+    }
+
+    /// When [`advance`](Self::advance) has something to do if nothing else happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let live = self.link.is_live();
+        let mut next = self.link.next_deadline(self.config.pong_timeout);
+        for binding in &self.bindings {
+            next = next.min(binding.next_deadline(live));
+        }
+        if live {
+            next = next.min(self.ups.next_deadline(is_bound(&self.bindings)));
+        }
+        next.ever()
+    }
+
+    /// The network connection broke, or could not be read: the session waits for the next one.
+    pub fn lost(&mut self, cause: Cause, out: &mut Output) {
+        if self.link.stage != LinkStage::Down {
+            self.end(cause.into(), out);
+        }
+    }
+
+    /// The driver does not read at the moment, because the app has not taken what came: the room's silence
+    /// is its own doing. Pings go on.
+    pub fn excuse(&mut self, now: Moment) {
+        self.link.heard(now);
+    }
+
+    /// Ends everything in good order: acks what is done with, unbinds and ends the connection.
+    pub fn close(&mut self, now: Moment, out: &mut Output) {
+        if self.link.stage == LinkStage::Down {
+            return;
+        }
+        self.flush_acks(now, out);
+        for binding in self.bindings.iter().filter(|binding| binding.is_bound()) {
+            self.link.send(&Unbind { binding: binding.id.0 }.into(), now, &mut out.bytes);
+        }
+        self.end(Cause::Requested.into(), out);
+    }
+
+    /// Adds a binding, now and on every connection to come.
+    pub fn bind(&mut self, spec: BindSpec) -> BindingId {
+        let id = BindingId(self.next_binding);
+        self.next_binding = self.next_binding.wrapping_add(1);
+        self.bindings.push(Binding::new(id, spec, self.config.recent_ids));
+        id
+    }
+
+    /// Takes a binding away; [`Event::Unbound`] tells when.
+    pub fn unbind(&mut self, id: BindingId) {
+        let live = self.link.is_live();
+        if let Some(binding) = self.find(id)
+            && binding.stage != Stage::Left
+        {
+            let tell = live && matches!(binding.stage, Stage::Bound | Stage::Asked(_));
+            binding.stage = Stage::Leaving { tell };
+        }
+    }
+
+    /// Binds again what was replaced, kicked or given up.
+    pub fn rebind(&mut self, id: BindingId) {
+        if let Some(binding) = self.find(id)
+            && binding.stage == Stage::Over
+        {
+            binding.failures = 0;
+            binding.stage = Stage::NeedsToken(Moment(0));
+        }
+    }
+
+    /// The token that [`Event::TokenNeeded`] asked for.
+    pub fn set_token(&mut self, id: BindingId, token: Arc<str>) {
+        if let Some(binding) = self.find(id) {
+            binding.token = Some(token);
+            if matches!(binding.stage, Stage::AwaitsToken | Stage::NeedsToken(_)) {
+                binding.stage = Stage::Idle(Moment(0));
+            }
+        }
+    }
+
+    /// No token could be had for the time being: the session asks again later.
+    pub fn token_failed(&mut self, id: BindingId, now: Moment) {
+        let (backoff, mut dice) = (self.config.backoff, self.dice.clone());
+        if let Some(binding) = self.find(id)
+            && binding.stage == Stage::AwaitsToken
+        {
+            binding.stage = Stage::NeedsToken(now + backoff.delay(binding.failures, &mut dice));
+            binding.failures = binding.failures.saturating_add(1);
+        }
+        self.dice = dice;
+    }
+
+    /// The app is done with all messages of a binding up to and including `at`.
+    pub fn confirm(&mut self, id: BindingId, at: Position, now: Moment) {
+        let policy = self.config.ack;
+        if let Some(binding) = self.find(id)
+            && binding.inbox.confirm(at)
+        {
+            binding.plan_ack(&policy, now);
+        }
+    }
+
+    /// The app is done with all broadcasts to a binding up to and including `at`.
+    pub fn confirm_broadcast(&mut self, id: BindingId, at: Cursor, now: Moment) {
+        let policy = self.config.ack;
+        if let Some(binding) = self.find(id)
+            && binding.broadcasts.confirm(at)
+        {
+            binding.plan_ack(&policy, now);
+        }
+    }
+
+    /// Sends data to the app's backend, at least once; [`Event::UpDone`] with the number returned here tells
+    /// what became of it.
+    ///
+    /// # Errors
+    /// [`UpError`] says what the caller can change.
+    pub fn up(&mut self, id: BindingId, kind: Arc<str>, payload: Bytes) -> Result<u64, UpError> {
+        let gone = |binding: &Binding| matches!(binding.stage, Stage::Leaving { .. } | Stage::Left);
+        if !self.bindings.iter().any(|binding| binding.id == id && !gone(binding)) {
+            return Err(UpError::NoBinding);
+        }
+        self.ups.add(id, kind, payload, self.config.max_pending_ups)
+    }
+
+    /// Whether a room has answered on the present connection.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.link.is_live()
+    }
+
+    /// Whether the binding is bound on the present connection.
+    #[must_use]
+    pub fn is_bound(&self, id: BindingId) -> bool {
+        self.link.is_live() && is_bound(&self.bindings)(id)
+    }
+
+    /// The user of a binding, for whoever makes its token.
+    #[must_use]
+    pub fn who(&self, id: BindingId) -> Option<(&wire::id::AppKey, &wire::id::Uid)> {
+        self.bindings.iter().find(|binding| binding.id == id).map(|binding| (&binding.app, &binding.uid))
+    }
+
+    /// The places to keep over a restart.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let known = |saved: &SavedBinding| saved.inbox.is_some() || saved.broadcasts.is_some();
+        let bindings = self.bindings.iter().map(Binding::saved).filter(known).collect();
+        Snapshot { address: None, bindings }
+    }
+
+    /// What ends the connection now, if anything does.
+    fn overdue(&mut self, now: Moment) -> Option<Ending> {
+        if matches!(self.link.stage, LinkStage::Greeting(deadline) if deadline <= now) {
+            return Some(Cause::NoAnswer("Connect").into());
+        }
+        if self.link.is_silent(self.config.pong_timeout, now) {
+            return Some(Cause::Silent.into());
+        }
+        let unanswered = |binding: &Binding| matches!(binding.stage, Stage::Asked(by) if by <= now);
+        if self.link.is_live() && self.bindings.iter().any(unanswered) {
+            return Some(Cause::NoAnswer("Bind").into());
+        }
+        if self.link.moving.as_ref().is_some_and(|moving| moving.at <= now) {
+            let moving = self.link.moving.take()?;
+            let addresses = moving.addresses;
+            return Some(Ending { addresses, ..Cause::Moved(moving.reason).into() });
+        }
+        None
+    }
+
+    /// Carries out what the app has asked to unbind.
+    fn leave(&mut self, now: Moment, out: &mut Output) {
+        let mut gone = SmallVec::<[BindingId; 2]>::new();
+        for binding in &mut self.bindings {
+            let Stage::Leaving { tell } = binding.stage else { continue };
+            self.ups.drop_binding(binding.id, &mut out.events);
+            if tell && self.link.is_live() {
+                binding.ack(&mut self.link, now, &mut out.bytes);
+                self.link.send(&Unbind { binding: binding.id.0 }.into(), now, &mut out.bytes);
+                binding.stage = Stage::Left;
+            } else {
+                gone.push(binding.id);
+            }
+        }
+        for id in gone {
+            self.remove(id, out);
+        }
+    }
+
+    fn remove(&mut self, id: BindingId, out: &mut Output) {
+        self.bindings.retain(|binding| binding.id != id);
+        self.ups.drop_binding(id, &mut out.events);
+        out.events.push(Event::Unbound { binding: id, reason: UnboundReason::Requested });
+    }
+
+    fn flush_acks(&mut self, now: Moment, out: &mut Output) {
+        for binding in self.bindings.iter_mut().filter(|binding| binding.is_bound()) {
+            binding.ack(&mut self.link, now, &mut out.bytes);
+        }
+    }
+
+    fn end(&mut self, ending: Ending, out: &mut Output) {
+        self.link = Link::down();
+        self.ups.disconnected();
+        let mut gone = SmallVec::<[BindingId; 2]>::new();
+        for binding in &mut self.bindings {
+            if binding.disconnected() {
+                gone.push(binding.id);
+            }
+        }
+        for id in gone {
+            self.remove(id, out);
+        }
+        out.ended = Some(ending);
+    }
+
+    fn find(&mut self, id: BindingId) -> Option<&mut Binding> {
+        self.bindings.iter_mut().find(|binding| binding.id == id)
+    }
+
+    fn confirms_itself(&self) -> bool {
+        self.config.ack.confirm == Confirm::Auto
+    }
+}
+
+fn is_bound(bindings: &[Binding]) -> impl Fn(BindingId) -> bool {
+    move |id| bindings.iter().any(|binding| binding.id == id && binding.is_bound())
+}

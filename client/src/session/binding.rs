@@ -1,0 +1,174 @@
+//! One binding: (app, uid) on this device, over all its connections.
+
+use std::sync::Arc;
+
+use wire::{
+    codec,
+    frame::{Bind, Bound},
+    id::{AppId, AppKey, BindingId, Bseq, Cursor, Position, Uid},
+};
+
+use super::{broadcasts::Broadcasts, inbox::Inbox, link::Link};
+use crate::{config::AckPolicy, moment::Moment, snapshot::SavedBinding};
+
+/// What to bind. Cheap to clone, and parts may be shared between many sessions.
+#[derive(Debug, Clone)]
+pub struct BindSpec {
+    /// The app's key.
+    pub app: AppKey,
+    /// The user.
+    pub uid: Uid,
+    /// The token; `None` = ask for it with [`Event::TokenNeeded`](super::Event::TokenNeeded).
+    pub token: Option<Arc<str>>,
+    /// At most 32 tags of 1 to 64 bytes.
+    pub tags: Arc<[String]>,
+    /// Place in the inbox that the device has kept.
+    pub inbox: Option<Position>,
+    /// Cursor in the app's broadcast log that the device has kept.
+    pub broadcasts: Option<Cursor>,
+}
+
+/// How far a binding has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Is to be bound, not before this moment.
+    Idle(Moment),
+    /// Needs a token, which is to be asked for not before this moment.
+    NeedsToken(Moment),
+    /// The app has been asked for a token.
+    AwaitsToken,
+    /// `Bind` has been sent, and is answered before this moment.
+    Asked(Moment),
+    /// Bound.
+    Bound,
+    /// The app wants it to end; whether there is something to tell the room.
+    Leaving { tell: bool },
+    /// `Unbind` has been sent.
+    Left,
+    /// Nothing happens by itself any more.
+    Over,
+}
+
+#[derive(Debug)]
+pub(super) struct Binding {
+    pub(super) id: BindingId,
+    pub(super) app_id: AppId,
+    pub(super) stage: Stage,
+    /// Failures in a row, of binds or of tokens.
+    pub(super) failures: u32,
+    pub(super) app: AppKey,
+    pub(super) uid: Uid,
+    pub(super) token: Option<Arc<str>>,
+    tags: Arc<[String]>,
+    pub(super) inbox: Inbox,
+    pub(super) broadcasts: Broadcasts,
+    /// When what has been confirmed is to be acked; `NEVER` = nothing is.
+    pub(super) ack_at: Moment,
+}
+
+impl Binding {
+    pub(super) fn new(id: BindingId, spec: BindSpec, recent_ids: usize) -> Self {
+        let stage = match spec.token {
+            Some(_) => Stage::Idle(Moment(0)),
+            None => Stage::NeedsToken(Moment(0)),
+        };
+        Self {
+            id,
+            app_id: AppId(0),
+            stage,
+            failures: 0,
+            app: spec.app,
+            uid: spec.uid,
+            token: spec.token,
+            tags: spec.tags,
+            inbox: Inbox::new(spec.inbox, recent_ids),
+            broadcasts: Broadcasts::new(spec.broadcasts),
+            ack_at: Moment::NEVER,
+        }
+    }
+
+    pub(super) fn is_bound(&self) -> bool {
+        self.stage == Stage::Bound
+    }
+
+    pub(super) fn ask(&self) -> Bind {
+        Bind {
+            binding: self.id.0,
+            app: self.app.as_str().to_owned(),
+            uid: self.uid.as_str().to_owned(),
+            token: self.token.as_deref().unwrap_or_default().to_owned(),
+            tags: self.tags.to_vec(),
+            inbox: self.inbox.resume().map(Into::into),
+            broadcasts: self.broadcasts.resume().map(Into::into),
+        }
+    }
+
+    pub(super) fn bound(&mut self, frame: &Bound) {
+        self.app_id = AppId(frame.app);
+        self.inbox.bound(frame.inbox.unwrap_or_default().into());
+        self.broadcasts.bound(frame.broadcasts.unwrap_or_default().into());
+        self.failures = 0;
+        self.stage = Stage::Bound;
+    }
+
+    /// The connection is gone. Whether the binding is, too.
+    pub(super) fn disconnected(&mut self) -> bool {
+        self.ack_at = Moment::NEVER;
+        match self.stage {
+            Stage::Asked(_) | Stage::Bound => self.stage = Stage::Idle(Moment(0)),
+            Stage::Leaving { .. } | Stage::Left => return true,
+            _ => {}
+        }
+        false
+    }
+
+    /// Something may have been confirmed: set the moment of its ack.
+    pub(super) fn plan_ack(&mut self, policy: &AckPolicy, now: Moment) {
+        let unacked = self.inbox.unacked() + self.broadcasts.unacked();
+        if !self.is_bound() || unacked == 0 {
+            self.ack_at = Moment::NEVER;
+        } else if unacked >= policy.max_unacked.into() {
+            self.ack_at = now;
+        } else if self.ack_at == Moment::NEVER {
+            self.ack_at = now + policy.max_delay;
+        }
+    }
+
+    /// Acks what has been confirmed.
+    pub(super) fn ack(&mut self, link: &mut Link, now: Moment, out: &mut Vec<u8>) {
+        self.ack_at = Moment::NEVER;
+        let (seq, bseq) = (self.inbox.to_ack(), self.broadcasts.to_ack());
+        if seq.is_none() && bseq.is_none() {
+            return;
+        }
+        let epoch = self.inbox.received().epoch;
+        let inbox = seq.map_or_else(Position::default, |seq| Position { epoch, seq });
+        codec::ack_into(self.id, inbox, bseq.unwrap_or(Bseq::ZERO), out);
+        link.sent(now);
+        if let Some(seq) = seq {
+            self.inbox.acked(seq);
+        }
+        if let Some(bseq) = bseq {
+            self.broadcasts.acked(bseq);
+        }
+    }
+
+    pub(super) fn next_deadline(&self, live: bool) -> Moment {
+        match self.stage {
+            Stage::Leaving { .. } => Moment(0),
+            _ if !live => Moment::NEVER,
+            Stage::Idle(at) | Stage::NeedsToken(at) | Stage::Asked(at) => at,
+            Stage::Bound => self.ack_at,
+            Stage::AwaitsToken | Stage::Left | Stage::Over => Moment::NEVER,
+        }
+    }
+
+    pub(super) fn saved(&self) -> SavedBinding {
+        SavedBinding {
+            app: self.app.clone(),
+            uid: self.uid.clone(),
+            inbox: self.inbox.resume(),
+            broadcasts: self.broadcasts.resume(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A device's cursor in one app's broadcast log.
+
+use wire::id::{Bseq, Cursor};
+
+/// A binding's cursor. Broadcasts that are not for this binding are not sent, so gaps are no holes.
+#[derive(Debug)]
+pub(super) struct Broadcasts {
+    received: Cursor,
+    confirmed: Bseq,
+    acked: Bseq,
+    known: bool,
+}
+
+impl Broadcasts {
+    pub(super) fn new(start: Option<Cursor>) -> Self {
+        let at = start.unwrap_or_default();
+        Self { received: at, confirmed: at.bseq, acked: at.bseq, known: start.is_some() }
+    }
+
+    /// The cursor to offer in a bind and to keep over a restart.
+    pub(super) fn resume(&self) -> Option<Cursor> {
+        self.known.then_some(Cursor { epoch: self.received.epoch, bseq: self.confirmed })
+    }
+
+    /// Continues where the room says after a bind.
+    pub(super) fn bound(&mut self, at: Cursor) {
+        let same = self.known && at.epoch == self.received.epoch;
+        if !same || at.bseq > self.received.bseq || at.bseq < self.confirmed {
+            self.received = at;
+            self.confirmed = at.bseq;
+            self.known = true;
+        } else {
+            self.confirmed = self.confirmed.max(at.bseq);
+        }
+        self.acked = at.bseq;
+    }
+
+    /// Moves on to `bseq`; false if it was there before.
+    pub(super) fn accept(&mut self, bseq: Bseq) -> bool {
+        let new = bseq > self.received.bseq;
+        if new {
+            self.received.bseq = bseq;
+        }
+        new
+    }
+
+    pub(super) fn received(&self) -> Cursor {
+        self.received
+    }
+
+    /// The app is done with everything up to `at`.
+    pub(super) fn confirm(&mut self, at: Cursor) -> bool {
+        let news =
+            at.epoch == self.received.epoch && at.bseq > self.confirmed && at.bseq <= self.received.bseq;
+        if news {
+            self.confirmed = at.bseq;
+        }
+        news
+    }
+
+    /// The number to ack, if the room does not know it yet.
+    pub(super) fn to_ack(&self) -> Option<Bseq> {
+        (self.known && self.confirmed > self.acked).then_some(self.confirmed)
+    }
+
+    pub(super) fn unacked(&self) -> u64 {
+        self.to_ack().map_or(0, |bseq| bseq.0 - self.acked.0)
+    }
+
+    pub(super) fn acked(&mut self, bseq: Bseq) {
+        self.acked = bseq;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::id::Epoch;
+
+    fn at(epoch: u64, bseq: u64) -> Cursor {
+        Cursor { epoch: Epoch(epoch), bseq: Bseq(bseq) }
+    }
+
+    #[test]
+    fn each_once_with_gaps() {
+        let mut log = Broadcasts::new(None);
+        log.bound(at(1, 5));
+        assert!(!log.accept(Bseq(5)) && log.accept(Bseq(8)) && !log.accept(Bseq(8)));
+        assert!(log.confirm(at(1, 8)) && !log.confirm(at(1, 8)) && !log.confirm(at(1, 9)));
+        assert_eq!(log.to_ack(), Some(Bseq(8)));
+        assert_eq!(log.resume(), Some(at(1, 8)));
+    }
+
+    #[test]
+    fn unconfirmed_ones_come_again_and_are_dropped() {
+        let mut log = Broadcasts::new(Some(at(1, 5)));
+        log.bound(at(1, 5));
+        log.accept(Bseq(7));
+        log.bound(at(1, 5));
+        assert!(!log.accept(Bseq(7)) && log.accept(Bseq(9)));
+    }
+
+    #[test]
+    fn the_room_knows_better() {
+        let mut log = Broadcasts::new(Some(at(1, 50)));
+        log.bound(at(1, 5));
+        assert!(log.accept(Bseq(6)));
+        log.bound(at(2, 0));
+        assert!(log.accept(Bseq(1)));
+    }
+}

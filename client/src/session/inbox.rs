@@ -1,0 +1,349 @@
+//! A device's place in one inbox: order, holes, duplicates, epochs and cumulative confirmation.
+
+use wire::id::{MessageId, Position, Seq};
+
+/// What a numbered message is to the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The next one: hand it out.
+    New,
+    /// It was there before, under this number or another.
+    Repeat,
+    /// Numbers before it are missing: the room broke the protocol.
+    Hole,
+}
+
+/// A device's place in one inbox.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// Last message handed out.
+    received: Position,
+    /// Last message that the app is done with; never beyond `received`.
+    confirmed: Position,
+    /// Last number acked on this connection, in the epoch of `received`.
+    acked: Seq,
+    /// Whether the device has a place at all; before its first bind it has none.
+    known: bool,
+    /// Messages of an earlier epoch that the app has not confirmed yet.
+    older: Option<Box<Older>>,
+    recent: Recent,
+}
+
+#[derive(Debug)]
+struct Older {
+    /// Last message handed out in the earlier epoch.
+    top: Position,
+    /// The place in the present epoch that is reached once `top` is confirmed.
+    base: Seq,
+}
+
+impl Inbox {
+    pub(super) fn new(start: Option<Position>, recent_ids: usize) -> Self {
+        let at = start.unwrap_or_default();
+        Self {
+            received: at,
+            confirmed: at,
+            acked: at.seq,
+            known: start.is_some(),
+            older: None,
+            recent: Recent::new(recent_ids),
+        }
+    }
+
+    /// The place to offer in a bind and to keep over a restart.
+    pub(super) fn resume(&self) -> Option<Position> {
+        self.known.then_some(self.confirmed)
+    }
+
+    /// Continues where the room says after a bind.
+    pub(super) fn bound(&mut self, at: Position) {
+        if !self.known || at.epoch != self.received.epoch {
+            self.rebase(at);
+        } else if at.seq > self.received.seq || at.seq < self.floor() {
+            // Ahead: the rest was acked by another device of this user. Behind what was offered: the store
+            // has never had what this device claims. The room knows better in both cases.
+            self.restart(at);
+        } else {
+            // Between the two: what comes again up to `received` was handed out before.
+            self.confirmed = self.confirmed.max_of(at);
+        }
+        self.acked = at.seq;
+    }
+
+    /// Continues in a new epoch, or in the same one after a reload.
+    pub(super) fn rebase(&mut self, at: Position) {
+        let grows = self.known && at.epoch > self.received.epoch;
+        if grows && self.confirmed != self.received {
+            self.older = Some(Box::new(Older { top: self.received, base: at.seq }));
+            self.received = at;
+        } else {
+            self.restart(at);
+        }
+        self.acked = at.seq;
+    }
+
+    pub(super) fn accept(&mut self, seq: Seq, skip: u64, id: MessageId) -> Verdict {
+        if seq <= self.received.seq {
+            // The room does not know that this one is done with: tell it again.
+            if self.confirmed.epoch == self.received.epoch && seq <= self.confirmed.seq {
+                self.acked = self.acked.min(Seq(seq.0.saturating_sub(1)));
+            }
+            return Verdict::Repeat;
+        }
+        if seq.0 - self.received.seq.0 - 1 > skip {
+            return Verdict::Hole;
+        }
+        let before = self.received;
+        self.received.seq = seq;
+        if self.recent.insert(id) {
+            return Verdict::New;
+        }
+        // Handed out before under another number: its confirmation moves along with what stands before it.
+        match &mut self.older {
+            Some(older) if older.base == before.seq => older.base = seq,
+            None if self.confirmed == before => self.confirmed = self.received,
+            _ => {}
+        }
+        Verdict::Repeat
+    }
+
+    /// The app is done with everything up to `at`. Whether that was news.
+    pub(super) fn confirm(&mut self, at: Position) -> bool {
+        if !self.known || !at.reaches(self.confirmed) || !self.received.reaches(at) {
+            return false;
+        }
+        let before = self.confirmed;
+        self.confirmed = at;
+        if let Some(older) = &self.older
+            && at.reaches(older.top)
+        {
+            let base = Position { epoch: self.received.epoch, seq: older.base };
+            self.confirmed = at.max_of(base);
+            self.older = None;
+        }
+        self.confirmed != before
+    }
+
+    /// The app is done with everything.
+    pub(super) fn confirm_all(&mut self) {
+        self.confirm(self.received);
+    }
+
+    /// Last message handed out.
+    pub(super) fn received(&self) -> Position {
+        self.received
+    }
+
+    /// The number to ack, if the room does not know it yet.
+    pub(super) fn to_ack(&self) -> Option<Seq> {
+        let current = self.confirmed.epoch == self.received.epoch;
+        (self.known && current && self.confirmed.seq > self.acked).then_some(self.confirmed.seq)
+    }
+
+    /// How many numbers the next ack would cover.
+    pub(super) fn unacked(&self) -> u64 {
+        self.to_ack().map_or(0, |seq| seq.0 - self.acked.0)
+    }
+
+    pub(super) fn acked(&mut self, seq: Seq) {
+        self.acked = seq;
+    }
+
+    /// The least place in the present epoch that the room may send this device back to.
+    fn floor(&self) -> Seq {
+        if self.confirmed.epoch == self.received.epoch { self.confirmed.seq } else { Seq::ZERO }
+    }
+
+    fn restart(&mut self, at: Position) {
+        self.received = at;
+        self.confirmed = at;
+        self.known = true;
+        self.older = None;
+    }
+}
+
+/// Order of places: epochs grow, and so do numbers within one.
+trait Order {
+    fn reaches(self, other: Self) -> bool;
+    fn max_of(self, other: Self) -> Self;
+}
+
+impl Order for Position {
+    fn reaches(self, other: Self) -> bool {
+        (self.epoch, self.seq) >= (other.epoch, other.seq)
+    }
+
+    fn max_of(self, other: Self) -> Self {
+        if self.reaches(other) { self } else { other }
+    }
+}
+
+/// The last ids, oldest overwritten. Holds no memory until the first comes.
+#[derive(Debug)]
+pub(super) struct Recent {
+    ids: Vec<MessageId>,
+    limit: u32,
+    oldest: u32,
+}
+
+impl Recent {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { ids: Vec::new(), limit: u32::try_from(limit).unwrap_or(u32::MAX), oldest: 0 }
+    }
+
+    /// Remembers an id; false if it was known. Id 0 names nothing and is always new.
+    pub(super) fn insert(&mut self, id: MessageId) -> bool {
+        if id.0 == 0 || self.limit == 0 {
+            return true;
+        }
+        if self.ids.contains(&id) {
+            return false;
+        }
+        if self.ids.len() < self.limit as usize {
+            self.ids.push(id);
+        } else {
+            self.ids[self.oldest as usize] = id;
+            self.oldest = (self.oldest + 1) % self.limit;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::id::Epoch;
+
+    fn at(epoch: u64, seq: u64) -> Position {
+        Position { epoch: Epoch(epoch), seq: Seq(seq) }
+    }
+
+    fn bound(start: Position) -> Inbox {
+        let mut inbox = Inbox::new(None, 8);
+        inbox.bound(start);
+        inbox
+    }
+
+    /// Message n has the id 100 + n.
+    fn accept(inbox: &mut Inbox, seq: u64, skip: u64) -> Verdict {
+        inbox.accept(Seq(seq), skip, MessageId(100 + seq))
+    }
+
+    #[test]
+    fn order_skips_repeats_and_holes() {
+        let mut inbox = bound(at(1, 3));
+        assert_eq!(accept(&mut inbox, 4, 0), Verdict::New);
+        assert_eq!(accept(&mut inbox, 4, 0), Verdict::Repeat);
+        assert_eq!(accept(&mut inbox, 6, 0), Verdict::Hole);
+        assert_eq!(accept(&mut inbox, 6, 1), Verdict::New);
+        assert_eq!(accept(&mut inbox, 8, u64::MAX), Verdict::New);
+        assert_eq!(accept(&mut inbox, 2, 0), Verdict::Repeat);
+        assert_eq!(inbox.received(), at(1, 8));
+    }
+
+    #[test]
+    fn confirmation_is_cumulative_and_bounded() {
+        let mut inbox = bound(at(1, 0));
+        for seq in 1..=5 {
+            accept(&mut inbox, seq, 0);
+        }
+        assert_eq!(inbox.to_ack(), None);
+        assert!(inbox.confirm(at(1, 3)));
+        assert!(!inbox.confirm(at(1, 2)), "it never goes back");
+        assert!(!inbox.confirm(at(1, 6)), "nor beyond what was handed out");
+        assert_eq!((inbox.to_ack(), inbox.unacked()), (Some(Seq(3)), 3));
+        inbox.acked(Seq(3));
+        assert_eq!(inbox.to_ack(), None);
+        assert_eq!(inbox.resume(), Some(at(1, 3)));
+    }
+
+    #[test]
+    fn after_a_cut_the_unconfirmed_come_again_but_are_not_handed_out_again() {
+        let mut inbox = bound(at(1, 0));
+        for seq in 1..=3 {
+            accept(&mut inbox, seq, 0);
+        }
+        inbox.confirm(at(1, 1));
+        inbox.bound(at(1, 1));
+        assert_eq!(accept(&mut inbox, 2, 0), Verdict::Repeat);
+        assert_eq!(accept(&mut inbox, 3, 0), Verdict::Repeat);
+        assert_eq!(accept(&mut inbox, 4, 0), Verdict::New);
+    }
+
+    #[test]
+    fn a_repeat_of_a_confirmed_message_is_acked_again() {
+        let mut inbox = bound(at(1, 0));
+        accept(&mut inbox, 1, 0);
+        inbox.confirm_all();
+        inbox.acked(Seq(1));
+        accept(&mut inbox, 1, 0);
+        assert_eq!(inbox.to_ack(), Some(Seq(1)));
+    }
+
+    #[test]
+    fn the_room_may_know_of_acks_by_another_device() {
+        let mut inbox = bound(at(1, 2));
+        inbox.bound(at(1, 9));
+        assert_eq!(inbox.resume(), Some(at(1, 9)));
+        assert_eq!(accept(&mut inbox, 10, 0), Verdict::New);
+    }
+
+    #[test]
+    fn a_store_that_lost_everything_wins() {
+        let mut inbox = Inbox::new(Some(at(7, 100)), 8);
+        inbox.bound(at(1, 0));
+        assert_eq!(accept(&mut inbox, 1, 0), Verdict::New);
+        assert_eq!(inbox.resume(), Some(at(1, 0)));
+        let mut inbox = Inbox::new(Some(at(7, 100)), 8);
+        inbox.bound(at(7, 20));
+        assert_eq!(accept(&mut inbox, 21, 0), Verdict::New);
+    }
+
+    #[test]
+    fn a_number_used_again_in_a_new_epoch_is_a_new_message() {
+        let mut inbox = bound(at(1, 0));
+        accept(&mut inbox, 1, 0);
+        accept(&mut inbox, 2, 0);
+        inbox.confirm_all();
+        inbox.rebase(at(2, 0));
+        assert_eq!(inbox.accept(Seq(1), 0, MessageId(900)), Verdict::New);
+        assert_eq!(inbox.received(), at(2, 1));
+    }
+
+    #[test]
+    fn a_message_that_comes_again_under_a_new_number_is_not_handed_out_again() {
+        let mut inbox = bound(at(1, 0));
+        for seq in 1..=3 {
+            accept(&mut inbox, seq, 0);
+        }
+        inbox.confirm(at(1, 1));
+        inbox.rebase(at(2, 0));
+        assert_eq!(inbox.resume(), Some(at(1, 1)), "what the app has not confirmed is not given up");
+        assert_eq!(inbox.accept(Seq(1), 0, MessageId(102)), Verdict::Repeat);
+        assert_eq!(inbox.accept(Seq(2), 0, MessageId(103)), Verdict::Repeat);
+        assert_eq!(inbox.accept(Seq(3), 0, MessageId(104)), Verdict::New);
+        assert!(inbox.confirm(at(1, 2)));
+        assert_eq!(inbox.to_ack(), None, "an old number cannot be acked in the new numbering");
+        assert!(inbox.confirm(at(1, 3)));
+        assert_eq!(inbox.to_ack(), Some(Seq(2)), "both repeats are confirmed with it");
+        assert!(inbox.confirm(at(2, 3)));
+        assert_eq!(inbox.to_ack(), Some(Seq(3)));
+    }
+
+    #[test]
+    fn a_new_confirmation_covers_the_older_epoch() {
+        let mut inbox = bound(at(1, 0));
+        accept(&mut inbox, 1, 0);
+        inbox.rebase(at(2, 5));
+        accept(&mut inbox, 6, 0);
+        assert!(inbox.confirm(at(2, 6)));
+        assert_eq!((inbox.to_ack(), inbox.resume()), (Some(Seq(6)), Some(at(2, 6))));
+    }
+
+    #[test]
+    fn recent_forgets_the_oldest() {
+        let mut recent = Recent::new(2);
+        assert!(recent.insert(MessageId(1)) && recent.insert(MessageId(2)) && recent.insert(MessageId(3)));
+        assert!(recent.insert(MessageId(1)) && !recent.insert(MessageId(3)));
+    }
+}
