@@ -45,7 +45,7 @@ impl Expression {
                     }
                     result = Some(joined);
                 }
-                result.unwrap_or_else(|| Cow::Borrowed(all))
+                result.unwrap_or(Cow::Borrowed(all))
             }
             Self::Or(parts) => {
                 let mut result = RoaringBitmap::new();
