@@ -1,0 +1,170 @@
+//! What can be configured of a center. Every field has a default; unknown keys are refused.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use peers::Limits;
+use serde::{Deserialize, Serialize};
+
+/// The section `[center]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address of the API, HTTP and gRPC on one port. Default 127.0.0.1:7800. Port 0 = a free one, which the log names.
+    pub listen: SocketAddr,
+    /// Connections to the API; one more waits until another ends. Default 4,096, each up to about 100 KiB.
+    pub connections_max: usize,
+    /// Largest payload of a message, bytes. Default 65,536.
+    pub payload_max_bytes: usize,
+    /// Longest time to live that a message may ask for. Default 30 days.
+    #[serde(with = "humantime_serde")]
+    pub ttl_max: Duration,
+    /// Users of one multicast. Default 10,000.
+    pub multicast_max_uids: usize,
+    /// Pushes of one gRPC `PushBatch`. Default 1,000.
+    pub batch_max_pushes: usize,
+    /// Largest gRPC request, bytes: a batch of pushes or a long list of users. Default 8 MiB; a connection may have
+    /// 512 under way, so the worst case is bounded by flow control at 8 MiB a connection.
+    pub grpc_message_max_bytes: usize,
+    /// How long an idempotency key is remembered. Default 24 hours.
+    #[serde(with = "humantime_serde")]
+    pub idempotency_window: Duration,
+    /// Longest life of a device token. Default 30 days.
+    #[serde(with = "humantime_serde")]
+    pub token_ttl_max: Duration,
+    /// Requests under way at once; more are told to come back. Default 8,192, each about 4 KiB besides its body.
+    pub requests_in_flight: usize,
+    /// Bytes of request bodies held at once; more are told to come back. Default 256 MiB, and that is the worst case.
+    pub body_bytes_in_flight: usize,
+    /// A request whose body has not come within this time is answered 408. Default 15 s.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// API keys.
+    pub auth: AuthConfig,
+    /// What becomes of a message after it was stored.
+    pub delivery: DeliveryConfig,
+    /// Calls of the other services. Default as in the crate `peers`.
+    pub peers: Limits,
+    /// What an app gets that does not say otherwise when it is created.
+    pub new_apps: NewApps,
+    /// An app and a key to create at the start if they are not there. Default none.
+    pub bootstrap: Option<Bootstrap>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7800)),
+            connections_max: 4_096,
+            payload_max_bytes: 64 * 1024,
+            ttl_max: Duration::from_secs(30 * 86_400),
+            multicast_max_uids: 10_000,
+            batch_max_pushes: 1_000,
+            grpc_message_max_bytes: 8 << 20,
+            idempotency_window: Duration::from_secs(86_400),
+            token_ttl_max: Duration::from_secs(30 * 86_400),
+            requests_in_flight: 8_192,
+            body_bytes_in_flight: 256 << 20,
+            body_timeout: Duration::from_secs(15),
+            auth: AuthConfig::default(),
+            delivery: DeliveryConfig::default(),
+            peers: Limits::default(),
+            new_apps: NewApps::default(),
+            bootstrap: None,
+        }
+    }
+}
+
+/// The section `[center.auth]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthConfig {
+    /// Keys kept in memory, known and unknown ones counted apart. Default 10,000 each, about 1 MiB each.
+    pub cached_keys: usize,
+    /// How long a known key is believed before a saver is asked again. Default 60 s.
+    #[serde(with = "humantime_serde")]
+    pub key_ttl: Duration,
+    /// How much longer a known key serves while no saver can be asked. Default 10 min.
+    #[serde(with = "humantime_serde")]
+    pub key_grace: Duration,
+    /// How long a key is believed to be unknown. Default 5 s: a key made elsewhere works that soon.
+    #[serde(with = "humantime_serde")]
+    pub unknown_key_ttl: Duration,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        AuthConfig {
+            cached_keys: 10_000,
+            key_ttl: Duration::from_secs(60),
+            key_grace: Duration::from_secs(600),
+            unknown_key_ttl: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The section `[center.delivery]`: the stage that takes stored messages to the rooms. What does not fit or
+/// does not succeed is delivered by the saver's sweeper, some ten seconds later.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliveryConfig {
+    /// Users are spread over so many lanes; a lane keeps its users' order. Default 8.
+    pub lanes: usize,
+    /// Messages that wait in a lane. Default 8,192.
+    pub lane_items: usize,
+    /// Messages that a lane takes through at once. Default 512.
+    pub lane_batch: usize,
+    /// Bytes that wait in all lanes, 256 for each message besides its payload. Default 64 MiB, the worst case.
+    pub queue_bytes: usize,
+    /// A look-up or delivery that takes longer is left to the sweeper. Default 2 s.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        DeliveryConfig {
+            lanes: 8,
+            lane_items: 8_192,
+            lane_batch: 512,
+            queue_bytes: 64 << 20,
+            patience: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The section `[center.new_apps]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewApps {
+    /// Time to live of a message that names none, seconds. Default 7 days.
+    pub default_ttl_s: u32,
+    /// Messages that an inbox holds; the oldest goes when one more comes. Default 1,000.
+    pub inbox_cap: u32,
+    /// Users that an app may push to in a second, at each center. Default 50,000.
+    pub pushes_per_second: u32,
+}
+
+impl Default for NewApps {
+    fn default() -> Self {
+        NewApps { default_ttl_s: 7 * 86_400, inbox_cap: 1_000, pushes_per_second: 50_000 }
+    }
+}
+
+/// The section `[center.bootstrap]`: how a new cluster gets its first app and key.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bootstrap {
+    /// The app's name.
+    pub app: String,
+    /// SHA-256 of the API key's text, in hex.
+    pub key_sha256: Option<String>,
+    /// A file with the API key's text on its only line.
+    pub key_file: Option<PathBuf>,
+    /// Scopes of the key. Default all.
+    #[serde(default = "all_scopes")]
+    pub scopes: Vec<String>,
+}
+
+fn all_scopes() -> Vec<String> {
+    crate::auth::Scope::ALL.iter().map(|scope| scope.name().to_owned()).collect()
+}

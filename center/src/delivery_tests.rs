@@ -1,0 +1,123 @@
+use std::sync::Mutex;
+
+use super::*;
+
+/// Stands in for registers and rooms: users whose name begins with "on" are online in room 1.
+#[derive(Clone, Default)]
+struct Fake {
+    delivered: Arc<Mutex<Vec<(String, u64)>>>,
+    /// Look-ups of this user never come back.
+    stuck: Option<&'static str>,
+}
+
+impl Carrier for Fake {
+    async fn look_up(&self, _: u32, uid: &Uid) -> Result<LookUpResult, PeerError> {
+        if self.stuck == Some(uid.as_str()) {
+            std::future::pending::<()>().await;
+        }
+        let presence = if uid.starts_with("on") { Presence::Online } else { Presence::Offline };
+        Ok(LookUpResult { presence: presence.into(), room: 1, fence: 9, ..LookUpResult::default() })
+    }
+
+    async fn deliver(&self, room: NodeId, item: DeliverItem, payload: Bytes) -> Result<Outcome, PeerError> {
+        assert_eq!((room, item.fence, &*payload), (NodeId(1), 9, &b"hello"[..]));
+        self.delivered.lock().unwrap().push((item.uid, item.seq));
+        Ok(Outcome::Sent)
+    }
+}
+
+fn parcel(uid: &str, seq: u64) -> Parcel {
+    Parcel {
+        app: 1,
+        uid: Uid::new(uid).unwrap(),
+        epoch: 1,
+        seq,
+        id: seq,
+        accepted_ms: 0,
+        payload: Bytes::from_static(b"hello"),
+    }
+}
+
+struct Stage {
+    delivery: Delivery,
+    fake: Fake,
+    metrics: Metrics,
+    cancel: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Stage {
+    fn new(limits: &DeliveryConfig, fake: Fake) -> Stage {
+        let (metrics, cancel) = (Metrics::default(), CancellationToken::new());
+        let (delivery, tasks) = Delivery::spawn(limits, &fake, &metrics, &FlowMetrics::default(), &cancel);
+        Stage { delivery, fake, metrics, cancel, tasks }
+    }
+
+    /// Lets time pass until nothing moves any more, then ends the stage.
+    async fn settle(self) -> (Vec<(String, u64)>, Metrics) {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        self.cancel.cancel();
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(self.delivery.bytes.held(), 0, "all bytes were given back");
+        let delivered = self.fake.delivered.lock().unwrap().clone();
+        (delivered, self.metrics)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_messages_keep_the_order_of_their_numbers() {
+    let stage = Stage::new(&DeliveryConfig::default(), Fake::default());
+    // Offered as the answers happened to come.
+    for seq in [2, 1, 3, 5, 4] {
+        stage.delivery.offer(parcel("on-a", seq));
+        stage.delivery.offer(parcel("on-b", seq));
+        stage.delivery.offer(parcel("off", seq));
+    }
+    let (delivered, metrics) = stage.settle().await;
+    for user in ["on-a", "on-b"] {
+        let seqs: Vec<_> = delivered.iter().filter(|(uid, _)| uid == user).map(|(_, seq)| *seq).collect();
+        // The very first may have left alone, before the others were there.
+        assert!(seqs == [1, 2, 3, 4, 5] || seqs == [2, 1, 3, 4, 5], "{seqs:?}");
+    }
+    assert_eq!(metrics.delivered_count(Delivered::Sent), 10);
+    assert_eq!(metrics.delivered_count(Delivered::Offline), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_is_dropped_and_counted() {
+    let limits = DeliveryConfig { lanes: 1, lane_items: 3, ..DeliveryConfig::default() };
+    let stage = Stage::new(&limits, Fake::default());
+    for seq in 1..=10 {
+        stage.delivery.offer(parcel("on", seq));
+    }
+    let (delivered, metrics) = stage.settle().await;
+    assert_eq!(delivered.len(), 3);
+    assert_eq!(metrics.delivered_count(Delivered::Full), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn payload_bytes_are_bounded_too() {
+    let limits = DeliveryConfig { queue_bytes: 2 * (PARCEL_BYTES + 5), ..DeliveryConfig::default() };
+    let stage = Stage::new(&limits, Fake::default());
+    for seq in 1..=3 {
+        stage.delivery.offer(parcel("on", seq));
+    }
+    let (delivered, metrics) = stage.settle().await;
+    assert_eq!(delivered.len(), 2);
+    assert_eq!(metrics.delivered_count(Delivered::Full), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_hangs_is_left_to_the_sweeper_and_stops_nobody() {
+    let stage = Stage::new(
+        &DeliveryConfig { lanes: 1, ..DeliveryConfig::default() },
+        Fake { stuck: Some("on-stuck"), ..Fake::default() },
+    );
+    stage.delivery.offer(parcel("on-stuck", 1));
+    stage.delivery.offer(parcel("on-a", 2));
+    let (delivered, metrics) = stage.settle().await;
+    assert_eq!(delivered, [("on-a".to_owned(), 2)]);
+    assert_eq!(metrics.delivered_count(Delivered::Failed), 1);
+}

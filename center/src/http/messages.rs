@@ -1,0 +1,69 @@
+//! What became of messages.
+
+use std::sync::Arc;
+
+use axum::{Json as Answer, extract::State};
+use proto::v1;
+use wire::id::MessageId;
+
+use super::{
+    answers::{BroadcastProgress, Ledger, Recalled},
+    extract::{InPath, InQuery},
+    types::AppQuery,
+};
+use crate::{
+    error::Result,
+    ops::{Caller, Ops},
+};
+
+/// The ledger of a message.
+///
+/// targets = acked + stored + expired + the sum of dropped + recalled.
+#[utoipa::path(
+    get, path = "/v1/messages/{id}", tag = "messages",
+    params(("id" = String, Path, description = "The message's id, a decimal number"), AppQuery),
+    responses((status = 200, body = Ledger)),
+)]
+pub(super) async fn ledger(
+    State(ops): State<Arc<Ops>>,
+    caller: Caller,
+    InPath(MessageId(id)): InPath<MessageId>,
+    InQuery(AppQuery { app }): InQuery<AppQuery>,
+) -> Result<Answer<Ledger>> {
+    let ledger = ops.message(&caller, v1::GetMessageRequest { app, id }).await?;
+    Ok(Answer(ledger.into()))
+}
+
+/// Take a message back.
+///
+/// It leaves the inboxes that it is still in; users online who may have it are told by a Recall frame.
+#[utoipa::path(
+    delete, path = "/v1/messages/{id}", tag = "messages",
+    params(("id" = String, Path, description = "The message's id, a decimal number"), AppQuery),
+    responses((status = 200, body = Recalled)),
+)]
+pub(super) async fn recall(
+    State(ops): State<Arc<Ops>>,
+    caller: Caller,
+    InPath(MessageId(id)): InPath<MessageId>,
+    InQuery(AppQuery { app }): InQuery<AppQuery>,
+) -> Result<Answer<Recalled>> {
+    let recalled = ops.recall(&caller, v1::RecallRequest { app, id }).await?;
+    Ok(Answer(recalled.into()))
+}
+
+/// How far a broadcast has come, summed over the rooms.
+#[utoipa::path(
+    get, path = "/v1/broadcasts/{id}", tag = "messages",
+    params(("id" = String, Path, description = "The broadcast's id, a decimal number"), AppQuery),
+    responses((status = 200, body = BroadcastProgress)),
+)]
+pub(super) async fn progress(
+    State(ops): State<Arc<Ops>>,
+    caller: Caller,
+    InPath(MessageId(id)): InPath<MessageId>,
+    InQuery(AppQuery { app }): InQuery<AppQuery>,
+) -> Result<Answer<BroadcastProgress>> {
+    let state = ops.broadcast_state(&caller, v1::GetBroadcastRequest { app, id }).await?;
+    Ok(Answer(state.into()))
+}

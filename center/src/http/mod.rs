@@ -1,0 +1,114 @@
+//! The HTTP API: a thin translation between JSON and [`crate::ops`].
+
+mod answers;
+mod apps;
+mod docs;
+mod extract;
+mod messages;
+mod openapi;
+mod push;
+mod types;
+mod users;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, patch, post},
+};
+use http::{HeaderValue, header};
+
+use crate::{
+    error::{Error, whole_millis},
+    ops::Ops,
+};
+use types::{ErrorBody, ErrorFacts};
+
+/// The HTTP routes. gRPC services may be added to them.
+pub fn router(ops: Arc<Ops>) -> Router {
+    let routes =
+        ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.handlers)()));
+    routes
+        .fallback(|| async { Error::NoRoute })
+        .method_not_allowed_fallback(|| async { Error::NoMethod })
+        .layer(middleware::map_response_with_state(Arc::clone(&ops), count_error))
+        .with_state(ops)
+}
+
+/// One path of the API and all that is done there.
+struct Route {
+    path: &'static str,
+    /// The methods, in the words of OpenAPI; a test compares them with the document.
+    #[cfg_attr(not(test), allow(dead_code))]
+    methods: &'static [&'static str],
+    handlers: fn() -> MethodRouter<Arc<Ops>>,
+}
+
+const ROUTES: &[Route] = &[
+    Route { path: "/v1/push", methods: &["post"], handlers: || post(push::push) },
+    Route { path: "/v1/multicast", methods: &["post"], handlers: || post(push::multicast) },
+    Route { path: "/v1/broadcasts", methods: &["post"], handlers: || post(push::broadcast) },
+    Route { path: "/v1/broadcasts/{id}", methods: &["get"], handlers: || get(messages::progress) },
+    Route {
+        path: "/v1/messages/{id}",
+        methods: &["get", "delete"],
+        handlers: || get(messages::ledger).delete(messages::recall),
+    },
+    Route { path: "/v1/users/{uid}", methods: &["get"], handlers: || get(users::state) },
+    Route { path: "/v1/users/{uid}/kick", methods: &["post"], handlers: || post(users::kick) },
+    Route { path: "/v1/tokens", methods: &["post"], handlers: || post(users::token) },
+    Route { path: "/v1/apps", methods: &["get", "post"], handlers: || get(apps::list).post(apps::create) },
+    Route {
+        path: "/v1/apps/{app}",
+        methods: &["get", "patch"],
+        handlers: || patch(apps::update).get(apps::show),
+    },
+    Route { path: "/v1/apps/{app}/keys", methods: &["post"], handlers: || post(apps::create_key) },
+    Route { path: "/openapi.json", methods: &["get"], handlers: || get(docs::openapi) },
+    Route { path: "/", methods: &["get"], handlers: || get(docs::page) },
+    Route { path: "/docs", methods: &["get"], handlers: || get(docs::page_by_name) },
+];
+
+/// Word of the error that a response tells, for the metrics.
+#[derive(Clone)]
+struct ErrorCode(std::borrow::Cow<'static, str>);
+
+async fn count_error(State(ops): State<Arc<Ops>>, response: Response) -> Response {
+    if let Some(ErrorCode(code)) = response.extensions().get() {
+        ops.metrics().failed("http", code);
+    }
+    response
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let facts = self.facts();
+        let message = self.to_string();
+        let body = ErrorBody {
+            error: ErrorFacts {
+                code: &facts.code,
+                message: &message,
+                field: self.field(),
+                retry_after_ms: facts.retry_after.map(whole_millis),
+            },
+        };
+        let mut response = (facts.status, axum::Json(body)).into_response();
+        if let Some(after) = facts.retry_after {
+            // The header counts in seconds; rounded up, so that who obeys it is not refused again.
+            let seconds = u64::from(whole_millis(after)).div_ceil(1000);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if facts.status == http::StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(ErrorCode(facts.code));
+        response
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

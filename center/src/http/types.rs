@@ -1,0 +1,262 @@
+//! The JSON of the API: what comes in, and what goes out. Ids are decimal strings, because JavaScript would
+//! round the numbers.
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::Bytes;
+use proto::v1;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::error::{Error, Result};
+
+/// Base64 with or without its padding: both are in use, and neither is ambiguous.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A message to one user.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"uid": "alice", "payload": "hello", "ttl_s": 3600}))]
+pub(super) struct PushBody {
+    /// The app's name; absent = the app of the API key.
+    #[serde(default)]
+    app: String,
+    /// The user, 1 to 128 bytes.
+    uid: String,
+    /// The payload as text. Either this or `payload_base64`.
+    payload: Option<String>,
+    /// The payload as bytes in base64.
+    payload_base64: Option<String>,
+    /// Seconds until the message expires; absent = the app's default.
+    ttl_s: Option<u32>,
+    /// Only to who is online; never stored.
+    #[serde(default)]
+    transient: bool,
+}
+
+impl PushBody {
+    pub(super) fn into_request(self, idempotency_key: String) -> Result<v1::PushRequest> {
+        Ok(v1::PushRequest {
+            app: self.app,
+            uid: self.uid,
+            payload: payload(self.payload, self.payload_base64)?,
+            ttl_s: self.ttl_s,
+            transient: self.transient,
+            idempotency_key,
+        })
+    }
+}
+
+/// One payload to a list of users.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"uids": ["alice", "bob"], "payload": "hello"}))]
+pub(super) struct MulticastBody {
+    /// The app's name; absent = the app of the API key.
+    #[serde(default)]
+    app: String,
+    /// The users, each 1 to 128 bytes; one that is listed twice counts once.
+    uids: Vec<String>,
+    /// The payload as text. Either this or `payload_base64`.
+    payload: Option<String>,
+    /// The payload as bytes in base64.
+    payload_base64: Option<String>,
+    /// Seconds until the message expires; absent = the app's default.
+    ttl_s: Option<u32>,
+    /// Only to who is online; never stored.
+    #[serde(default)]
+    transient: bool,
+}
+
+impl MulticastBody {
+    pub(super) fn into_request(self, idempotency_key: String) -> Result<v1::MulticastRequest> {
+        Ok(v1::MulticastRequest {
+            app: self.app,
+            uids: self.uids,
+            payload: payload(self.payload, self.payload_base64)?,
+            ttl_s: self.ttl_s,
+            transient: self.transient,
+            idempotency_key,
+        })
+    }
+}
+
+/// One payload to all users of the app, or to those whose tags match.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"payload": "hello", "audience": "ios and (beta or not eu)"}))]
+pub(super) struct BroadcastBody {
+    /// The app's name; absent = the app of the API key.
+    #[serde(default)]
+    app: String,
+    /// The payload as text. Either this or `payload_base64`.
+    payload: Option<String>,
+    /// The payload as bytes in base64.
+    payload_base64: Option<String>,
+    /// Seconds until the message expires; absent = the app's default.
+    ttl_s: Option<u32>,
+    /// Tag expression, e.g. `ios and (beta or not eu)`; absent = everyone.
+    #[serde(default)]
+    audience: String,
+}
+
+impl BroadcastBody {
+    pub(super) fn into_request(self, idempotency_key: String) -> Result<v1::BroadcastRequest> {
+        Ok(v1::BroadcastRequest {
+            app: self.app,
+            payload: payload(self.payload, self.payload_base64)?,
+            ttl_s: self.ttl_s,
+            audience: self.audience,
+            idempotency_key,
+        })
+    }
+}
+
+fn payload(text: Option<String>, base64: Option<String>) -> Result<Bytes> {
+    match (text, base64) {
+        (Some(text), None) => Ok(text.into()),
+        (None, Some(base64)) => match BASE64.decode(base64) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(e) => Err(Error::invalid("payload_base64", format!("not base64: {e}"))),
+        },
+        (None, None) => Err(Error::invalid("payload", "missing: give payload (text) or payload_base64")),
+        (Some(_), Some(_)) => Err(Error::invalid("payload", "give payload or payload_base64, not both")),
+    }
+}
+
+/// For whom a device token is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"uid": "alice"}))]
+pub(super) struct TokenBody {
+    /// The app's name; absent = the app of the API key.
+    #[serde(default)]
+    app: String,
+    /// The user, 1 to 128 bytes.
+    uid: String,
+    /// Seconds until the token expires; absent = one day.
+    ttl_s: Option<u32>,
+}
+
+impl From<TokenBody> for v1::IssueTokenRequest {
+    fn from(body: TokenBody) -> Self {
+        Self { app: body.app, uid: body.uid, ttl_s: body.ttl_s }
+    }
+}
+
+/// A new app. What is absent takes the center's default.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"app": "news"}))]
+pub(super) struct NewAppBody {
+    /// Its name: 1 to 64 of a-z 0-9 - _ and dot.
+    app: String,
+    /// Webhook for what devices send; absent = none.
+    #[serde(default)]
+    upstream_url: String,
+    /// Webhook for online and offline events; absent = none.
+    #[serde(default)]
+    state_url: String,
+    /// PEM of an Ed25519 public key, for device tokens that the app signs itself; absent = none.
+    #[serde(default)]
+    public_key_pem: String,
+    /// Time to live of a message that names none, seconds.
+    default_ttl_s: Option<u32>,
+    /// Messages that an inbox holds; the oldest goes when one more comes.
+    inbox_cap: Option<u32>,
+    /// Users that the app may push to in a second, at each center.
+    pushes_per_second: Option<u32>,
+}
+
+impl From<NewAppBody> for v1::CreateAppRequest {
+    fn from(body: NewAppBody) -> Self {
+        Self {
+            app: body.app,
+            upstream_url: body.upstream_url,
+            state_url: body.state_url,
+            public_key_pem: body.public_key_pem,
+            default_ttl_s: body.default_ttl_s,
+            inbox_cap: body.inbox_cap,
+            pushes_per_second: body.pushes_per_second,
+        }
+    }
+}
+
+/// Changes of an app. What is absent stays as it is; an empty text removes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"inbox_cap": 500}))]
+pub(super) struct AppPatch {
+    /// Webhook for what devices send.
+    upstream_url: Option<String>,
+    /// Webhook for online and offline events.
+    state_url: Option<String>,
+    /// PEM of an Ed25519 public key, for device tokens that the app signs itself.
+    public_key_pem: Option<String>,
+    /// Time to live of a message that names none, seconds.
+    default_ttl_s: Option<u32>,
+    /// Messages that an inbox holds; the oldest goes when one more comes.
+    inbox_cap: Option<u32>,
+    /// Users that the app may push to in a second, at each center.
+    pushes_per_second: Option<u32>,
+}
+
+impl AppPatch {
+    pub(super) fn into_request(self, app: String) -> v1::UpdateAppRequest {
+        v1::UpdateAppRequest {
+            app,
+            upstream_url: self.upstream_url,
+            state_url: self.state_url,
+            public_key_pem: self.public_key_pem,
+            default_ttl_s: self.default_ttl_s,
+            inbox_cap: self.inbox_cap,
+            pushes_per_second: self.pushes_per_second,
+        }
+    }
+}
+
+/// A new API key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"scopes": ["push", "read"]}))]
+pub(super) struct NewKeyBody {
+    /// Any of push, read, admin.
+    pub(super) scopes: Vec<String>,
+}
+
+/// Names the app, where no body does.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AppQuery {
+    /// The app's name; absent = the app of the API key.
+    #[serde(default)]
+    #[param(required = false)]
+    pub(super) app: String,
+}
+
+/// Every error has this form.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErrorBody<'a> {
+    pub(super) error: ErrorFacts<'a>,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErrorFacts<'a> {
+    /// Stable word, e.g. `unknown_app`.
+    pub(super) code: &'a str,
+    /// A sentence for people.
+    pub(super) message: &'a str,
+    /// The field to blame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) field: Option<&'a str>,
+    /// The same request may succeed after so long; absent = never as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry_after_ms: Option<u32>,
+}

@@ -1,0 +1,141 @@
+//! The center: the API that app backends call, over HTTP and gRPC on one port.
+//!
+//! Both are thin layers over [`ops`], which checks what is asked and turns it into calls of the savers (store),
+//! registers (where is the user?), rooms (deliver) and coordinators (kick). A push is answered when it is
+//! durable; the crate's `delivery` stage takes it to its room after that, and may drop it under load without
+//! losing it, because the saver's sweeper finds what lies in an inbox.
+
+pub mod auth;
+mod bootstrap;
+pub mod config;
+mod delivery;
+pub mod error;
+mod http;
+mod limits;
+mod metered;
+mod metrics;
+mod notices;
+pub mod ops;
+mod rpc;
+mod server;
+#[cfg(test)]
+mod testing;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use cluster::Role;
+use flow::FlowMetrics;
+use peers::PeerMetrics;
+use service::{Host, Service, StartError};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+pub use bootstrap::{First, bootstrap, new_api_key};
+pub use config::Config;
+
+use crate::{
+    delivery::{Carriers, Delivery},
+    metrics::Metrics,
+    notices::Notices,
+    ops::{Ops, Peers},
+};
+
+/// Connections that are served this long into a drain get their answers; then they are cut.
+const DRAIN_GRACE: Duration = Duration::from_secs(10);
+
+/// What was accepted last gets this long to reach its rooms; the sweeper delivers the rest.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// A running center.
+pub struct Center {
+    ops: Arc<Ops>,
+    address: SocketAddr,
+    /// Stops taking connections.
+    stop: CancellationToken,
+    /// Ends the stages behind the answers.
+    end: CancellationToken,
+    server: JoinHandle<()>,
+    stages: Vec<JoinHandle<()>>,
+}
+
+impl Center {
+    /// Where the API is served.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The operations, for those who need no port.
+    pub fn ops(&self) -> &Arc<Ops> {
+        &self.ops
+    }
+}
+
+/// HTTP and gRPC, as they are served on the API's port.
+pub fn router(ops: &Arc<Ops>) -> Result<axum::Router, tonic_reflection::server::Error> {
+    rpc::add_to(crate::http::router(Arc::clone(ops)), ops)
+}
+
+impl Service for Center {
+    const ROLE: Role = Role::Center;
+    type Config = Config;
+
+    async fn start(config: Config, host: Host) -> Result<Center, StartError> {
+        let first = config.bootstrap.as_ref().map(|section| First::read(section, &config.new_apps));
+        let first = first
+            .transpose()
+            .map_err(|e| StartError::config(format!("center.bootstrap.{}", e.field().unwrap_or("app")), e))?;
+        let listener = TcpListener::bind(config.listen).await.map_err(|source| StartError::Listen {
+            key: "center.listen".to_owned(),
+            address: config.listen,
+            source,
+        })?;
+        let address = listener.local_addr().map_err(StartError::other)?;
+
+        let flow = FlowMetrics::default();
+        let peer_metrics = PeerMetrics::new(&flow);
+        let metrics = Metrics::default();
+        host.metrics.register("center", |registry| {
+            metrics.register(registry);
+            flow.register(registry);
+            peer_metrics.register(registry);
+        });
+        let peers = Peers::new(&host.cluster, config.peers, &peer_metrics, &host.cancel, &host.tasks);
+        let end = host.cancel.child_token();
+        let carriers = Carriers { registers: peers.registers.clone(), rooms: peers.rooms.clone() };
+        let (delivery, mut stages) = Delivery::spawn(&config.delivery, &carriers, &metrics, &flow, &end);
+        let (notices, teller) = Notices::spawn(peers.rooms.clone(), &metrics, &flow, end.clone());
+        stages.push(host.spawn(async move {
+            // What was not told any more is in the logs, which the rooms poll.
+            let _ = teller.await;
+        }));
+        if let Some(first) = first {
+            let tries = bootstrap::bootstrap_patiently(peers.savers.clone(), first, end.clone());
+            stages.push(host.spawn(tries));
+        }
+        let connections_max = config.connections_max;
+        let ops = Arc::new(Ops::new(config, peers, host.cluster.clone(), delivery, notices, metrics.clone()));
+        let router = router(&ops).map_err(StartError::other)?;
+        let stop = end.child_token();
+        let server =
+            host.spawn(server::serve(listener, router, connections_max, metrics, stop.clone(), DRAIN_GRACE));
+        tracing::info!(%address, "API");
+        Ok(Center { ops, address, stop, end, server, stages })
+    }
+
+    fn rpc(&self) -> Routes {
+        // Nobody in the cluster calls a center; the host adds what every node answers.
+        Routes::default()
+    }
+
+    async fn drain(self, deadline: Duration) {
+        // First the callers get their answers, then what they set off gets to the rooms.
+        self.stop.cancel();
+        let _ = tokio::time::timeout(deadline, self.server).await;
+        let _ = tokio::time::timeout(SETTLE, self.ops.settled()).await;
+        self.end.cancel();
+        for stage in self.stages {
+            let _ = stage.await;
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `center`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service::process::main::<center::Center>()
+}

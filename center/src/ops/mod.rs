@@ -1,0 +1,201 @@
+//! What the API does, for HTTP and gRPC alike. Requests and answers are those of `push.proto`; here they are
+//! checked, once, and turned into calls of the other services.
+
+mod apps;
+mod broadcast;
+mod fields;
+mod idempotency;
+mod messages;
+mod multicast;
+mod push;
+mod token;
+mod users;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cluster::{Cluster, MessageIds};
+use http::HeaderValue;
+use peers::{AppDirectory, Coordinators, Limits, PeerMetrics, Registers, Rooms, Savers};
+use proto::internal::App;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use wire::id::AppId;
+
+use crate::{
+    auth::{self, Grant, KeyCache, Scope, Scopes},
+    config::Config,
+    delivery::Delivery,
+    error::{Error, Result},
+    limits::{Budget, Held, Rates},
+    metrics::Metrics,
+    notices::Notices,
+};
+
+pub(crate) use apps::{key_request, new_api_key, new_app, parse_scopes};
+
+/// Of a drain, which takes seconds anyway.
+const IDLE_POLL: Duration = Duration::from_millis(10);
+
+/// Who calls, with a place among the requests under way.
+#[derive(Debug)]
+pub struct Caller {
+    grant: Grant,
+    /// Given back when the request was answered.
+    _place: Held,
+}
+
+/// What the operations need of the rest of the cluster.
+#[derive(Clone)]
+pub struct Peers {
+    /// Store messages, apps and keys.
+    pub savers: Savers,
+    /// Know where users are.
+    pub registers: Registers,
+    /// Deliver.
+    pub rooms: Rooms,
+    /// Kick.
+    pub coordinators: Coordinators,
+    /// The known apps.
+    pub apps: AppDirectory,
+}
+
+impl Peers {
+    /// Opens lines to all of them; their tasks run in `tasks` until `cancel` fires.
+    pub fn new(
+        cluster: &Cluster,
+        limits: Limits,
+        metrics: &PeerMetrics,
+        cancel: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Peers {
+        let savers = Savers::with_metrics(cluster, limits, metrics, cancel.clone());
+        let (apps, directory) = AppDirectory::start(savers.clone(), cancel.clone());
+        let peers = Peers {
+            registers: Registers::with_metrics(cluster, limits, metrics, cancel.clone()),
+            rooms: Rooms::with_metrics(cluster, limits, metrics, cancel.clone()),
+            coordinators: Coordinators::with_metrics(cluster, limits, metrics, cancel.clone()),
+            savers,
+            apps,
+        };
+        let all = peers.clone();
+        tasks.spawn(async move {
+            let _ = directory.await;
+            all.savers.closed().await;
+            all.registers.closed().await;
+            all.rooms.closed().await;
+            all.coordinators.closed().await;
+        });
+        peers
+    }
+}
+
+/// All operations of the API.
+pub struct Ops {
+    config: Config,
+    peers: Peers,
+    cluster: Cluster,
+    ids: MessageIds,
+    keys: KeyCache,
+    rates: Rates,
+    places: Budget,
+    bodies: Budget,
+    delivery: Delivery,
+    notices: Notices,
+    metrics: Metrics,
+}
+
+impl Ops {
+    /// The operations over these peers.
+    pub(crate) fn new(
+        config: Config,
+        peers: Peers,
+        cluster: Cluster,
+        delivery: Delivery,
+        notices: Notices,
+        metrics: Metrics,
+    ) -> Ops {
+        Ops {
+            keys: KeyCache::new(config.auth.clone()),
+            rates: Rates::default(),
+            places: Budget::new("requests", config.requests_in_flight),
+            bodies: Budget::new("bytes of requests", config.body_bytes_in_flight),
+            config,
+            peers,
+            ids: MessageIds::new(cluster.me().id()),
+            cluster,
+            delivery,
+            notices,
+            metrics,
+        }
+    }
+
+    /// How the center is configured.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Bytes of request bodies held at once.
+    pub fn bodies(&self) -> &Budget {
+        &self.bodies
+    }
+
+    /// What the center counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Waits until all that was accepted is at its room, or given up on.
+    pub(crate) async fn settled(&self) {
+        while !self.delivery.is_idle() {
+            tokio::time::sleep(IDLE_POLL).await;
+        }
+    }
+
+    /// Finds out who calls, by the value of the `Authorization` header, and gives the call its place.
+    pub async fn authenticate(&self, authorization: Option<&HeaderValue>) -> Result<Caller> {
+        let place = self.places.take(1)?;
+        let hash = auth::hash_key(auth::bearer(authorization)?);
+        let grant = self
+            .keys
+            .get(hash, |hash| async move {
+                self.metrics.key_lookups.inc();
+                let key = self.peers.savers.find_key(hash.to_vec()).await?;
+                let grant = Grant { app: AppId(key.app), scopes: Scopes::from_names(&key.scopes) };
+                Ok(key.found.then_some(grant))
+            })
+            .await?;
+        Ok(Caller { grant, _place: place })
+    }
+
+    /// The app that a call is about, if the caller may do such a thing there. An empty name means the key's own app.
+    async fn app(&self, caller: &Caller, scope: Scope, name: &str) -> Result<Arc<App>> {
+        caller.grant.needs(scope)?;
+        let own = caller.grant.app;
+        if name.is_empty() {
+            let app = self.peers.apps.find(own).await?;
+            // The archive never forgets an app, so a key without one is a directory that is behind.
+            return app.ok_or_else(|| Error::UnknownApp { app: own.to_string() });
+        }
+        let app = self.known_app(name).await?;
+        if app.id == own.get() { Ok(app) } else { Err(Error::OtherApp { app: name.to_owned() }) }
+    }
+
+    /// The app of that name.
+    async fn known_app(&self, name: &str) -> Result<Arc<App>> {
+        let app = self.peers.apps.find_by_key(name).await?;
+        app.ok_or_else(|| Error::UnknownApp { app: shortened(name) })
+    }
+
+    /// Takes pushes off the app's rate.
+    fn take_rate(&self, app: &App, count: usize) -> Result<()> {
+        self.rates.take(Instant::now(), AppId(app.id), app.pushes_per_second, count)
+    }
+}
+
+/// A name that somebody made up, short enough to be told back.
+fn shortened(name: &str) -> String {
+    let end = name.char_indices().nth(64).map_or(name.len(), |(at, _)| at);
+    name[..end].to_owned()
+}

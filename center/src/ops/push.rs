@@ -1,0 +1,128 @@
+//! To one user.
+
+use std::time::Instant;
+
+use proto::{
+    internal::{
+        App, Append, AppendResult, DeliverItem, Delivery as Outcome, Durability, LookUpResult, Presence,
+    },
+    v1,
+};
+use wire::id::Uid;
+
+use super::{
+    Caller, Ops, fields,
+    fields::Lifetime,
+    idempotency::{self, Fingerprint, Reserved},
+};
+use crate::{
+    auth::Scope,
+    delivery::Parcel,
+    error::{Error, Result},
+};
+
+/// A transient message is looked up so often: the second time its user had just moved to another room.
+const LOOK_UPS: usize = 2;
+
+impl Ops {
+    /// Stores a message and lets it be delivered; or, if it is transient, delivers it.
+    pub async fn push(&self, caller: &Caller, request: v1::PushRequest) -> Result<v1::PushResponse> {
+        let app = self.app(caller, Scope::Push, &request.app).await?;
+        let uid = fields::uid(&request.uid)?;
+        self.check_payload(&request.payload)?;
+        let ttl = self.ttl(request.ttl_s, app.default_ttl_s)?;
+        if request.transient {
+            idempotency::refuse_for_transient(&request.idempotency_key)?;
+            self.take_rate(&app, 1)?;
+            return self.push_transient(&app, uid, request).await;
+        }
+        self.take_rate(&app, 1)?;
+        let Reserved { id, repeated } = if request.idempotency_key.is_empty() {
+            Reserved { id: self.ids.next(), repeated: false }
+        } else {
+            // Boxed: few pushes have a key, and the others should not carry its state.
+            Box::pin(self.reserve_push(&app, &request)).await?
+        };
+        let Lifetime { accepted_ms, expires_ms } = Lifetime::of(id, ttl);
+        let v1::PushRequest { uid: name, payload, .. } = request;
+        let append = Append {
+            id,
+            app: app.id,
+            uids: vec![name],
+            payload: payload.clone(),
+            accepted_ms,
+            expires_ms,
+            durability: Durability::Unspecified.into(),
+            inbox_cap: app.inbox_cap,
+            multicast: false,
+        };
+        let begun = Instant::now();
+        let AppendResult { positions, .. } = self.peers.savers.append(append).await?;
+        self.metrics.stored_after(begun.elapsed());
+        self.metrics.unicast.inc();
+        let place = positions.first().copied().unwrap_or_default();
+        // A repeat that finds the message gone from the inbox has nothing to deliver.
+        if place.seq != 0 {
+            self.delivery.offer(Parcel {
+                app: app.id,
+                uid,
+                epoch: place.epoch,
+                seq: place.seq,
+                id,
+                accepted_ms,
+                payload,
+            });
+        }
+        Ok(v1::PushResponse { id, outcome: v1::Outcome::Stored.into(), seq: place.seq, repeated })
+    }
+
+    async fn reserve_push(&self, app: &App, request: &v1::PushRequest) -> Result<Reserved> {
+        let asked =
+            Fingerprint::of("push").and(request.uid.as_bytes()).and(&request.payload).and_ttl(request.ttl_s);
+        self.reserve(app, request.idempotency_key.clone(), asked).await
+    }
+
+    async fn push_transient(
+        &self,
+        app: &App,
+        uid: Uid,
+        request: v1::PushRequest,
+    ) -> Result<v1::PushResponse> {
+        let id = self.ids.next();
+        let outcome = self.send_transient(app.id, &uid, id, &request.payload).await?;
+        self.metrics.transient.inc();
+        Ok(v1::PushResponse { id, outcome: outcome.into(), seq: 0, repeated: false })
+    }
+
+    /// Hands a transient message to the user's room.
+    pub(super) async fn send_transient(
+        &self,
+        app: u32,
+        uid: &Uid,
+        id: u64,
+        payload: &bytes::Bytes,
+    ) -> Result<v1::Outcome> {
+        for _ in 0..LOOK_UPS {
+            let LookUpResult { presence, room, fence, .. } = self.peers.registers.look_up(app, uid).await?;
+            if presence != i32::from(Presence::Online) {
+                return Ok(v1::Outcome::Offline);
+            }
+            let item = DeliverItem {
+                app,
+                uid: uid.as_str().to_owned(),
+                fence,
+                epoch: 0,
+                seq: 0,
+                id,
+                payload: None,
+                accepted_ms: cluster::accepted_ms_of(id),
+            };
+            match self.peers.rooms.deliver(cluster::NodeId(room), item, payload.clone()).await? {
+                Outcome::Sent => return Ok(v1::Outcome::Sent),
+                Outcome::Shed => return Err(Error::Full("bytes queued for the user's connection")),
+                Outcome::NotHere => {}
+            }
+        }
+        Ok(v1::Outcome::Offline)
+    }
+}

@@ -1,0 +1,174 @@
+//! The gRPC API: a thin translation to [`crate::ops`], which already speaks its messages.
+
+use std::sync::Arc;
+
+use axum::middleware;
+use bytes::Bytes;
+use futures::future::join_all;
+use http::header::AUTHORIZATION;
+use proto::v1::{
+    self,
+    admin_service_server::{AdminService, AdminServiceServer},
+    push_service_server::{PushService, PushServiceServer},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    error::{Error, Result},
+    metered::Metered,
+    ops::{Caller, Ops},
+};
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+/// Both services over one set of operations.
+#[derive(Clone)]
+struct Grpc {
+    ops: Arc<Ops>,
+}
+
+/// Adds the gRPC services, and reflection, to a router.
+pub fn add_to(router: axum::Router, ops: &Arc<Ops>) -> Result<axum::Router, tonic_reflection::server::Error> {
+    let grpc = Grpc { ops: Arc::clone(ops) };
+    let limit = ops.config().grpc_message_max_bytes;
+    let push = PushServiceServer::new(grpc.clone()).max_decoding_message_size(limit);
+    let admin = AdminServiceServer::new(grpc).max_decoding_message_size(limit);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+    };
+    let bodies = ops.bodies().clone();
+    let metered = middleware::map_request(move |request: axum::extract::Request| {
+        let bodies = bodies.clone();
+        async move { request.map(|body| Metered::wrap(body, bodies)) }
+    });
+    let grpc = axum::Router::new()
+        .route_service("/longwire.v1.PushService/{method}", push)
+        .route_service("/longwire.v1.AdminService/{method}", admin)
+        .route_service("/grpc.reflection.v1.ServerReflection/{method}", reflection().build_v1()?)
+        // Tools of some years ago ask for the draft of it.
+        .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", reflection().build_v1alpha()?)
+        .layer(metered);
+    Ok(router.merge(grpc))
+}
+
+impl Grpc {
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller> {
+        let headers: &http::HeaderMap = request.metadata().as_ref();
+        self.ops.authenticate(headers.get(AUTHORIZATION)).await
+    }
+
+    /// Checks who calls, then does it.
+    async fn run<Q, A, F, Fut>(&self, request: Request<Q>, operation: F) -> Answer<A>
+    where
+        F: FnOnce(Arc<Ops>, Caller, Q) -> Fut,
+        Fut: Future<Output = Result<A>>,
+    {
+        let done = async {
+            let caller = self.caller(&request).await?;
+            operation(Arc::clone(&self.ops), caller, request.into_inner()).await
+        };
+        done.await.map(Response::new).map_err(|error| self.refuse(error))
+    }
+
+    fn refuse(&self, error: Error) -> Status {
+        self.ops.metrics().failed("grpc", &error.facts().code);
+        error.into()
+    }
+}
+
+#[tonic::async_trait]
+impl PushService for Grpc {
+    async fn push(&self, request: Request<v1::PushRequest>) -> Answer<v1::PushResponse> {
+        self.run(request, async |ops, caller, push| ops.push(&caller, push).await).await
+    }
+
+    async fn push_batch(&self, request: Request<v1::PushBatchRequest>) -> Answer<v1::PushBatchResponse> {
+        let caller = self.caller(&request).await.map_err(|error| self.refuse(error))?;
+        let pushes = request.into_inner().pushes;
+        let most = self.ops.config().batch_max_pushes;
+        if pushes.len() > most {
+            let message = format!("{} pushes; at most {most} are taken in one call", pushes.len());
+            return Err(self.refuse(Error::invalid("pushes", message)));
+        }
+        let _held = self.held(&pushes).map_err(|error| self.refuse(error))?;
+        // All under way at once, in this task: the savers' batcher packs them, and sees one user's in their order.
+        let results = join_all(pushes.into_iter().map(|push| self.one_of_many(&caller, push))).await;
+        Ok(Response::new(v1::PushBatchResponse { results }))
+    }
+
+    async fn multicast(&self, request: Request<v1::MulticastRequest>) -> Answer<v1::MulticastResponse> {
+        self.run(request, async |ops, caller, request| ops.multicast(&caller, request).await).await
+    }
+
+    async fn broadcast(&self, request: Request<v1::BroadcastRequest>) -> Answer<v1::BroadcastResponse> {
+        self.run(request, async |ops, caller, request| ops.broadcast(&caller, request).await).await
+    }
+
+    async fn recall(&self, request: Request<v1::RecallRequest>) -> Answer<v1::RecallResponse> {
+        self.run(request, async |ops, caller, request| ops.recall(&caller, request).await).await
+    }
+
+    async fn get_message(&self, request: Request<v1::GetMessageRequest>) -> Answer<v1::MessageLedger> {
+        self.run(request, async |ops, caller, request| ops.message(&caller, request).await).await
+    }
+
+    async fn get_broadcast(&self, request: Request<v1::GetBroadcastRequest>) -> Answer<v1::BroadcastState> {
+        self.run(request, async |ops, caller, request| ops.broadcast_state(&caller, request).await).await
+    }
+
+    async fn get_user(&self, request: Request<v1::GetUserRequest>) -> Answer<v1::UserState> {
+        self.run(request, async |ops, caller, request| ops.user(&caller, request).await).await
+    }
+
+    async fn kick(&self, request: Request<v1::KickRequest>) -> Answer<v1::KickResponse> {
+        self.run(request, async |ops, caller, request| ops.kick(&caller, request).await).await
+    }
+
+    async fn issue_token(&self, request: Request<v1::IssueTokenRequest>) -> Answer<v1::IssueTokenResponse> {
+        self.run(request, async |ops, caller, request| ops.issue_token(&caller, request).await).await
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Grpc {
+    async fn create_app(&self, request: Request<v1::CreateAppRequest>) -> Answer<v1::CreateAppResponse> {
+        self.run(request, async |ops, caller, request| ops.create_app(&caller, request).await).await
+    }
+
+    async fn update_app(&self, request: Request<v1::UpdateAppRequest>) -> Answer<v1::AppInfo> {
+        self.run(request, async |ops, caller, request| ops.update_app(&caller, request).await).await
+    }
+
+    async fn get_app(&self, request: Request<v1::GetAppRequest>) -> Answer<v1::AppInfo> {
+        self.run(request, async |ops, caller, request| ops.show_app(&caller, request).await).await
+    }
+
+    async fn list_apps(&self, request: Request<v1::ListAppsRequest>) -> Answer<v1::ListAppsResponse> {
+        self.run(request, async |ops, caller, _| ops.list_apps(&caller).await).await
+    }
+
+    async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Answer<v1::CreateKeyResponse> {
+        self.run(request, async |ops, caller, request| ops.create_key(&caller, request).await).await
+    }
+}
+
+impl Grpc {
+    async fn one_of_many(&self, caller: &Caller, mut push: v1::PushRequest) -> v1::PushResult {
+        // As decoded it shares the buffer of the whole batch, which a message waiting for delivery would keep alive.
+        push.payload = Bytes::copy_from_slice(&push.payload);
+        let result = match self.ops.push(caller, push).await {
+            Ok(done) => v1::push_result::Result::Ok(done),
+            Err(error) => {
+                self.ops.metrics().failed("grpc", &error.facts().code);
+                v1::push_result::Result::Error(error.to_failure())
+            }
+        };
+        v1::PushResult { result: Some(result) }
+    }
+
+    /// The batch's share of the bytes in flight.
+    fn held(&self, pushes: &[v1::PushRequest]) -> Result<crate::limits::Held> {
+        self.ops.bodies().take(pushes.iter().map(|push| push.payload.len() + push.uid.len()).sum())
+    }
+}
