@@ -21,4 +21,4 @@ pub use batcher::{BatchLimits, Batcher, Builder, CallError, Full, Reply};
 pub use bucket::TokenBucket;
 pub use metrics::FlowMetrics;
 pub use pool::{AtBound, Bounced, Pool, PoolLimits};
-pub use retry::{Attempt, GaveUp, retry};
+pub use retry::{Attempt, GaveUp, Retries, retry};

@@ -42,9 +42,73 @@ impl<E> GaveUp<E> {
     }
 }
 
+/// The state of a series of attempts, for a caller whose loop [`retry`] does not fit.
+#[derive(Debug)]
+pub struct Retries<E> {
+    backoff: Backoff,
+    deadline: Instant,
+    attempt: u32,
+    last: Option<E>,
+}
+
+impl<E> Retries<E> {
+    /// Before the first attempt.
+    #[must_use]
+    pub fn new(backoff: Backoff, deadline: Instant) -> Self {
+        Self { backoff, deadline, attempt: 0, last: None }
+    }
+
+    /// The number of the present attempt, from 0.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// When the whole series must have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Notes how an attempt failed and waits until the next is due.
+    ///
+    /// # Errors
+    /// When there is to be no next attempt. No wait is begun that would end after the deadline.
+    pub async fn pause(&mut self, failure: Attempt<E>, cancel: &CancellationToken) -> Result<(), GaveUp<E>> {
+        let mut delay = self.backoff.delay(self.attempt, &mut rand::rng());
+        match failure {
+            Attempt::Stop(e) => return Err(GaveUp::Stopped(e)),
+            Attempt::Again(e) => self.last = Some(e),
+            Attempt::After(e, least) => {
+                self.last = Some(e);
+                // On top of what the peer asked for, so that all who were told the same do not come back together.
+                delay += least;
+            }
+        }
+        if Instant::now() + delay >= self.deadline {
+            return Err(GaveUp::Deadline(self.last.take()));
+        }
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(GaveUp::Cancelled(self.last.take())),
+            () = tokio::time::sleep(delay) => {}
+        }
+        self.attempt = self.attempt.saturating_add(1);
+        Ok(())
+    }
+
+    /// The end of a series whose present attempt was cut short by the deadline.
+    #[must_use]
+    pub fn cut_short(self) -> GaveUp<E> {
+        GaveUp::Deadline(self.last)
+    }
+}
+
 /// Calls `op` with the number of the attempt (from 0) until it succeeds, says [`Attempt::Stop`], `deadline` passes or
-/// `cancel` fires. The deadline and the token also cut short an attempt that is under way, and no wait is begun that
-/// would end after the deadline.
+/// `cancel` fires. The deadline and the token also cut short an attempt that is under way.
+///
+/// # Errors
+/// [`GaveUp`] with the last failure.
 pub async fn retry<T, E, Op, Fut>(
     backoff: Backoff,
     deadline: Instant,
@@ -55,40 +119,18 @@ where
     Op: FnMut(u32) -> Fut,
     Fut: Future<Output = Result<T, Attempt<E>>>,
 {
-    let mut last = None;
-    let mut attempt = 0;
+    let mut retries = Retries::new(backoff, deadline);
     loop {
         let failure = tokio::select! {
             biased;
-            () = cancel.cancelled() => return Err(GaveUp::Cancelled(last)),
-            result = tokio::time::timeout_at(deadline, op(attempt)) => match result {
-                Err(_) => return Err(GaveUp::Deadline(last)),
+            () = cancel.cancelled() => return Err(GaveUp::Cancelled(retries.last)),
+            result = tokio::time::timeout_at(deadline, op(retries.attempt)) => match result {
+                Err(_) => return Err(retries.cut_short()),
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(failure)) => failure,
             },
         };
-        let delay = backoff.delay(attempt, &mut rand::rng());
-        let delay = match failure {
-            Attempt::Stop(e) => return Err(GaveUp::Stopped(e)),
-            Attempt::Again(e) => {
-                last = Some(e);
-                delay
-            }
-            // On top of what the peer asked for, so that all who were told the same do not come back together.
-            Attempt::After(e, least) => {
-                last = Some(e);
-                least + delay
-            }
-        };
-        if Instant::now() + delay >= deadline {
-            return Err(GaveUp::Deadline(last));
-        }
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(GaveUp::Cancelled(last)),
-            () = tokio::time::sleep(delay) => {}
-        }
-        attempt = attempt.saturating_add(1);
+        retries.pause(failure, cancel).await?;
     }
 }
 

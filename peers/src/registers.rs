@@ -1,0 +1,143 @@
+//! The registers: where each user is.
+
+use std::sync::Arc;
+
+use cluster::{Cluster, Role, rendezvous};
+use flow::Batcher;
+use futures::{StreamExt as _, stream};
+use proto::internal::{self as rpc, register_client::RegisterClient};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Limits, PeerError, PeerMetrics,
+    call::Repeat,
+    links::{Links, To},
+    wire::{Line, Wire},
+};
+
+/// Look-ups of one list under way at a time: two full batches to each of a few registers.
+const LIST_WINDOW: usize = 2048;
+
+struct RegisterLine {
+    bind: Batcher<rpc::BindItem, rpc::BindResult, PeerError>,
+    unbind: Batcher<rpc::UnbindItem, bool, PeerError>,
+    look_up: Batcher<rpc::LookUpItem, rpc::LookUpResult, PeerError>,
+}
+
+impl Line for RegisterLine {
+    const ROLE: Role = Role::Register;
+
+    fn open(wire: &mut Wire) -> Self {
+        let limits = wire.limits.batch();
+        let client = RegisterClient::new(wire.transport());
+        let c = client.clone();
+        let bind = wire.batcher("register_bind", limits, None, move |items| {
+            let mut c = c.clone();
+            async move { Ok(c.bind(rpc::BindRequest { items }).await?.into_inner().results) }
+        });
+        let c = client.clone();
+        let unbind = wire.batcher("register_unbind", limits, None, move |items| {
+            let mut c = c.clone();
+            async move { Ok(c.unbind(rpc::UnbindRequest { items }).await?.into_inner().removed) }
+        });
+        let look_up = wire.batcher("register_look_up", limits, None, move |items| {
+            let mut c = client.clone();
+            async move { Ok(c.look_up(rpc::LookUpRequest { items }).await?.into_inner().results) }
+        });
+        Self { bind, unbind, look_up }
+    }
+}
+
+/// Calls to the registers, each to the owner of the user by rendezvous hashing. Clones are cheap and share connections
+/// and queues.
+#[derive(Clone)]
+pub struct Registers {
+    links: Links<RegisterLine>,
+}
+
+impl Registers {
+    /// Opens lines to the registers and follows the picture until `cancel`.
+    #[must_use]
+    pub fn new(cluster: &Cluster, limits: Limits, cancel: CancellationToken) -> Self {
+        Self::with_metrics(cluster, limits, &PeerMetrics::default(), cancel)
+    }
+
+    /// The same, counted in `metrics`.
+    #[must_use]
+    pub fn with_metrics(
+        cluster: &Cluster,
+        limits: Limits,
+        metrics: &PeerMetrics,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { links: Links::new(cluster, limits, metrics, cancel) }
+    }
+
+    /// Waits until all tasks have ended; they do when the token given at construction is cancelled.
+    pub async fn closed(&self) {
+        self.links.closed().await;
+    }
+
+    /// Enters a session and answers its fence. It may be repeated: the session then gets a higher fence.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn bind(&self, item: rpc::BindItem) -> Result<u64, PeerError> {
+        let to = To::Owner(rendezvous::user_key(item.app, &item.uid));
+        let call = |line: Arc<RegisterLine>| {
+            let item = item.clone();
+            async move { line.bind.call(item).await }
+        };
+        Ok(self.links.call(to, Repeat::Harmless, call).await?.fence)
+    }
+
+    /// Removes a session if it still has its fence; whether it was there. A repeat whose first attempt was done but
+    /// not answered says `false`: an "offline" event may then be missing, never a wrong one sent.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn unbind(&self, item: rpc::UnbindItem) -> Result<bool, PeerError> {
+        let to = To::Owner(rendezvous::user_key(item.app, &item.uid));
+        let call = |line: Arc<RegisterLine>| {
+            let item = item.clone();
+            async move { line.unbind.call(item).await }
+        };
+        self.links.call(to, Repeat::Harmless, call).await
+    }
+
+    /// Where a user is.
+    ///
+    /// # Errors
+    /// [`PeerError`]; at once if too many look-ups wait.
+    pub async fn look_up(&self, app: impl Into<u32>, uid: &str) -> Result<rpc::LookUpResult, PeerError> {
+        let app = app.into();
+        let call = |line: Arc<RegisterLine>| {
+            let item = rpc::LookUpItem { app, uid: uid.to_owned() };
+            async move { line.look_up.call(item).await }
+        };
+        let to = To::Owner(rendezvous::user_key(app, uid));
+        self.links.call(to, Repeat::Harmless, call).await
+    }
+
+    /// Where each user of a list is, in the order of the list. A list waits for places in the queues, instead of
+    /// filling them to the cost of single look-ups.
+    pub async fn look_up_list(
+        &self,
+        app: impl Into<u32>,
+        uids: &[String],
+    ) -> Vec<Result<rpc::LookUpResult, PeerError>> {
+        let app = app.into();
+        let one = |uid: String| {
+            let links = self.links.clone();
+            async move {
+                let to = To::Owner(rendezvous::user_key(app, &uid));
+                let call = |line: Arc<RegisterLine>| {
+                    let item = rpc::LookUpItem { app, uid: uid.clone() };
+                    async move { line.look_up.submit(item).await }
+                };
+                links.call(to, Repeat::Harmless, call).await
+            }
+        };
+        stream::iter(uids.to_vec()).map(one).buffered(LIST_WINDOW).collect().await
+    }
+}

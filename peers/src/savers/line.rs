@@ -1,0 +1,93 @@
+//! What goes to one saver.
+
+use cluster::{Role, Transport};
+use flow::Batcher;
+use proto::internal::{self as rpc, saver_client::SaverClient};
+
+use crate::{
+    PeerError,
+    limits::{LOAD_BATCH_BYTES, MAX_ANSWER_BYTES},
+    wire::{Control, Line, Wire},
+};
+
+/// An item's fields apart from payload and names, encoded; an estimate is good enough for a bound.
+const FIELDS: usize = 48;
+/// What a load without a bound of its own is taken to answer.
+const LOAD_BYTES: usize = 256 << 10;
+
+pub(crate) struct SaverLine {
+    pub(super) append: Batcher<rpc::Append, rpc::AppendResult, PeerError>,
+    pub(super) load: Batcher<rpc::LoadItem, rpc::LoadResult, PeerError>,
+    pub(super) ack: Batcher<rpc::AckItem, (), PeerError>,
+    pub(super) reserve: Batcher<rpc::ReserveRequest, rpc::ReserveResponse, PeerError>,
+    pub(super) depth: Batcher<rpc::DepthRequest, rpc::DepthResponse, PeerError>,
+    pub(super) find_key: Batcher<rpc::FindKeyRequest, rpc::FindKeyResponse, PeerError>,
+    pub(super) control: Control,
+    client: SaverClient<Transport>,
+}
+
+impl SaverLine {
+    /// A client for a call by [`SaverLine::control`].
+    pub(super) fn client(&self) -> SaverClient<Transport> {
+        self.client.clone()
+    }
+}
+
+impl Line for SaverLine {
+    const ROLE: Role = Role::Saver;
+
+    fn open(wire: &mut Wire) -> Self {
+        let limits = wire.limits;
+        let client = SaverClient::new(wire.transport()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let c = client.clone();
+        let append = wire.batcher(
+            "saver_append",
+            limits.batch(),
+            Some((limits.batch_bytes, append_bytes)),
+            move |items| {
+                let mut c = c.clone();
+                async move { Ok(c.append(rpc::AppendRequest { items }).await?.into_inner().results) }
+            },
+        );
+        let c = client.clone();
+        let load =
+            wire.batcher("saver_load", limits.batch(), Some((LOAD_BATCH_BYTES, load_bytes)), move |items| {
+                let mut c = c.clone();
+                async move { Ok(c.load(rpc::LoadRequest { items }).await?.into_inner().results) }
+            });
+        let c = client.clone();
+        let ack = wire.batcher("saver_ack", limits.batch(), None, move |items: Vec<rpc::AckItem>| {
+            let mut c = c.clone();
+            async move {
+                let count = items.len();
+                c.ack(rpc::AckRequest { items }).await?;
+                Ok(vec![(); count])
+            }
+        });
+        let c = client.clone();
+        let reserve = wire.singles("saver_reserve", limits.control_calls, move |request| {
+            let mut c = c.clone();
+            async move { c.reserve(request).await }
+        });
+        let c = client.clone();
+        let depth = wire.singles("saver_depth", limits.control_calls, move |request| {
+            let mut c = c.clone();
+            async move { c.depth(request).await }
+        });
+        let c = client.clone();
+        let find_key = wire.singles("saver_find_key", limits.control_calls, move |request| {
+            let mut c = c.clone();
+            async move { c.find_key(request).await }
+        });
+        Self { append, load, ack, reserve, depth, find_key, control: wire.control(), client }
+    }
+}
+
+fn append_bytes(item: &rpc::Append) -> usize {
+    item.payload.len() + item.uids.iter().map(|uid| uid.len() + 2).sum::<usize>() + FIELDS
+}
+
+/// A load is small; what weighs is its answer.
+fn load_bytes(item: &rpc::LoadItem) -> usize {
+    if item.max_bytes == 0 { LOAD_BYTES } else { item.max_bytes as usize }
+}

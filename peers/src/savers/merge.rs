@@ -1,0 +1,56 @@
+//! One answer out of those of all shards.
+
+use proto::internal as rpc;
+
+pub(super) fn recalls(parts: Vec<rpc::RecallResponse>) -> rpc::RecallResponse {
+    let mut whole = rpc::RecallResponse::default();
+    for part in parts {
+        whole.recalled.extend(part.recalled);
+        whole.delivered.extend(part.delivered);
+    }
+    whole
+}
+
+/// Numbers add up; what is a property of the message itself is taken from a shard that knows it.
+pub(super) fn ledgers(parts: Vec<rpc::LedgerResponse>) -> rpc::LedgerResponse {
+    let mut whole = rpc::LedgerResponse::default();
+    for part in parts.into_iter().filter(|part| part.found) {
+        whole.found = true;
+        whole.accepted_ms = whole.accepted_ms.max(part.accepted_ms);
+        whole.expires_ms = whole.expires_ms.max(part.expires_ms);
+        whole.multicast |= part.multicast;
+        whole.targets += part.targets;
+        whole.acked += part.acked;
+        whole.stored += part.stored;
+        whole.expired += part.expired;
+        whole.recalled += part.recalled;
+        for (reason, count) in part.dropped {
+            *whole.dropped.entry(reason).or_default() += count;
+        }
+        whole.broadcast = whole.broadcast.or(part.broadcast);
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ledgers_add_up() {
+        let shard = |acked, full| rpc::LedgerResponse {
+            found: true,
+            accepted_ms: 7,
+            multicast: true,
+            targets: acked + full,
+            acked,
+            dropped: [("inbox_full".to_owned(), full)].into(),
+            ..Default::default()
+        };
+        let whole = ledgers(vec![shard(2, 1), rpc::LedgerResponse::default(), shard(3, 4)]);
+        assert!(whole.found && whole.multicast);
+        assert_eq!((whole.targets, whole.acked, whole.accepted_ms), (10, 5, 7));
+        assert_eq!(whole.dropped["inbox_full"], 5);
+        assert!(!ledgers(vec![rpc::LedgerResponse::default()]).found);
+    }
+}

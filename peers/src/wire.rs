@@ -1,0 +1,169 @@
+//! What the line to one node is made of: its transport, its batchers, its time-outs.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use cluster::{NodeId, Role, Transport};
+use flow::{BatchLimits, Batcher, CallError};
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status};
+
+use crate::{Limits, PeerError, PeerMetrics};
+
+/// All that goes to one node: one connection, and one batcher for each kind of call.
+pub(crate) trait Line: Send + Sync + 'static {
+    /// What the node is.
+    const ROLE: Role;
+    /// Makes the batchers of a new line.
+    fn open(wire: &mut Wire) -> Self;
+}
+
+/// What a [`Line`] is opened with.
+pub(crate) struct Wire {
+    pub(crate) limits: Limits,
+    role: Role,
+    node: NodeId,
+    transport: Transport,
+    metrics: PeerMetrics,
+    cancel: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// How a batch is bounded apart from its number of items: the most it may weigh, and what an item weighs.
+pub(crate) type Weight<Q> = (usize, fn(&Q) -> usize);
+
+impl Wire {
+    pub(crate) fn new(
+        role: Role,
+        node: NodeId,
+        transport: Transport,
+        limits: Limits,
+        metrics: PeerMetrics,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { limits, role, node, transport, metrics, cancel, tasks: Vec::new() }
+    }
+
+    /// The one connection to the node; clones share it.
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport.clone()
+    }
+
+    /// A batcher for one kind of call. `send` is one RPC; it is given up after the time-out of the limits.
+    pub(crate) fn batcher<Q, A, F, Fut>(
+        &mut self,
+        name: &'static str,
+        limits: BatchLimits,
+        weight: Option<Weight<Q>>,
+        send: F,
+    ) -> Batcher<Q, A, PeerError>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<A>, Status>> + Send + 'static,
+    {
+        let request = self.request(name);
+        let mut builder = Batcher::builder(name, limits).metrics(self.metrics.flow());
+        if let Some((max, of)) = weight {
+            builder = builder.weight(max, of);
+        }
+        let (batcher, task) = builder.spawn(self.cancel.clone(), move |items| {
+            let (request, answer) = (request.clone(), send(items));
+            async move { request.run(answer).await }
+        });
+        self.tasks.push(task);
+        batcher
+    }
+
+    /// A queue for a kind of call of which each request takes one item, `in_flight` at a time.
+    pub(crate) fn singles<Q, A, F, Fut>(
+        &mut self,
+        name: &'static str,
+        in_flight: usize,
+        send: F,
+    ) -> Batcher<Q, A, PeerError>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: Fn(Q) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<A>, Status>> + Send + 'static,
+    {
+        let limits = BatchLimits { batch_items: 1, in_flight, ..self.limits.batch() };
+        self.batcher(name, limits, None, move |items| {
+            let answers = items.into_iter().map(&send).collect::<Vec<_>>();
+            async move {
+                let mut results = Vec::with_capacity(1);
+                for answer in answers {
+                    results.push(answer.await?.into_inner());
+                }
+                Ok(results)
+            }
+        })
+    }
+
+    /// Places for the kinds of call that are rare and need no queue.
+    pub(crate) fn control(&self) -> Control {
+        Control {
+            request: self.request("control"),
+            places: Arc::new(Semaphore::new(self.limits.control_calls)),
+        }
+    }
+
+    pub(crate) fn into_tasks(self) -> Vec<JoinHandle<()>> {
+        self.tasks
+    }
+
+    fn request(&self, name: &'static str) -> Request {
+        Request {
+            role: self.role,
+            node: self.node,
+            timeout: self.limits.rpc_timeout,
+            seconds: self.metrics.rpc(name),
+        }
+    }
+}
+
+/// Calls that are made one by one: so many at a time, more are refused.
+pub(crate) struct Control {
+    request: Request,
+    places: Arc<Semaphore>,
+}
+
+impl Control {
+    pub(crate) async fn call<T>(
+        &self,
+        answer: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, CallError<PeerError>> {
+        let Ok(_place) = self.places.try_acquire() else { return Err(CallError::Full) };
+        let answer = async { answer.await.map(Response::into_inner) };
+        self.request.run(answer).await.map_err(CallError::Failed)
+    }
+}
+
+/// One RPC to a node: its time-out, its measure, and what its failure means.
+#[derive(Clone)]
+struct Request {
+    role: Role,
+    node: NodeId,
+    timeout: Duration,
+    seconds: Histogram,
+}
+
+impl Request {
+    async fn run<T>(&self, answer: impl Future<Output = Result<T, Status>>) -> Result<T, PeerError> {
+        let start = Instant::now();
+        let result = tokio::time::timeout(self.timeout, answer).await;
+        self.seconds.observe(start.elapsed().as_secs_f64());
+        match result {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(status)) => Err(PeerError::from_status(self.role, self.node, &status)),
+            Err(_) => Err(PeerError::Unavailable {
+                role: self.role,
+                node: Some(self.node),
+                detail: format!("no answer in {:?}", self.timeout).into(),
+            }),
+        }
+    }
+}
