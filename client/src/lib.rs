@@ -35,6 +35,8 @@ pub mod snapshot;
 
 pub use config::{AckPolicy, Config, Confirm};
 
+pub use device::Device;
+pub use dialer::Dialer;
 pub use moment::Moment;
 pub use session::{Event, Output, Session};
 pub use snapshot::Snapshot;

@@ -265,6 +265,12 @@ impl Session {
         self.bindings.iter().find(|binding| binding.id == id).map(|binding| (&binding.app, &binding.uid))
     }
 
+    /// Whoever the device is to its first app: the dispatcher routes by it.
+    #[must_use]
+    pub fn first_uid(&self) -> Option<&wire::id::Uid> {
+        self.bindings.first().map(|binding| &binding.uid)
+    }
+
     /// The places to keep over a restart.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -55,10 +55,26 @@ impl Inbox {
         self.known.then_some(self.confirmed)
     }
 
-    /// Continues where the room says after a bind.
+    /// Continues where the room says after a bind, which has acked what the device offered.
     pub(super) fn bound(&mut self, at: Position) {
-        if !self.known || at.epoch != self.received.epoch {
-            self.rebase(at);
+        self.continue_after(at);
+        self.acked = at.seq;
+    }
+
+    /// Continues where the room says after it has rebuilt the inbox. An ack of the earlier numbering that was
+    /// still to be sent, or has crossed this on its way, would be lost: the place itself is to be acked.
+    pub(super) fn rebased(&mut self, at: Position) {
+        self.continue_after(at);
+        self.acked = Seq(at.seq.0.saturating_sub(1));
+    }
+
+    fn continue_after(&mut self, at: Position) {
+        let grows = self.known && at.epoch > self.received.epoch;
+        if grows && self.confirmed != self.received {
+            self.older = Some(Box::new(Older { top: self.received, base: at.seq }));
+            self.received = at;
+        } else if !self.known || at.epoch != self.received.epoch {
+            self.restart(at);
         } else if at.seq > self.received.seq || at.seq < self.floor() {
             // Ahead: the rest was acked by another device of this user. Behind what was offered: the store
             // has never had what this device claims. The room knows better in both cases.
@@ -67,19 +83,6 @@ impl Inbox {
             // Between the two: what comes again up to `received` was handed out before.
             self.confirmed = self.confirmed.max_of(at);
         }
-        self.acked = at.seq;
-    }
-
-    /// Continues in a new epoch, or in the same one after a reload.
-    pub(super) fn rebase(&mut self, at: Position) {
-        let grows = self.known && at.epoch > self.received.epoch;
-        if grows && self.confirmed != self.received {
-            self.older = Some(Box::new(Older { top: self.received, base: at.seq }));
-            self.received = at;
-        } else {
-            self.restart(at);
-        }
-        self.acked = at.seq;
     }
 
     pub(super) fn accept(&mut self, seq: Seq, skip: u64, id: MessageId) -> Verdict {
@@ -305,7 +308,7 @@ mod tests {
         accept(&mut inbox, 1, 0);
         accept(&mut inbox, 2, 0);
         inbox.confirm_all();
-        inbox.rebase(at(2, 0));
+        inbox.rebased(at(2, 0));
         assert_eq!(inbox.accept(Seq(1), 0, MessageId(900)), Verdict::New);
         assert_eq!(inbox.received(), at(2, 1));
     }
@@ -317,7 +320,7 @@ mod tests {
             accept(&mut inbox, seq, 0);
         }
         inbox.confirm(at(1, 1));
-        inbox.rebase(at(2, 0));
+        inbox.rebased(at(2, 0));
         assert_eq!(inbox.resume(), Some(at(1, 1)), "what the app has not confirmed is not given up");
         assert_eq!(inbox.accept(Seq(1), 0, MessageId(102)), Verdict::Repeat);
         assert_eq!(inbox.accept(Seq(2), 0, MessageId(103)), Verdict::Repeat);
@@ -331,10 +334,19 @@ mod tests {
     }
 
     #[test]
+    fn an_ack_that_a_rebase_overtook_is_sent_in_the_new_numbering() {
+        let mut inbox = bound(at(1, 0));
+        accept(&mut inbox, 1, 0);
+        inbox.confirm_all();
+        inbox.rebased(at(2, 1));
+        assert_eq!(inbox.to_ack(), Some(Seq(1)));
+    }
+
+    #[test]
     fn a_new_confirmation_covers_the_older_epoch() {
         let mut inbox = bound(at(1, 0));
         accept(&mut inbox, 1, 0);
-        inbox.rebase(at(2, 5));
+        inbox.rebased(at(2, 5));
         accept(&mut inbox, 6, 0);
         assert!(inbox.confirm(at(2, 6)));
         assert_eq!((inbox.to_ack(), inbox.resume()), (Some(Seq(6)), Some(at(2, 6))));

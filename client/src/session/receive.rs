@@ -234,7 +234,7 @@ impl Session {
         if let Some(binding) = self.find(BindingId(frame.binding))
             && binding.is_bound()
         {
-            binding.inbox.rebase(at);
+            binding.inbox.rebased(at);
             binding.plan_ack(&policy, now);
         }
     }
