@@ -1,0 +1,212 @@
+//! All sessions of one thread, as one state machine: frames, answers, orders and the time go in; frames for the
+//! [`Outlet`] and asks for the cluster come out. No socket, no clock, no runtime, so all of it is tested in virtual time.
+//!
+//! What it must never do: wait, allocate for a connection at rest, or keep anything without a bound.
+
+mod apps;
+mod binding;
+mod bound;
+mod connection;
+mod drain;
+mod ending;
+mod fanout;
+mod flags;
+mod frames;
+mod inbox;
+mod jitter;
+mod limits;
+mod log;
+mod outlet;
+mod tally;
+mod timers;
+mod users;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+use wire::{
+    frame::{Close, CloseCode, ServerFrame},
+    id::AppId,
+};
+
+pub use limits::{Heartbeat, Limits};
+pub use outlet::{Class, Outlet};
+pub use tally::Tally;
+
+use self::{
+    apps::Apps,
+    binding::Binding,
+    connection::{Phase, Session},
+    drain::Drain,
+    fanout::RecallRound,
+    jitter::Jitter,
+    users::Users,
+};
+use crate::{
+    clock::Now,
+    exchange::{AckAsk, Asks, BindingKey, ConnKey, Progress},
+    wheel::Wheel,
+};
+
+/// The sessions of one thread.
+#[derive(Debug)]
+pub struct Sessions {
+    limits: Limits,
+    thread: u8,
+    conns: Slab<Session>,
+    bindings: Slab<Binding>,
+    users: Users,
+    apps: Apps,
+    wheel: Wheel,
+    /// What waits to be handed to the tokio side.
+    pub asks: Asks,
+    /// Bindings whose load found no place or no answer.
+    parked: Vec<BindingKey>,
+    /// Bindings with an ack to hand over.
+    dirty: Vec<BindingKey>,
+    /// Acks in a numbering that has passed.
+    old_acks: Vec<AckAsk>,
+    /// Bindings that are over, until the register has been told.
+    ending: VecDeque<u32>,
+    /// Apps with broadcasts to send.
+    work: VecDeque<AppId>,
+    /// Apps whose page found no place.
+    stalled: Vec<AppId>,
+    recalls: VecDeque<RecallRound>,
+    drain: Option<Drain>,
+    generation: u32,
+    jitter: Jitter,
+    tally: Tally,
+}
+
+impl Sessions {
+    /// An empty thread. `seed` only spreads waits.
+    pub fn new(limits: Limits, thread: u8, seed: u64, now: Now) -> Self {
+        Self {
+            thread,
+            conns: Slab::new(),
+            bindings: Slab::new(),
+            users: Users::new(),
+            apps: Apps::default(),
+            wheel: Wheel::new(now.ms),
+            asks: Asks::new(limits.asks),
+            parked: Vec::new(),
+            dirty: Vec::new(),
+            old_acks: Vec::new(),
+            ending: VecDeque::new(),
+            work: VecDeque::new(),
+            stalled: Vec::new(),
+            recalls: VecDeque::new(),
+            drain: None,
+            generation: 0,
+            jitter: Jitter::new(seed),
+            tally: Tally::default(),
+            limits,
+        }
+    }
+
+    /// A connection was accepted. `None`: there are as many as there may be; what to tell it is in
+    /// [`Sessions::busy`].
+    pub fn open(&mut self, now: Now) -> Option<ConnKey> {
+        if self.conns.len() >= self.limits.connections || self.drain.is_some() {
+            return None;
+        }
+        let generation = self.next_generation();
+        let session = Session::new(generation, now.ms, &self.limits);
+        let deadline = session.deadline_ms(&self.limits);
+        let conn = ConnKey { slot: self.conns.insert(session) as u32, generation };
+        self.wheel.schedule(conn, deadline);
+        self.tally.opened += 1;
+        Some(conn)
+    }
+
+    /// The socket is gone, whoever closed it.
+    pub fn on_closed(&mut self, slot: u32) {
+        if self.conns.contains(slot as usize) {
+            self.end_all(slot);
+            self.conns.remove(slot as usize);
+            self.tally.closed += 1;
+        }
+    }
+
+    /// What a connection over the bound is told before it is closed.
+    pub fn busy(&mut self) -> Close {
+        let retry_after_ms = self.jitter.from(self.limits.retry_after_ms);
+        self.tally.close(CloseCode::Busy);
+        Close { code: CloseCode::Busy.into(), retry_after_ms, message: "the room is full".to_owned() }
+    }
+
+    /// Ends a connection with a word: its bindings are over at once, the socket when the word has been written.
+    pub fn close(&mut self, slot: u32, code: CloseCode, message: &str, now: Now, out: &mut impl Outlet) {
+        let Some(session) = self.conns.get_mut(slot as usize) else { return };
+        if session.phase == Phase::Closing {
+            return;
+        }
+        session.enter(Phase::Closing, now.ms);
+        let conn = ConnKey { slot, generation: session.generation };
+        self.wheel.schedule(conn, session.deadline_ms(&self.limits));
+        self.end_all(slot);
+        let retry_after_ms = match code {
+            CloseCode::Busy | CloseCode::TooFast => self.jitter.from(self.limits.retry_after_ms),
+            _ => 0,
+        };
+        self.tally.close(code);
+        let close = Close { code: code.into(), retry_after_ms, message: message.to_owned() };
+        if tell(out, slot, close) {
+            out.finish(slot);
+        }
+    }
+
+    /// The generation of a connection, if there is one in the slot.
+    pub fn generation(&self, slot: u32) -> Option<u32> {
+        self.conns.get(slot as usize).map(|session| session.generation)
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Live bindings now.
+    pub fn live(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether nothing is left that would be lost if the thread ended.
+    pub fn is_at_rest(&self) -> bool {
+        self.conns.is_empty() && self.bindings.is_empty() && self.asks.is_empty() && !self.has_acks()
+    }
+
+    /// What was counted so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// What was done for a broadcast; nothing is known of those that have left the tail.
+    pub fn progress(&self, id: u64) -> Progress {
+        let kept = self.apps.values().find_map(|app| app.log.tail.iter().find(|kept| kept.entry.id.0 == id));
+        kept.map_or_else(Progress::default, |kept| Progress {
+            targets: kept.targets,
+            sent: kept.sent,
+            acked: kept.acked,
+        })
+    }
+
+    fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
+    }
+
+    fn binding(&mut self, key: BindingKey) -> Option<&mut Binding> {
+        self.bindings.get_mut(key.slot as usize).filter(|binding| binding.generation == key.generation)
+    }
+}
+
+/// Sends an answer or a notice.
+fn tell(out: &mut impl Outlet, slot: u32, message: impl Into<ServerFrame>) -> bool {
+    let frame = wire::codec::encode_server_frame(&message.into());
+    out.write(slot, frame.len(), Class::Control, |buffer| buffer.extend_from_slice(&frame))
+}

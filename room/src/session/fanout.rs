@@ -1,0 +1,372 @@
+//! Broadcasts out to the bindings, in slices, so that a broadcast to everyone delays nobody's heartbeat.
+
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+use wire::id::AppId;
+
+use super::{
+    Sessions,
+    apps::Tags,
+    binding::Binding,
+    log::{Extended, Kept, Log, Page, Pass},
+    outlet::{Class, Outlet},
+    tally::Tally,
+};
+use crate::{
+    clock::Now,
+    exchange::{LogEntry, LogRun, PageAsk},
+};
+
+/// Recall notices of broadcasts that may be on their way at a time; each holds one frame and one bitmap.
+const MAX_RECALLS: usize = 64;
+
+/// A Recall frame on its way to many.
+#[derive(Debug)]
+pub(crate) struct RecallRound {
+    frame: Bytes,
+    targets: RoaringBitmap,
+    app: AppId,
+}
+
+/// How serving one binding ended.
+enum Served {
+    /// It has everything that there was to serve.
+    All,
+    /// Its connection has no place for more.
+    Over,
+}
+
+impl Sessions {
+    /// New broadcasts, or a part of the log that was asked for (`asked`).
+    pub fn on_log(&mut self, run: &LogRun, asked: bool) {
+        let max_bytes = self.limits.tail_bytes;
+        let app =
+            self.apps.entry(run.app).or_insert_with(|| super::apps::App::new(Log::new(run.epoch, run.after)));
+        if asked {
+            app.log.asked = false;
+        }
+        if run.epoch > app.log.epoch {
+            if run.after < app.log.known {
+                app.log.restart(run.epoch, run.after);
+                for slot in &app.members {
+                    if let Some(binding) = self.bindings.get_mut(slot as usize) {
+                        (binding.cursor, binding.bsent, binding.backed) = (run.after, run.after, run.after);
+                        // So that the saver learns the place in the new numbering, whatever it was in the old one.
+                        binding.bsaved = 0;
+                    }
+                }
+            }
+            app.log.epoch = run.epoch;
+        } else if run.epoch < app.log.epoch {
+            return self.queue(run.app);
+        }
+        if asked && run.after == app.log.known {
+            app.log.hole = run.through > run.after;
+        }
+        if let Extended::By(fresh) = app.log.extend(run, max_bytes) {
+            let first = app.log.tail.len() - fresh;
+            for index in first..app.log.tail.len() {
+                let entry = &app.log.tail[index].entry;
+                let targets = app.count(&entry.audience);
+                app.log.tail[index].targets = targets;
+            }
+        }
+        if asked && !app.log.waiting.is_empty() {
+            Self::hand_out(run, &mut app.log, &mut self.bindings);
+        }
+        self.queue(run.app);
+    }
+
+    /// A page could not be read; it is asked for again.
+    pub fn on_page_failed(&mut self, app: AppId) {
+        if let Some(state) = self.apps.get_mut(&app) {
+            state.log.asked = false;
+            self.queue(app);
+        }
+    }
+
+    /// Gives a page to those who wait for it.
+    fn hand_out(run: &LogRun, log: &mut Log, bindings: &mut slab::Slab<Binding>) {
+        let empty = run.through <= run.after;
+        let mut slots = RoaringBitmap::new();
+        for slot in std::mem::take(&mut log.waiting) {
+            let Some(binding) = bindings.get_mut(slot as usize) else { continue };
+            if empty {
+                // The saver has nothing there: what the tail begins with is next.
+                binding.cursor = binding.cursor.max(log.oldest);
+                log.ready.insert(slot);
+            } else if (run.after..run.through).contains(&binding.cursor) {
+                slots.insert(slot);
+            } else {
+                log.waiting.insert(slot);
+            }
+        }
+        if !slots.is_empty() {
+            log.page = Some(Page { run: run.clone(), slots });
+        }
+    }
+
+    /// Puts an app into the queue of those that have something to do.
+    pub(crate) fn queue(&mut self, app: AppId) {
+        if let Some(state) = self.apps.get_mut(&app)
+            && !state.log.queued
+            && state.log.has_work()
+        {
+            state.log.queued = true;
+            self.work.push_back(app);
+        }
+    }
+
+    /// One slice of fan-out. `true`: there is more to do.
+    pub fn work(&mut self, now: Now, out: &mut impl Outlet) -> bool {
+        let mut budget = self.limits.slice;
+        self.recall_slice(&mut budget, out);
+        // Each app at most once a slice: one app's storm only takes its share.
+        for _ in 0..self.work.len() {
+            let Some(app) = self.work.pop_front() else { break };
+            let share = budget / (self.work.len() + 1);
+            budget -= self.serve_app(app, share.max(1).min(budget), now, out);
+            self.queue(app);
+            if budget == 0 {
+                break;
+            }
+        }
+        !self.work.is_empty() || !self.recalls.is_empty()
+    }
+
+    /// Serves at most `budget` bindings of an app; gives how many it was.
+    fn serve_app(&mut self, id: AppId, budget: usize, now: Now, out: &mut impl Outlet) -> usize {
+        let Some(app) = self.apps.get_mut(&id) else { return 0 };
+        app.log.queued = false;
+        let mut left = budget;
+        if app.log.page.is_some() {
+            left -= serve_page(&app.tags, &mut app.log, &mut self.bindings, left, now, out, &mut self.tally);
+        }
+        left -= serve_ready(&app.tags, &mut app.log, &mut self.bindings, left, now, out, &mut self.tally);
+        if app.log.pass.is_none() && app.log.known > app.log.done {
+            let mut targets = RoaringBitmap::new();
+            for kept in app.log.after(app.log.done).filter(|kept| is_due(kept, now)) {
+                targets |= app.select(&kept.entry.audience);
+            }
+            targets -= &app.log.lagging;
+            app.log.pass = Some(Pass { to: app.log.known, targets });
+        }
+        left -= serve_pass(&app.tags, &mut app.log, &mut self.bindings, left, now, out, &mut self.tally);
+        app.log.trim(self.limits.tail_bytes);
+        if !app.log.asked && app.log.page.is_none() {
+            let behind = app.log.waiting.iter().filter_map(|slot| self.bindings.get(slot as usize));
+            let oldest = behind.map(|binding| binding.cursor).min();
+            let after = oldest.or_else(|| app.log.wants_more().then_some(app.log.known));
+            if let Some(after) = after {
+                app.log.asked = true;
+                if self.asks.pages.push(PageAsk { app: id, after }).is_ok() {
+                    self.tally.pages += 1;
+                } else {
+                    // The queue is full: asked again at the next tick.
+                    self.tally.log_stalls += 1;
+                    self.stalled.push(id);
+                }
+            }
+        }
+        budget - left
+    }
+
+    /// The app took a broadcast back. Gives how many devices here are told, or nothing if too many such rounds are
+    /// under way.
+    pub fn recall_broadcast(&mut self, app_id: AppId, id: u64, frame: Bytes) -> Option<u64> {
+        let Some(app) = self.apps.get_mut(&app_id) else { return Some(0) };
+        if self.recalls.len() >= MAX_RECALLS {
+            return None;
+        }
+        let known = app.log.tail.iter().position(|kept| kept.entry.id.0 == id);
+        let mut targets = match known {
+            Some(index) => {
+                app.log.tail[index].recalled = true;
+                let entry = &app.log.tail[index].entry;
+                let (bseq, mut targets) = (entry.bseq, app.select(&entry.audience));
+                // Who has not got it will not get it.
+                targets = targets
+                    .iter()
+                    .filter(|slot| {
+                        let binding = self.bindings.get(*slot as usize);
+                        binding.is_some_and(|binding| app.log.reached(*slot, binding.cursor) >= bseq)
+                    })
+                    .collect();
+                targets
+            }
+            // Too old to know who got it: everyone is told, and who has it not ignores it.
+            None => app.members.clone(),
+        };
+        targets.optimize();
+        let notified = targets.len();
+        self.recalls.push_back(RecallRound { frame, targets, app: app_id });
+        Some(notified)
+    }
+
+    fn recall_slice(&mut self, budget: &mut usize, out: &mut impl Outlet) {
+        while *budget > 0
+            && let Some(round) = self.recalls.front_mut()
+        {
+            let slots: Vec<u32> = round.targets.iter().take(*budget).collect();
+            round.targets.remove_smallest(slots.len() as u64);
+            *budget -= slots.len();
+            for slot in slots {
+                let Some(binding) = self.bindings.get(slot as usize) else { continue };
+                // A hint to the app: who cannot take it now does without. The slot may also be another's by now.
+                if binding.is_live()
+                    && binding.app == round.app
+                    && out.share(binding.conn, &round.frame, Class::Data)
+                {
+                    self.tally.recalls += 1;
+                }
+            }
+            if round.targets.is_empty() {
+                self.recalls.pop_front();
+            }
+        }
+    }
+}
+
+fn is_due(kept: &Kept, now: Now) -> bool {
+    !kept.recalled && is_alive(&kept.entry, now)
+}
+
+fn is_alive(entry: &LogEntry, now: Now) -> bool {
+    entry.expires_ms == 0 || entry.expires_ms > now.unix_ms
+}
+
+/// Sends what the tail has for one binding, up to `to`.
+fn serve_tail(
+    tags: &Tags,
+    log: &mut Log,
+    (slot, binding): (u32, &mut Binding),
+    to: u64,
+    now: Now,
+    out: &mut impl Outlet,
+    tally: &mut Tally,
+) -> Served {
+    let mut reached = log.reached(slot, binding.cursor);
+    let first = log.position_after(reached);
+    for kept in log.tail.range_mut(first..) {
+        if kept.entry.bseq > to {
+            break;
+        }
+        if is_due(kept, now) && tags.matches(&kept.entry.audience, slot) {
+            if !out.share(binding.conn, &kept.entry.frame, Class::Data) {
+                binding.cursor = reached;
+                return Served::Over;
+            }
+            kept.sent += 1;
+            tally.broadcasts += 1;
+            binding.bsent = kept.entry.bseq;
+        }
+        reached = kept.entry.bseq;
+    }
+    binding.cursor = reached.max(to);
+    Served::All
+}
+
+fn serve_pass(
+    tags: &Tags,
+    log: &mut Log,
+    bindings: &mut slab::Slab<Binding>,
+    budget: usize,
+    now: Now,
+    out: &mut impl Outlet,
+    tally: &mut Tally,
+) -> usize {
+    let Some(mut pass) = log.pass.take() else { return 0 };
+    let slots: Vec<u32> = pass.targets.iter().take(budget).collect();
+    pass.targets.remove_smallest(slots.len() as u64);
+    for slot in &slots {
+        let Some(binding) = bindings.get_mut(*slot as usize) else { continue };
+        if let Served::Over = serve_tail(tags, log, (*slot, binding), pass.to, now, out, tally) {
+            log.lagging.insert(*slot);
+            tally.behind += 1;
+        }
+    }
+    if pass.targets.is_empty() {
+        log.done = pass.to;
+    } else {
+        log.pass = Some(pass);
+    }
+    slots.len()
+}
+
+/// Serves those who lag and whose sockets have room again.
+fn serve_ready(
+    tags: &Tags,
+    log: &mut Log,
+    bindings: &mut slab::Slab<Binding>,
+    budget: usize,
+    now: Now,
+    out: &mut impl Outlet,
+    tally: &mut Tally,
+) -> usize {
+    let slots: Vec<u32> = log.ready.iter().take(budget).collect();
+    log.ready.remove_smallest(slots.len() as u64);
+    for slot in &slots {
+        let Some(binding) = bindings.get_mut(*slot as usize) else { continue };
+        if !log.lagging.contains(*slot) {
+            continue;
+        }
+        if binding.cursor < log.oldest {
+            log.waiting.insert(*slot);
+            continue;
+        }
+        let to = log.known;
+        if let Served::All = serve_tail(tags, log, (*slot, binding), to, now, out, tally) {
+            log.lagging.remove(*slot);
+            // A pass that is under way may still hold it; its cursor says that there is nothing to do.
+        }
+    }
+    slots.len()
+}
+
+fn serve_page(
+    tags: &Tags,
+    log: &mut Log,
+    bindings: &mut slab::Slab<Binding>,
+    budget: usize,
+    now: Now,
+    out: &mut impl Outlet,
+    tally: &mut Tally,
+) -> usize {
+    let Some(mut page) = log.page.take() else { return 0 };
+    let slots: Vec<u32> = page.slots.iter().take(budget).collect();
+    page.slots.remove_smallest(slots.len() as u64);
+    for slot in &slots {
+        let Some(binding) = bindings.get_mut(*slot as usize) else { continue };
+        if page_to(tags, &page, (*slot, binding), now, out, tally) {
+            binding.cursor = binding.cursor.max(page.run.through);
+            if binding.cursor < log.oldest { &mut log.waiting } else { &mut log.ready }.insert(*slot);
+        }
+    }
+    if !page.slots.is_empty() {
+        log.page = Some(page);
+    }
+    slots.len()
+}
+
+/// Sends what a page has for one binding; `false` if its connection has no place for more.
+fn page_to(
+    tags: &Tags,
+    page: &Page,
+    (slot, binding): (u32, &mut Binding),
+    now: Now,
+    out: &mut impl Outlet,
+    tally: &mut Tally,
+) -> bool {
+    let from = page.run.entries.partition_point(|entry| entry.bseq <= binding.cursor);
+    for entry in &page.run.entries[from..] {
+        if is_alive(entry, now) && tags.matches(&entry.audience, slot) {
+            if !out.share(binding.conn, &entry.frame, Class::Data) {
+                return false;
+            }
+            tally.broadcasts += 1;
+            binding.bsent = entry.bseq;
+        }
+        binding.cursor = entry.bseq;
+    }
+    true
+}
