@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cluster::{Cluster, Role, rendezvous};
+use cluster::{Cluster, NodeId, Role, Transport, rendezvous};
 use flow::Batcher;
 use futures::{StreamExt as _, stream};
 use proto::internal::{self as rpc, register_client::RegisterClient};
@@ -12,7 +12,7 @@ use crate::{
     Limits, PeerError, PeerMetrics,
     call::Repeat,
     links::{Links, To},
-    wire::{Line, Wire},
+    wire::{Control, Line, Wire},
 };
 
 /// Look-ups of one list under way at a time: two full batches to each of a few registers.
@@ -22,6 +22,8 @@ struct RegisterLine {
     bind: Batcher<rpc::BindItem, rpc::BindResult, PeerError>,
     unbind: Batcher<rpc::UnbindItem, bool, PeerError>,
     look_up: Batcher<rpc::LookUpItem, rpc::LookUpResult, PeerError>,
+    control: Control,
+    client: RegisterClient<Transport>,
 }
 
 impl Line for RegisterLine {
@@ -40,11 +42,12 @@ impl Line for RegisterLine {
             let mut c = c.clone();
             async move { Ok(c.unbind(rpc::UnbindRequest { items }).await?.into_inner().removed) }
         });
+        let c = client.clone();
         let look_up = wire.batcher("register_look_up", limits, None, move |items| {
-            let mut c = client.clone();
+            let mut c = c.clone();
             async move { Ok(c.look_up(rpc::LookUpRequest { items }).await?.into_inner().results) }
         });
-        Self { bind, unbind, look_up }
+        Self { bind, unbind, look_up, control: wire.control(), client }
     }
 }
 
@@ -76,6 +79,17 @@ impl Registers {
     /// Waits until all tasks have ended; they do when the token given at construction is cancelled.
     pub async fn closed(&self) {
         self.links.closed().await;
+    }
+
+    /// Tells one register that the room has bound all its sessions of that register's users.
+    ///
+    /// # Errors
+    /// [`PeerError`]; [`PeerError::NoNode`] at once if there is no such register.
+    pub async fn settle(&self, register: NodeId, request: rpc::SettleRequest) -> Result<(), PeerError> {
+        let call = |line: Arc<RegisterLine>| async move {
+            line.control.call(line.client.clone().settle(request)).await
+        };
+        self.links.call(To::Node(register), Repeat::Harmless, call).await.map(|_| ())
     }
 
     /// Enters a session and answers its fence. It may be repeated: the session then gets a higher fence.
