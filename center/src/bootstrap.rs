@@ -90,7 +90,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) async fn bootstrap_patiently(savers: Savers, first: First, cancel: CancellationToken) {
     let tries = async {
         let mut told = false;
-        while let Err(error) = bootstrap(&savers, &first).await {
+        // Boxed: the calls' state is large, and this runs once.
+        while let Err(error) = Box::pin(bootstrap(&savers, &first)).await {
             if !std::mem::replace(&mut told, true) {
                 tracing::info!(%error, app = %first.app, "cannot create the first app yet; trying on");
             }

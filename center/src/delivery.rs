@@ -170,7 +170,7 @@ impl<C: Carrier> Lane<C> {
         for (Waiting { parcel, _held: held }, place) in batch.into_iter().zip(places) {
             match place {
                 Some(Ok(place)) if place.presence == i32::from(Presence::Online) => {
-                    online.push((parcel, held, place))
+                    online.push((parcel, held, place));
                 }
                 Some(Ok(place)) if place.presence == i32::from(Presence::Rebuilding) => {
                     counts[Delivered::Rebuilding as usize] += 1;

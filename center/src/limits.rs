@@ -56,7 +56,7 @@ impl Drop for Held {
 
 /// A token bucket for each app, refilled at the app's own rate. There are as many as there are known apps.
 #[derive(Default)]
-pub struct Rates {
+pub(crate) struct Rates {
     buckets: Mutex<HashMap<AppId, Rate, foldhash::fast::RandomState>>,
 }
 
@@ -68,7 +68,7 @@ struct Rate {
 impl Rates {
     /// Takes `count` pushes off the app's rate; a second's worth may be saved up. A longer list than that passes
     /// when the bucket is full and leaves it in debt, so it is slowed down and not shut out.
-    pub fn take(&self, now: Instant, app: AppId, per_second: u32, count: usize) -> Result<()> {
+    pub(crate) fn take(&self, now: Instant, app: AppId, per_second: u32, count: usize) -> Result<()> {
         let fill = f64::from(per_second);
         // Nothing that could panic runs under the lock.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! What a center counts.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -25,7 +25,7 @@ struct OutcomeLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ErrorLabel {
     api: &'static str,
-    code: Cow<'static, str>,
+    code: String,
 }
 
 /// What became of one stored message on its way to a room.
@@ -134,8 +134,8 @@ impl Metrics {
         );
     }
 
-    pub(crate) fn failed(&self, api: &'static str, code: &Cow<'static, str>) {
-        self.errors.get_or_create(&ErrorLabel { api, code: code.clone() }).inc();
+    pub(crate) fn failed(&self, api: &'static str, code: &str) {
+        self.errors.get_or_create(&ErrorLabel { api, code: code.to_owned() }).inc();
     }
 
     pub(crate) fn delivered(&self, outcome: Delivered, count: u64) {

@@ -28,7 +28,10 @@ struct Grpc {
 }
 
 /// Adds the gRPC services, and reflection, to a router.
-pub fn add_to(router: axum::Router, ops: &Arc<Ops>) -> Result<axum::Router, tonic_reflection::server::Error> {
+pub(crate) fn add_to(
+    router: axum::Router,
+    ops: &Arc<Ops>,
+) -> Result<axum::Router, tonic_reflection::server::Error> {
     let grpc = Grpc { ops: Arc::clone(ops) };
     let limit = ops.config().grpc_message_max_bytes;
     let push = PushServiceServer::new(grpc.clone()).max_decoding_message_size(limit);

@@ -182,6 +182,10 @@ async fn read(request: Request, ops: &Ops, limit: usize) -> Result<Bytes> {
 
 /// Reads JSON; the error names the field.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // Serde would take a list for an object, field by field.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::Malformed("the body must be a JSON object".into()));
+    }
     // The good case is parsed without keeping track of where it stands.
     serde_json::from_slice(bytes).map_err(|plain| explain::<T>(bytes, &plain))
 }
@@ -198,7 +202,8 @@ fn explain<T: DeserializeOwned>(bytes: &[u8], plain: &serde_json::Error) -> Erro
     let path = error.path().to_string();
     let message = error.into_inner().to_string();
     // A field that is missing or unknown is named in the text; the path is that of what lacks it.
-    let of_parent = message.starts_with("missing field") || message.starts_with("unknown field");
+    let of_parent =
+        ["missing field", "unknown field", "duplicate field"].iter().any(|w| message.starts_with(w));
     let field = match quoted(&message) {
         Some(field) if of_parent && path == "." => field.to_owned(),
         Some(field) if of_parent && !path.ends_with(field) => format!("{path}.{field}"),
@@ -247,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_said_to_be_none() {
-        for json in ["", "{", "[1]", "uid=a", "\u{fffd}", r#"{"uid":"a"} x"#] {
+        for json in ["", "{", "[1]", "[\"a\"]", "null", "uid=a", "\u{fffd}", r#"{"uid":"a"} x"#] {
             let error = parse::<Body>(json.as_bytes()).unwrap_err();
             assert_eq!(error.facts().code, "malformed", "{json:?}: {error}");
         }

@@ -28,7 +28,7 @@ use crate::{
 use types::{ErrorBody, ErrorFacts};
 
 /// The HTTP routes. gRPC services may be added to them.
-pub fn router(ops: Arc<Ops>) -> Router {
+pub(crate) fn router(ops: Arc<Ops>) -> Router {
     let routes =
         ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.handlers)()));
     routes

@@ -415,7 +415,7 @@ async fn the_document_has_every_route_and_the_page_is_served() {
     for route in ROUTES {
         for method in route.methods {
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-            let path = route.path.replace('{', "").replace('}', "");
+            let path = route.path.replace(['{', '}'], "");
             let answer = api.call(DEMO_KEY, method, &path, Value::Null).await;
             let error = answer.error();
             assert!(!matches!(error.1, "no_route" | "no_method"), "{} {error:?}", route.path);
@@ -438,4 +438,15 @@ async fn the_document_has_every_route_and_the_page_is_served() {
         // It works without a network: nothing is fetched from elsewhere.
         assert!(!html.contains("src=") && !html.contains("https://") && !html.contains("http://"));
     }
+}
+
+/// A batch holds the state of a thousand pushes at once: what each needs is a matter of memory and of copying.
+#[tokio::test]
+async fn the_state_of_a_push_stays_small() {
+    let api = Api::start().await;
+    let caller =
+        api.center.ops.authenticate(Some(&format!("Bearer {DEMO_KEY}").parse().unwrap())).await.unwrap();
+    let push = api.center.ops.push(&caller, proto::v1::PushRequest::default());
+    let bytes = std::mem::size_of_val(&push);
+    assert!(bytes < 3_000, "{bytes}");
 }
