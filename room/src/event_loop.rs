@@ -1,0 +1,293 @@
+//! One thread's event loop: moves bytes between the sockets and the sessions, and batches between the sessions and the
+//! tokio side. It decides nothing.
+
+mod backlog;
+mod hand_over;
+mod listener;
+mod order;
+mod outbox;
+mod turn;
+
+use std::{
+    io::{self, Read as _},
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use tokio::sync::mpsc;
+use wire::ServerDecoder;
+
+pub use hand_over::{AskQueues, AskStreams, ask_queues};
+pub use listener::listen;
+pub use order::{Counts, NotTaken, Order, Status, Thread};
+pub use outbox::Bounds;
+
+use self::{
+    listener::{Accepted, Listener},
+    order::Bell,
+    outbox::Outbox,
+};
+use crate::{
+    clock::Now,
+    exchange::ConnKey,
+    session::{Limits, Sessions},
+};
+
+const LISTENER: Token = Token(usize::MAX);
+const BELL: Token = Token(usize::MAX - 1);
+/// Events taken at a time; with some microseconds each, a turn stays within milliseconds.
+const EVENTS: usize = 1_024;
+/// One read. Larger than most devices' sends by far, and it stays in the second-level cache.
+const READ_BYTES: usize = 64 * 1024;
+/// Reads of one connection before others have their turn.
+const READS: usize = 4;
+/// Connections accepted before those that exist have their turn.
+const ACCEPTS: usize = 64;
+/// Orders that may wait for a thread. Each is a batch; at its bound the callers wait.
+const ORDERS: usize = 256;
+
+/// What a thread is made with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Which thread this is.
+    pub number: u8,
+    /// Bounds of the sessions.
+    pub limits: Limits,
+    /// Bounds of what waits for sockets.
+    pub bounds: Bounds,
+    /// Largest frame from a device, bytes.
+    pub max_frame: usize,
+}
+
+/// One thread's event loop.
+#[derive(Debug)]
+pub struct EventLoop {
+    poll: Poll,
+    listener: Option<Listener>,
+    sessions: Sessions,
+    outbox: Outbox,
+    /// By slot; the decoder of a connection at rest is 16 bytes and holds nothing.
+    decoders: Vec<ServerDecoder>,
+    max_frame: usize,
+    buffer: Box<[u8]>,
+    /// Connections that were not read to the end.
+    unread: Vec<ConnKey>,
+    orders: mpsc::Receiver<Order>,
+    asks: AskQueues,
+    bell: Arc<Bell>,
+    status: Arc<Status>,
+    clock: Clock,
+    tick_ms: u64,
+    accept_pauses: u64,
+    refused: u64,
+    /// Fan-out has more to do.
+    more: bool,
+    /// Something is to be looked at before the next tick.
+    soon: bool,
+    /// Ends when nothing would be lost, or (true) at once.
+    stop: Option<bool>,
+}
+
+#[derive(Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(&self) -> Now {
+        Now {
+            ms: self.0.elapsed().as_millis() as u64,
+            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        }
+    }
+}
+
+impl EventLoop {
+    /// A loop on a port that [`listen`] opened.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(setup: Setup, listener: std::net::TcpListener, asks: AskQueues) -> io::Result<(Self, Thread)> {
+        let poll = Poll::new()?;
+        let mut socket = mio::net::TcpListener::from_std(listener);
+        poll.registry().register(&mut socket, LISTENER, Interest::READABLE)?;
+        let waker = Waker::new(poll.registry(), BELL)?;
+        let bell = Arc::new(Bell { waker, asleep: AtomicBool::new(false) });
+        let status = Arc::new(Status::default());
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let clock = Clock(Instant::now());
+        let seed = clock.now().unix_ms ^ u64::from(setup.number) << 56;
+        let event_loop = Self {
+            poll,
+            listener: Some(Listener::new(socket)),
+            sessions: Sessions::new(setup.limits, setup.number, seed, clock.now()),
+            outbox: Outbox::new(setup.bounds),
+            decoders: Vec::new(),
+            max_frame: setup.max_frame,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            unread: Vec::new(),
+            orders,
+            asks,
+            bell: Arc::clone(&bell),
+            status: Arc::clone(&status),
+            clock,
+            tick_ms: 0,
+            accept_pauses: 0,
+            refused: 0,
+            more: false,
+            soon: false,
+            stop: None,
+        };
+        Ok((event_loop, Thread { orders: sender, bell, status }))
+    }
+
+    /// Where devices connect.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener
+            .as_ref()
+            .map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |listener| listener.socket.local_addr())
+    }
+
+    /// Runs until [`Order::Stop`], or until nobody can give orders any more.
+    ///
+    /// # Errors
+    /// When the system's event queue fails, which it does not while the process is sane.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            self.wait(&mut events)?;
+            let now = self.clock.now();
+            self.outbox.now_ms = now.ms;
+            for event in &events {
+                match event.token() {
+                    LISTENER => {
+                        if let Some(listener) = &mut self.listener {
+                            listener.ready = true;
+                        }
+                    }
+                    BELL => {}
+                    Token(token) => {
+                        let conn = ConnKey { slot: token as u32, generation: (token as u64 >> 32) as u32 };
+                        if self.sessions.generation(conn.slot) != Some(conn.generation) {
+                            continue;
+                        }
+                        if event.is_writable() {
+                            self.outbox.on_writable(conn.slot);
+                        }
+                        if event.is_readable() || event.is_read_closed() || event.is_error() {
+                            self.read(conn, event.is_read_closed(), now);
+                        }
+                    }
+                }
+            }
+            self.accept(now);
+            for conn in std::mem::take(&mut self.unread) {
+                if self.sessions.generation(conn.slot) == Some(conn.generation) {
+                    self.read(conn, true, now);
+                }
+            }
+            if !self.turn(now) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads a connection; `to_end`: until the socket has nothing more, because no further event may come.
+    fn read(&mut self, conn: ConnKey, to_end: bool, now: Now) {
+        for _ in 0..READS {
+            let Some(stream) = self.outbox.stream(conn.slot) else { return };
+            let count = match stream.read(&mut self.buffer) {
+                Ok(0) => return self.close(conn.slot),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.close(conn.slot),
+            };
+            self.decode(conn.slot, count, now);
+            // A short read has emptied the socket; whatever comes after it makes a new event.
+            if count < self.buffer.len() && !to_end {
+                return;
+            }
+        }
+        self.unread.push(conn);
+    }
+
+    fn decode(&mut self, slot: u32, count: usize, now: Now) {
+        if self.outbox.is_finishing(slot) {
+            return;
+        }
+        let Some(decoder) = self.decoders.get_mut(slot as usize) else { return };
+        let mut input = &self.buffer[..count];
+        loop {
+            match decoder.decode(&mut input) {
+                Ok(Some(frame)) => {
+                    if !self.sessions.on_frame(slot, frame, now, &mut self.outbox) {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    let message = error.to_string();
+                    return self.sessions.close(slot, error.close_code(), &message, now, &mut self.outbox);
+                }
+            }
+        }
+    }
+
+    /// The peer has closed.
+    fn close(&mut self, slot: u32) {
+        self.sessions.on_closed(slot);
+        self.outbox.remove(slot);
+        if let Some(decoder) = self.decoders.get_mut(slot as usize) {
+            *decoder = ServerDecoder::for_server(self.max_frame);
+        }
+    }
+
+    fn accept(&mut self, now: Now) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listener.as_mut().filter(|listener| listener.is_ready(now.ms)) else {
+                return;
+            };
+            let mut stream = match listener.accept(now.ms) {
+                Accepted::Stream(stream) => stream,
+                Accepted::Nobody => return,
+                Accepted::Exhausted => {
+                    self.accept_pauses += 1;
+                    return tracing::warn!("no file left for connections; accepting pauses");
+                }
+            };
+            let Some(conn) = self.sessions.open(now) else {
+                self.refused += 1;
+                refuse(&mut stream, self.sessions.busy());
+                continue;
+            };
+            let token = Token((u64::from(conn.generation) << 32 | u64::from(conn.slot)) as usize);
+            let both = Interest::READABLE | Interest::WRITABLE;
+            if let Err(error) = self.poll.registry().register(&mut stream, token, both) {
+                tracing::warn!(%error, "cannot watch a connection");
+                self.sessions.on_closed(conn.slot);
+                continue;
+            }
+            let slot = conn.slot as usize;
+            while self.decoders.len() <= slot {
+                self.decoders.push(ServerDecoder::for_server(self.max_frame));
+            }
+            self.decoders[slot] = ServerDecoder::for_server(self.max_frame);
+            self.outbox.insert(conn.slot, stream);
+        }
+    }
+}
+
+/// Says why, as far as the socket takes it at once, and closes.
+fn refuse(stream: &mut mio::net::TcpStream, close: wire::frame::Close) {
+    use std::io::Write as _;
+    let frame = wire::codec::encode_server_frame(&close.into());
+    let _ = stream.write(&frame);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+}
+
+/// Bytes that one connection takes here besides its session and binding, for the memory account.
+pub const CONNECTION_BYTES: usize = outbox::SOCKET_BYTES + std::mem::size_of::<ServerDecoder>();

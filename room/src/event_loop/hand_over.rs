@@ -1,0 +1,85 @@
+//! From a thread to the tokio side.
+
+use tokio::sync::mpsc;
+
+use crate::{
+    exchange::{AckAsk, BindAsk, EndAsk, LoadAsk, Outgoing, PageAsk, UpAsk},
+    session::Sessions,
+};
+
+/// Items of one batch. It bounds, with the queues' lengths, what is between the two sides.
+const BATCH: usize = 512;
+
+/// Where a thread's asks go, one bounded queue of batches for each kind.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // The types say it.
+pub struct AskQueues {
+    pub binds: mpsc::Sender<Vec<BindAsk>>,
+    pub loads: mpsc::Sender<Vec<LoadAsk>>,
+    pub acks: mpsc::Sender<Vec<AckAsk>>,
+    pub ends: mpsc::Sender<Vec<EndAsk>>,
+    pub ups: mpsc::Sender<Vec<UpAsk>>,
+    pub pages: mpsc::Sender<Vec<PageAsk>>,
+}
+
+/// Where they come out.
+#[derive(Debug)]
+#[allow(missing_docs)] // The types say it.
+pub struct AskStreams {
+    pub binds: mpsc::Receiver<Vec<BindAsk>>,
+    pub loads: mpsc::Receiver<Vec<LoadAsk>>,
+    pub acks: mpsc::Receiver<Vec<AckAsk>>,
+    pub ends: mpsc::Receiver<Vec<EndAsk>>,
+    pub ups: mpsc::Receiver<Vec<UpAsk>>,
+    pub pages: mpsc::Receiver<Vec<PageAsk>>,
+}
+
+/// Queues for `batches` batches of each kind.
+pub fn ask_queues(batches: usize) -> (AskQueues, AskStreams) {
+    let (binds, binds_out) = mpsc::channel(batches);
+    let (loads, loads_out) = mpsc::channel(batches);
+    let (acks, acks_out) = mpsc::channel(batches);
+    let (ends, ends_out) = mpsc::channel(batches);
+    let (ups, ups_out) = mpsc::channel(batches);
+    let (pages, pages_out) = mpsc::channel(batches);
+    (
+        AskQueues { binds, loads, acks, ends, ups, pages },
+        AskStreams {
+            binds: binds_out,
+            loads: loads_out,
+            acks: acks_out,
+            ends: ends_out,
+            ups: ups_out,
+            pages: pages_out,
+        },
+    )
+}
+
+impl AskQueues {
+    /// Hands over what there is place for. `true`: something is left.
+    pub(crate) fn hand_over(&self, sessions: &mut Sessions) -> bool {
+        let asks = &mut sessions.asks;
+        let mut left = pass(&mut asks.binds, &self.binds);
+        left |= pass(&mut asks.loads, &self.loads);
+        left |= pass(&mut asks.ups, &self.ups);
+        left |= pass(&mut asks.pages, &self.pages);
+        // Acks before ends: an end that overtakes an ack would leave the message for the next bind.
+        while sessions.has_acks() {
+            let Ok(place) = self.acks.try_reserve() else { break };
+            place.send(sessions.take_acks(BATCH));
+        }
+        while sessions.has_ends() {
+            let Ok(place) = self.ends.try_reserve() else { break };
+            place.send(sessions.take_ends(BATCH));
+        }
+        left || sessions.has_acks() || sessions.has_ends()
+    }
+}
+
+fn pass<T>(from: &mut Outgoing<T>, to: &mpsc::Sender<Vec<T>>) -> bool {
+    while !from.is_empty() {
+        let Ok(place) = to.try_reserve() else { return true };
+        place.send(from.take(BATCH));
+    }
+    false
+}

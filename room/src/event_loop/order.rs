@@ -1,0 +1,159 @@
+//! What reaches a thread, and how.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use mio::Waker;
+use tokio::sync::{mpsc, oneshot};
+use wire::id::AppId;
+
+use crate::{
+    exchange::{
+        BindAnswer, Delivery, DeliveryItem, DrainOrder, KickOrder, LoadAnswer, LogRun, Progress, UpAnswer,
+    },
+    session::Tally,
+};
+
+/// One order to a thread. Every variant carries a batch, or stands for many connections.
+#[derive(Debug)]
+pub enum Order {
+    /// Binds were answered.
+    Bound(Vec<BindAnswer>),
+    /// Loads were answered.
+    Loaded(Vec<LoadAnswer>),
+    /// Upstream data was answered.
+    Ups(Vec<UpAnswer>),
+    /// New broadcasts.
+    Log(LogRun),
+    /// The page of a log that was asked for.
+    Page(LogRun),
+    /// It could not be read.
+    PageFailed(AppId),
+    /// Messages for users; every thread gets them all and answers for those that are here.
+    Deliver(Arc<[DeliveryItem]>, oneshot::Sender<Vec<Delivery>>),
+    /// Ends bindings.
+    Kick(Arc<[KickOrder]>, oneshot::Sender<Vec<bool>>),
+    /// A message was taken back that these users may have.
+    RecallUsers(AppId, u64, Arc<[String]>, oneshot::Sender<u64>),
+    /// A broadcast was taken back; `None` if too many such rounds are under way.
+    RecallBroadcast(AppId, u64, Bytes, oneshot::Sender<Option<u64>>),
+    /// What was done for these broadcasts.
+    Progress(Arc<[u64]>, oneshot::Sender<Vec<Progress>>),
+    /// Stop accepting, send the devices away.
+    Drain(DrainOrder),
+    /// Close whoever is still here.
+    CloseAll,
+    /// End as soon as nothing would be lost, or at once.
+    Stop {
+        /// Even if something would be lost.
+        now: bool,
+    },
+}
+
+/// How a thread is, for whoever asks; written by the thread at every turn.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// Connections.
+    pub connections: AtomicU64,
+    /// Live bindings.
+    pub bindings: AtomicU64,
+    /// Bytes that wait for sockets.
+    pub waiting_bytes: AtomicU64,
+    /// Nothing would be lost if the thread ended now.
+    pub at_rest: AtomicBool,
+    /// Counters, brought up to date every tick.
+    counts: Mutex<Counts>,
+}
+
+/// What a thread counts.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)] // The names are those of the metrics.
+pub struct Counts {
+    pub tally: Tally,
+    pub writes: u64,
+    pub written_bytes: u64,
+    pub slow_shed: u64,
+    pub accept_pauses: u64,
+    pub refused: u64,
+}
+
+impl Status {
+    /// The counters as of the last tick.
+    pub fn counts(&self) -> Counts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn publish(&self, counts: Counts) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+}
+
+/// Wakes a thread that sleeps in `poll`, and costs a system call only then.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    pub(crate) waker: Waker,
+    pub(crate) asleep: AtomicBool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
+            // The thread looks at its orders at every tick as well, so this costs a quarter of a second.
+            tracing::warn!(%error, "cannot wake a thread");
+        }
+    }
+}
+
+/// A thread, as the tokio side has it. Clones are cheap.
+#[derive(Debug, Clone)]
+pub struct Thread {
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) status: Arc<Status>,
+}
+
+/// An order was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// Too many orders wait.
+    #[error("too many orders wait for the thread")]
+    Full,
+    /// The thread has ended.
+    #[error("the thread has ended")]
+    Gone,
+}
+
+impl Thread {
+    /// Gives an order; waits for a place in the queue.
+    ///
+    /// # Errors
+    /// [`NotTaken::Gone`].
+    pub async fn send(&self, order: Order) -> Result<(), NotTaken> {
+        self.orders.send(order).await.map_err(|_| NotTaken::Gone)?;
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// Gives an order if there is a place now.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub fn try_send(&self, order: Order) -> Result<(), NotTaken> {
+        self.orders.try_send(order).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotTaken::Full,
+            mpsc::error::TrySendError::Closed(_) => NotTaken::Gone,
+        })?;
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// How the thread is.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+}

@@ -1,0 +1,162 @@
+//! The parts of a turn that are not about one socket.
+
+use std::{
+    io,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use mio::Events;
+use tokio::sync::mpsc::error::TryRecvError;
+
+use super::{Counts, EventLoop, Order};
+use crate::{clock::Now, wheel::TICK_MS};
+
+/// Orders are followed for so long before the sockets have their turn.
+const ORDER_TIME: Duration = Duration::from_millis(2);
+/// While something could not be handed over, or a drain is under way, the loop looks again after this.
+const SOON: Duration = Duration::from_millis(10);
+
+impl EventLoop {
+    /// Sleeps until something happens.
+    pub(super) fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let now_ms = self.clock.now().ms;
+        let timeout = if self.has_work(now_ms) {
+            Duration::ZERO
+        } else if self.soon {
+            SOON
+        } else {
+            Duration::from_millis(TICK_MS - now_ms % TICK_MS)
+        };
+        self.bell.asleep.store(true, Ordering::SeqCst);
+        // Whoever gave an order before the line above did not ring.
+        let timeout = if self.orders.is_empty() { timeout } else { Duration::ZERO };
+        let result = self.poll.poll(events, Some(timeout));
+        self.bell.asleep.store(false, Ordering::SeqCst);
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_work(&self, now_ms: u64) -> bool {
+        self.more
+            || !self.unread.is_empty()
+            || self.outbox.has_drained()
+            || self.listener.as_ref().is_some_and(|listener| listener.is_ready(now_ms))
+    }
+
+    /// Orders, fan-out, timers; then everything out. `false`: the loop ends.
+    pub(super) fn turn(&mut self, now: Now) -> bool {
+        self.follow_orders(now);
+        for slot in self.outbox.take_drained() {
+            self.sessions.on_drained(slot, &mut self.outbox);
+        }
+        self.more = self.sessions.work(now, &mut self.outbox);
+        if now.ms / TICK_MS > self.tick_ms / TICK_MS {
+            self.tick_ms = now.ms;
+            self.sessions.on_tick(now, &mut self.outbox);
+            self.publish();
+        }
+        let draining = self.sessions.is_draining();
+        if draining {
+            self.sessions.drain_step(now, &mut self.outbox);
+        }
+        self.outbox.flush();
+        for slot in self.outbox.take_dead() {
+            self.close(slot);
+        }
+        let left = self.asks.hand_over(&mut self.sessions);
+        self.soon = left || draining || self.stop.is_some();
+        let at_rest = self.sessions.is_at_rest();
+        self.status.connections.store(self.sessions.connections() as u64, Ordering::Relaxed);
+        self.status.bindings.store(self.sessions.live() as u64, Ordering::Relaxed);
+        self.status.waiting_bytes.store(self.outbox.waiting() as u64, Ordering::Relaxed);
+        self.status.at_rest.store(at_rest, Ordering::Relaxed);
+        let ends = self.stop.is_some_and(|now| now || at_rest);
+        if ends {
+            self.publish();
+        }
+        !ends
+    }
+
+    fn publish(&self) {
+        self.status.publish(Counts {
+            tally: self.sessions.tally().clone(),
+            writes: self.outbox.writes,
+            written_bytes: self.outbox.bytes,
+            slow_shed: self.outbox.shed,
+            accept_pauses: self.accept_pauses,
+            refused: self.refused,
+        });
+    }
+
+    fn follow_orders(&mut self, now: Now) {
+        let began = Instant::now();
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => self.follow(order, now),
+                Err(TryRecvError::Empty) => return,
+                // Nobody can give orders any more: the room is gone.
+                Err(TryRecvError::Disconnected) => {
+                    self.stop = Some(true);
+                    return;
+                }
+            }
+            if began.elapsed() > ORDER_TIME {
+                return;
+            }
+        }
+    }
+
+    /// Answers go to callers that may have given up; that is theirs to decide, so a lost answer is no error.
+    fn follow(&mut self, order: Order, now: Now) {
+        let Self { sessions, outbox, .. } = self;
+        match order {
+            Order::Bound(answers) => {
+                for answer in answers {
+                    sessions.on_bound(answer, now, outbox);
+                }
+            }
+            Order::Loaded(answers) => {
+                for answer in answers {
+                    sessions.on_loaded(answer, outbox);
+                }
+            }
+            Order::Ups(answers) => {
+                for answer in answers {
+                    sessions.on_up_answer(answer, outbox);
+                }
+            }
+            Order::Log(run) => sessions.on_log(&run, false),
+            Order::Page(run) => sessions.on_log(&run, true),
+            Order::PageFailed(app) => sessions.on_page_failed(app),
+            Order::Deliver(items, reply) => {
+                let results = items.iter().map(|item| sessions.deliver(item, outbox)).collect();
+                let _ = reply.send(results);
+            }
+            Order::Kick(orders, reply) => {
+                let _ = reply.send(orders.iter().map(|order| sessions.kick(order, outbox)).collect());
+            }
+            Order::RecallUsers(app, id, uids, reply) => {
+                let told = uids.iter().filter(|uid| sessions.recall(app, uid, id, outbox)).count();
+                let _ = reply.send(told as u64);
+            }
+            Order::RecallBroadcast(app, id, frame, reply) => {
+                let _ = reply.send(sessions.recall_broadcast(app, id, frame));
+            }
+            Order::Progress(ids, reply) => {
+                let _ = reply.send(ids.iter().map(|id| sessions.progress(*id)).collect());
+            }
+            Order::Drain(order) => {
+                self.listener = None;
+                sessions.start_drain(order, now);
+            }
+            Order::CloseAll => sessions.close_all(now, outbox),
+            Order::Stop { now } => {
+                self.listener = None;
+                self.stop = Some(now);
+            }
+        }
+    }
+}
