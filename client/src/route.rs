@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn asks_and_understands() {
         let (url, served) = serve(
-            "HTTP/1.1 200 OK\r\ncontent-length: 80\r\n\r\n\
+            "HTTP/1.1 200 OK\r\ncontent-length: 83\r\n\r\n\
              {\"endpoints\":[{\"address\":\"h:1\",\"zone\":\"z\"},{\"address\":\"h:2\"}],\"connect_after_ms\":5}",
         )
         .await;

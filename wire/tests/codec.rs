@@ -142,6 +142,8 @@ fn feed<F: prost::Message + Default>(mut decoder: Decoder<F>, pieces: &[Vec<u8>]
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn client_frames_survive_any_cutting(frames in prop::collection::vec(client_frame(), 1..8),
                                          pieces in prop::collection::vec(1usize..64, 1..8)) {

@@ -116,7 +116,10 @@ fn close_codes_are_followed() {
         dialer.connected(now);
         now = now + lived;
         dialer.ended(&ending, now);
-        (wait(&mut dialer, &mut now), dialer.step(now))
+        match dialer.step(now) {
+            Step::Wait(until) => (until.since(now), dialer.step(until)),
+            step => (NO_WAIT, step),
+        }
     };
     let hour = Duration::from_secs(3600);
     let (waited, step) = after(closed(CloseCode::Busy, 7000), hour);

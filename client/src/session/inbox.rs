@@ -16,25 +16,21 @@ pub(super) enum Verdict {
 /// A device's place in one inbox.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// Last message handed out.
+    /// The last message that came. The room continues after it.
     received: Position,
-    /// Last message that the app is done with; never beyond `received`.
+    /// The last message that was handed out. What came after it were repeats.
+    handed_out: Position,
+    /// The last message that is done with. In an earlier epoch than `received` while the app has not
+    /// confirmed what was handed out before the inbox was rebuilt.
     confirmed: Position,
     /// Last number acked on this connection, in the epoch of `received`.
     acked: Seq,
+    /// Last number that came on this connection: what came on earlier ones is not acked on this one before
+    /// the room has sent it again, so that a room can tell a device that acks what it was never sent.
+    here: Seq,
     /// Whether the device has a place at all; before its first bind it has none.
     known: bool,
-    /// Messages of an earlier epoch that the app has not confirmed yet.
-    older: Option<Box<Older>>,
     recent: Recent,
-}
-
-#[derive(Debug)]
-struct Older {
-    /// Last message handed out in the earlier epoch.
-    top: Position,
-    /// The place in the present epoch that is reached once `top` is confirmed.
-    base: Seq,
 }
 
 impl Inbox {
@@ -42,10 +38,11 @@ impl Inbox {
         let at = start.unwrap_or_default();
         Self {
             received: at,
+            handed_out: at,
             confirmed: at,
             acked: at.seq,
+            here: at.seq,
             known: start.is_some(),
-            older: None,
             recent: Recent::new(recent_ids),
         }
     }
@@ -59,6 +56,7 @@ impl Inbox {
     pub(super) fn bound(&mut self, at: Position) {
         self.continue_after(at);
         self.acked = at.seq;
+        self.here = at.seq;
     }
 
     /// Continues where the room says after it has rebuilt the inbox. An ack of the earlier numbering that was
@@ -66,12 +64,13 @@ impl Inbox {
     pub(super) fn rebased(&mut self, at: Position) {
         self.continue_after(at);
         self.acked = Seq(at.seq.0.saturating_sub(1));
+        self.here = at.seq;
     }
 
     fn continue_after(&mut self, at: Position) {
-        let grows = self.known && at.epoch > self.received.epoch;
-        if grows && self.confirmed != self.received {
-            self.older = Some(Box::new(Older { top: self.received, base: at.seq }));
+        let all_done = self.confirmed == self.received;
+        if self.known && at.epoch > self.received.epoch && !all_done {
+            // What the app still has is confirmed by its old numbers.
             self.received = at;
         } else if !self.known || at.epoch != self.received.epoch {
             self.restart(at);
@@ -79,14 +78,16 @@ impl Inbox {
             // Ahead: the rest was acked by another device of this user. Behind what was offered: the store
             // has never had what this device claims. The room knows better in both cases.
             self.restart(at);
-        } else {
+        } else if self.confirmed.epoch == at.epoch {
             // Between the two: what comes again up to `received` was handed out before.
             self.confirmed = self.confirmed.max_of(at);
+            self.settle();
         }
     }
 
     pub(super) fn accept(&mut self, seq: Seq, skip: u64, id: MessageId) -> Verdict {
         if seq <= self.received.seq {
+            self.here = self.here.max(seq);
             // The room does not know that this one is done with: tell it again.
             if self.confirmed.epoch == self.received.epoch && seq <= self.confirmed.seq {
                 self.acked = self.acked.min(Seq(seq.0.saturating_sub(1)));
@@ -96,17 +97,14 @@ impl Inbox {
         if seq.0 - self.received.seq.0 - 1 > skip {
             return Verdict::Hole;
         }
-        let before = self.received;
         self.received.seq = seq;
+        self.here = seq;
         if self.recent.insert(id) {
+            self.handed_out = self.received;
             return Verdict::New;
         }
-        // Handed out before under another number: its confirmation moves along with what stands before it.
-        match &mut self.older {
-            Some(older) if older.base == before.seq => older.base = seq,
-            None if self.confirmed == before => self.confirmed = self.received,
-            _ => {}
-        }
+        // Handed out before, under another number.
+        self.settle();
         Verdict::Repeat
     }
 
@@ -117,30 +115,32 @@ impl Inbox {
         }
         let before = self.confirmed;
         self.confirmed = at;
-        if let Some(older) = &self.older
-            && at.reaches(older.top)
-        {
-            let base = Position { epoch: self.received.epoch, seq: older.base };
-            self.confirmed = at.max_of(base);
-            self.older = None;
-        }
+        self.settle();
         self.confirmed != before
     }
 
     /// The app is done with everything.
     pub(super) fn confirm_all(&mut self) {
-        self.confirm(self.received);
+        self.confirmed = self.received;
     }
 
-    /// Last message handed out.
+    /// Once all that was handed out is done with, so is all that came.
+    fn settle(&mut self) {
+        if self.confirmed.reaches(self.handed_out) {
+            self.confirmed = self.received;
+        }
+    }
+
+    /// The last message that came.
     pub(super) fn received(&self) -> Position {
         self.received
     }
 
     /// The number to ack, if the room does not know it yet.
     pub(super) fn to_ack(&self) -> Option<Seq> {
-        let current = self.confirmed.epoch == self.received.epoch;
-        (self.known && current && self.confirmed.seq > self.acked).then_some(self.confirmed.seq)
+        let current = self.known && self.confirmed.epoch == self.received.epoch;
+        let seq = self.confirmed.seq.min(self.here);
+        (current && seq > self.acked).then_some(seq)
     }
 
     /// How many numbers the next ack would cover.
@@ -159,9 +159,9 @@ impl Inbox {
 
     fn restart(&mut self, at: Position) {
         self.received = at;
+        self.handed_out = at;
         self.confirmed = at;
         self.known = true;
-        self.older = None;
     }
 }
 
@@ -324,11 +324,11 @@ mod tests {
         assert_eq!(inbox.resume(), Some(at(1, 1)), "what the app has not confirmed is not given up");
         assert_eq!(inbox.accept(Seq(1), 0, MessageId(102)), Verdict::Repeat);
         assert_eq!(inbox.accept(Seq(2), 0, MessageId(103)), Verdict::Repeat);
-        assert_eq!(inbox.accept(Seq(3), 0, MessageId(104)), Verdict::New);
         assert!(inbox.confirm(at(1, 2)));
         assert_eq!(inbox.to_ack(), None, "an old number cannot be acked in the new numbering");
         assert!(inbox.confirm(at(1, 3)));
         assert_eq!(inbox.to_ack(), Some(Seq(2)), "both repeats are confirmed with it");
+        assert_eq!(inbox.accept(Seq(3), 0, MessageId(104)), Verdict::New);
         assert!(inbox.confirm(at(2, 3)));
         assert_eq!(inbox.to_ack(), Some(Seq(3)));
     }
@@ -350,6 +350,20 @@ mod tests {
         accept(&mut inbox, 6, 0);
         assert!(inbox.confirm(at(2, 6)));
         assert_eq!((inbox.to_ack(), inbox.resume()), (Some(Seq(6)), Some(at(2, 6))));
+    }
+
+    /// The bind of a later connection offered the old epoch, its answer named the new one, and the app's
+    /// confirmation of old numbers was then taken for one that goes back.
+    #[test]
+    fn a_cut_after_a_rebase_does_not_confirm_what_the_app_has_not() {
+        let mut inbox = bound(at(1, 0));
+        accept(&mut inbox, 1, 0);
+        inbox.rebased(at(2, 1));
+        inbox.bound(at(2, 0));
+        assert_eq!(inbox.resume(), Some(at(1, 0)));
+        assert_eq!(accept(&mut inbox, 1, 0), Verdict::Repeat);
+        assert!(inbox.confirm(at(1, 1)));
+        assert_eq!(inbox.to_ack(), Some(Seq(1)));
     }
 
     #[test]
