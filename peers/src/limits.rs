@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flow::{Backoff, BatchLimits};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 /// The most that a client accepts as one answer. A batch of loads is packed so that what it may return stays
 /// under [`LOAD_BATCH_BYTES`]; the rest is room for one inbox that alone is larger.
@@ -11,6 +11,9 @@ pub(crate) const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// What the answers to one batch of loads may hold in payloads: large enough that hundreds of small inboxes share
 /// a batch, small enough that no batch keeps others waiting for long.
 pub(crate) const LOAD_BATCH_BYTES: usize = 8 << 20;
+
+/// A gRPC server takes messages of 4 MiB; the rest is for names and framing.
+const MAX_BATCH_BYTES: usize = 3 << 20;
 
 /// Bounds of the calls to one role of peers. As a config section every key is optional.
 ///
@@ -21,14 +24,19 @@ pub(crate) const LOAD_BATCH_BYTES: usize = 8 << 20;
 pub struct Limits {
     /// Calls of one kind that may wait for one node; more are refused as full. Items. At 25,000 calls a second the
     /// default is a third of a second of stall.
+    #[serde(deserialize_with = "positive")]
     pub queue_items: usize,
     /// Calls in one batch at most. Items.
+    #[serde(deserialize_with = "positive")]
     pub batch_items: usize,
-    /// Payload in one batch at most (one larger call goes by itself). Bytes; under the 4 MiB that a gRPC server takes.
+    /// Payload in one batch at most (one larger call goes by itself). Bytes, at most 3 MiB.
+    #[serde(deserialize_with = "batch_bytes")]
     pub batch_bytes: usize,
     /// Batches of one kind under way to one node. While fewer are, a call is sent at once.
+    #[serde(deserialize_with = "positive")]
     pub in_flight: usize,
     /// Calls of the rarer kinds, which are not batched, under way to one node; more are refused as full.
+    #[serde(deserialize_with = "positive")]
     pub control_calls: usize,
     /// After this an answer to a batch is not waited for any longer.
     #[serde(with = "humantime_serde")]
@@ -79,6 +87,19 @@ impl Limits {
     }
 }
 
+fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    let number = usize::deserialize(from)?;
+    if number == 0 { Err(D::Error::custom("must be at least 1")) } else { Ok(number) }
+}
+
+fn batch_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    let number = positive(from)?;
+    if number > MAX_BATCH_BYTES {
+        return Err(D::Error::custom(format_args!("must be at most {MAX_BATCH_BYTES}, what a peer takes")));
+    }
+    Ok(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +108,8 @@ mod tests {
     fn reads_a_config_section() {
         let limits: Limits = toml::from_str("in_flight = 8\ndeadline = \"3s\"").unwrap();
         assert_eq!(limits, Limits { in_flight: 8, deadline: Duration::from_secs(3), ..Limits::default() });
-        assert!(toml::from_str::<Limits>("inflight = 8").is_err());
+        for bad in ["inflight = 8", "in_flight = 0", "batch_bytes = 9000000", "deadline = 3"] {
+            assert!(toml::from_str::<Limits>(bad).is_err(), "{bad}");
+        }
     }
 }

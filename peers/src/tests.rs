@@ -1,9 +1,11 @@
-//! Whole calls: real clients over cluster's local transport to services made up for the test. Time is paused.
+//! Whole calls: real clients over cluster's local transport to services made up for the test, in paused time; and
+//! once over real connections, whose failures look different.
 
 mod directory;
 mod fake_room;
 mod fake_saver;
 mod fakes;
+mod network;
 mod rooms;
 mod routing;
 mod savers;

@@ -9,6 +9,7 @@ use proto::internal::{
     self as rpc,
     saver_server::{Saver, SaverServer},
 };
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status, service::Routes};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -22,6 +23,8 @@ pub(super) struct FakeSaver {
     pub(super) failing: Arc<AtomicU32>,
     /// Calls hang for ever.
     pub(super) hangs: bool,
+    /// Told of each call.
+    pub(super) called: Arc<Notify>,
     pub(super) refusal: Option<rpc::Refusal>,
     pub(super) directory: Arc<Mutex<rpc::AppsResponse>>,
 }
@@ -47,6 +50,7 @@ impl FakeSaver {
     }
 
     async fn answer<T>(&self, answer: T) -> Answer<T> {
+        self.called.notify_one();
         if self.hangs {
             std::future::pending::<()>().await;
         }

@@ -1,6 +1,6 @@
 //! A cluster in memory.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use cluster::{Cluster, Embedded, Incarnation, LocalServices, Me, NodeId, NodeState, Role};
 use tokio_util::sync::CancellationToken;
@@ -26,9 +26,18 @@ impl Town {
     }
 
     pub(super) async fn add(&mut self, role: Role, id: u32, routes: Routes) {
+        self.local.insert(NodeId(id), routes);
+        self.enter(role, id, None).await;
+    }
+
+    /// A node that is reached over the network.
+    pub(super) async fn add_remote(&mut self, role: Role, id: u32, address: SocketAddr) {
+        self.enter(role, id, Some(address.to_string())).await;
+    }
+
+    async fn enter(&mut self, role: Role, id: u32, rpc: Option<String>) {
         let id = NodeId(id);
-        self.local.insert(id, routes);
-        let me = Arc::new(Me::new(role, id, Incarnation(1), "z", None));
+        let me = Arc::new(Me::new(role, id, Incarnation(1), "z", rpc));
         me.set_state(NodeState::Ready);
         Cluster::new(Arc::new(self.discovery.clone()), self.local.clone(), me.clone()).join().await.unwrap();
         self.nodes.insert(id, me);
