@@ -139,3 +139,7 @@ impl Service for Center {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

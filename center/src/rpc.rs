@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use axum::middleware;
-use bytes::Bytes;
-use futures::future::join_all;
 use http::header::AUTHORIZATION;
 use proto::v1::{
     self,
@@ -87,17 +85,12 @@ impl PushService for Grpc {
     }
 
     async fn push_batch(&self, request: Request<v1::PushBatchRequest>) -> Answer<v1::PushBatchResponse> {
-        let caller = self.caller(&request).await.map_err(|error| self.refuse(error))?;
-        let pushes = request.into_inner().pushes;
-        let most = self.ops.config().batch_max_pushes;
-        if pushes.len() > most {
-            let message = format!("{} pushes; at most {most} are taken in one call", pushes.len());
-            return Err(self.refuse(Error::invalid("pushes", message)));
-        }
-        let _held = self.held(&pushes).map_err(|error| self.refuse(error))?;
-        // All under way at once, in this task: the savers' batcher packs them, and sees one user's in their order.
-        let results = join_all(pushes.into_iter().map(|push| self.one_of_many(&caller, push))).await;
-        Ok(Response::new(v1::PushBatchResponse { results }))
+        self.run(request, async |ops, caller, batch| {
+            let done = ops.push_batch(&caller, batch.pushes).await?;
+            let results = done.into_iter().map(|result| one_of_many(&ops, result)).collect();
+            Ok(v1::PushBatchResponse { results })
+        })
+        .await
     }
 
     async fn multicast(&self, request: Request<v1::MulticastRequest>) -> Answer<v1::MulticastResponse> {
@@ -156,22 +149,17 @@ impl AdminService for Grpc {
     }
 }
 
-impl Grpc {
-    async fn one_of_many(&self, caller: &Caller, mut push: v1::PushRequest) -> v1::PushResult {
-        // As decoded it shares the buffer of the whole batch, which a message waiting for delivery would keep alive.
-        push.payload = Bytes::copy_from_slice(&push.payload);
-        let result = match self.ops.push(caller, push).await {
-            Ok(done) => v1::push_result::Result::Ok(done),
-            Err(error) => {
-                self.ops.metrics().failed("grpc", &error.facts().code);
-                v1::push_result::Result::Error(error.to_failure())
-            }
-        };
-        v1::PushResult { result: Some(result) }
-    }
-
-    /// The batch's share of the bytes in flight.
-    fn held(&self, pushes: &[v1::PushRequest]) -> Result<crate::limits::Held> {
-        self.ops.bodies().take(pushes.iter().map(|push| push.payload.len() + push.uid.len()).sum())
-    }
+fn one_of_many(ops: &Ops, result: Result<v1::PushResponse>) -> v1::PushResult {
+    let result = match result {
+        Ok(done) => v1::push_result::Result::Ok(done),
+        Err(error) => {
+            ops.metrics().failed("grpc", &error.facts().code);
+            v1::push_result::Result::Error(error.to_failure())
+        }
+    };
+    v1::PushResult { result: Some(result) }
 }
+
+#[cfg(test)]
+#[path = "rpc_tests.rs"]
+mod tests;

@@ -122,3 +122,7 @@ fn exhausted(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     )
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -62,17 +62,17 @@ impl Fakes {
     }
 }
 
-/// A center over fakes. Its tasks end with it.
-pub(crate) struct TestCenter {
-    pub(crate) ops: Arc<Ops>,
+/// Fakes of all roles that a center calls, reachable in this process.
+pub(crate) struct FakeCluster {
     pub(crate) fakes: Fakes,
-    _stop: tokio_util::sync::DropGuard,
+    pub(crate) discovery: Embedded,
+    pub(crate) local: LocalServices,
 }
 
-impl TestCenter {
-    pub(crate) async fn start(config: Config) -> TestCenter {
+impl FakeCluster {
+    pub(crate) async fn start(config: &Config) -> FakeCluster {
         let fakes = Fakes::default();
-        fakes.fill(&config);
+        fakes.fill(config);
         let (discovery, local) = (Embedded::default(), LocalServices::default());
         for (id, role, routes) in [
             (1, Role::Room, Routes::new(RoomServer::new(fakes.clone()))),
@@ -85,6 +85,20 @@ impl TestCenter {
             me.set_state(NodeState::Ready);
             discovery.join(me).await.unwrap();
         }
+        FakeCluster { fakes, discovery, local }
+    }
+}
+
+/// A center over fakes. Its tasks end with it.
+pub(crate) struct TestCenter {
+    pub(crate) ops: Arc<Ops>,
+    pub(crate) fakes: Fakes,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl TestCenter {
+    pub(crate) async fn start(config: Config) -> TestCenter {
+        let FakeCluster { fakes, discovery, local } = FakeCluster::start(&config).await;
         let me = Arc::new(Me::new(Role::Center, NodeId(9), Incarnation(1), "default", None));
         let cluster = Cluster::new(Arc::new(discovery), local, me);
         let cancel = CancellationToken::new();

@@ -180,14 +180,16 @@ impl Ops {
     /// The app that a call is about, if the caller may do such a thing there. An empty name means the key's own app.
     async fn app(&self, caller: &Caller, scope: Scope, name: &str) -> Result<Arc<App>> {
         caller.grant.needs(scope)?;
-        let own = caller.grant.app;
-        if name.is_empty() {
-            let app = self.peers.apps.find(own).await?;
+        let own = self.peers.apps.find(caller.grant.app).await?;
+        match own {
+            Some(own) if name.is_empty() || own.key == name => Ok(own),
             // The archive never forgets an app, so a key without one is a directory that is behind.
-            return app.ok_or_else(|| Error::UnknownApp { app: own.to_string() });
+            None if name.is_empty() => Err(Error::UnknownApp { app: caller.grant.app.to_string() }),
+            _ => {
+                let app = self.known_app(name).await?;
+                Err(Error::OtherApp { app: app.key.clone() })
+            }
         }
-        let app = self.known_app(name).await?;
-        if app.id == own.get() { Ok(app) } else { Err(Error::OtherApp { app: name.to_owned() }) }
     }
 
     /// The app of that name.

@@ -1,7 +1,10 @@
 //! To one user.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
+use futures::future::join_all;
+use hashbrown::HashMap;
 use proto::{
     internal::{
         App, Append, AppendResult, DeliverItem, Delivery as Outcome, Durability, LookUpResult, Presence,
@@ -28,20 +31,59 @@ impl Ops {
     /// Stores a message and lets it be delivered; or, if it is transient, delivers it.
     pub async fn push(&self, caller: &Caller, request: v1::PushRequest) -> Result<v1::PushResponse> {
         let app = self.app(caller, Scope::Push, &request.app).await?;
+        self.push_in(&app, request).await
+    }
+
+    /// Many pushes at once, with results in their order. They are under way together, in one task: the savers' batcher
+    /// packs them, and sees those to one user in the order of the list.
+    pub async fn push_batch(
+        &self,
+        caller: &Caller,
+        pushes: Vec<v1::PushRequest>,
+    ) -> Result<Vec<Result<v1::PushResponse>>> {
+        let most = self.config.batch_max_pushes;
+        if pushes.len() > most {
+            let message = format!("has {} pushes; at most {most} are taken in one call", pushes.len());
+            return Err(Error::invalid("pushes", message));
+        }
+        let bytes = pushes.iter().map(|push| push.payload.len() + push.uid.len()).sum();
+        let _held = self.bodies.take(bytes)?;
+        // Found before the pushes set out: waiting for it, they would lose their order. Almost always there is one.
+        let mut names: Vec<&str> = Vec::new();
+        for push in &pushes {
+            if !names.contains(&push.app.as_str()) {
+                names.push(&push.app);
+            }
+        }
+        let find = names.into_iter().map(|name| async move {
+            // As text, because the pushes are about to be moved away.
+            (name.to_owned(), self.app(caller, Scope::Push, name).await)
+        });
+        let apps: HashMap<String, Result<Arc<App>>> = join_all(find).await.into_iter().collect();
+        let each = pushes.into_iter().map(async |mut push| {
+            let app = apps[&push.app].as_ref().map_err(Error::clone)?;
+            // As decoded it shares the buffer of the whole batch, which a message waiting for delivery would keep.
+            push.payload = Bytes::copy_from_slice(&push.payload);
+            self.push_in(app, push).await
+        });
+        Ok(join_all(each).await)
+    }
+
+    async fn push_in(&self, app: &Arc<App>, request: v1::PushRequest) -> Result<v1::PushResponse> {
         let uid = fields::uid(&request.uid)?;
         self.check_payload(&request.payload)?;
         let ttl = self.ttl(request.ttl_s, app.default_ttl_s)?;
         if request.transient {
             idempotency::refuse_for_transient(&request.idempotency_key)?;
-            self.take_rate(&app, 1)?;
-            return self.push_transient(&app, uid, request).await;
+            self.take_rate(app, 1)?;
+            return self.push_transient(app, uid, request).await;
         }
-        self.take_rate(&app, 1)?;
+        self.take_rate(app, 1)?;
         let Reserved { id, repeated } = if request.idempotency_key.is_empty() {
             Reserved { id: self.ids.next(), repeated: false }
         } else {
             // Boxed: few pushes have a key, and the others should not carry its state.
-            Box::pin(self.reserve_push(&app, &request)).await?
+            Box::pin(self.reserve_push(app, &request)).await?
         };
         let Lifetime { accepted_ms, expires_ms } = Lifetime::of(id, ttl);
         let v1::PushRequest { uid: name, payload, .. } = request;
@@ -100,7 +142,7 @@ impl Ops {
         app: u32,
         uid: &Uid,
         id: u64,
-        payload: &bytes::Bytes,
+        payload: &Bytes,
     ) -> Result<v1::Outcome> {
         for _ in 0..LOOK_UPS {
             let LookUpResult { presence, room, fence, .. } = self.peers.registers.look_up(app, uid).await?;
