@@ -79,7 +79,7 @@ pub struct Listen {
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
     /// Base address of a dispatcher.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7801", env = "LONGWIRE_ROUTE")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7700", env = "LONGWIRE_ROUTE")]
     pub route: String,
     /// The device's token. [default: asked of the API with the app's key]
     #[arg(long, env = "LONGWIRE_TOKEN", hide_env_values = true)]

@@ -18,7 +18,7 @@ pub(super) fn print(up: &Up) {
         common += &format!(" --api http://{api}");
     }
     let mut listen = common.clone();
-    if route.port() != 7801 || !route.ip().is_loopback() {
+    if route.port() != 7700 || !route.ip().is_loopback() {
         listen += &format!(" --route http://{route}");
     }
     println!(

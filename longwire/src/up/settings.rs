@@ -61,7 +61,7 @@ impl Default for UpSection {
 }
 
 /// Port of the admin server where none is configured: a fixed one, so that the README can name it.
-const ADMIN_PORT: u16 = 7820;
+const ADMIN_PORT: u16 = 7900;
 
 impl Settings {
     /// Reads the file, if any, and the environment; `data` of the command line wins.
