@@ -1,10 +1,100 @@
 //! The register: the cluster's session store, which knows where each user is.
+//!
+//! Sessions are in memory only. They belong to the rooms, which tell them again when a register starts; a room that
+//! dies takes its sessions with it. What orders the binds of one user is the *fence*, which grows with each of them,
+//! also over lives of the register: whatever carries an older one is ignored.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flow::FlowMetrics;
+use peers::{PeerMetrics, Rooms};
+use proto::internal::register_server::RegisterServer;
+use service::{Host, Service, StartError};
+use tokio::sync::mpsc;
+
+mod config;
+mod error;
 mod homes;
+mod kicks;
+mod metrics;
+mod purge;
+mod rebuild;
 mod records;
+mod rpc;
 mod shard;
 mod store;
 
+pub use config::{Config, KicksConfig};
 pub use homes::{Ended, RoomLife};
 pub use shard::{Bind, Bound, Displaced, StoreFull, Whereabouts};
 pub use store::Store;
+
+use kicks::Kicks;
+use metrics::RegisterMetrics;
+use purge::Purger;
+use rebuild::Rebuild;
+
+/// A running register.
+pub struct Register {
+    store: Arc<Store>,
+    rebuild: Arc<Rebuild>,
+    kicks: Kicks,
+    lives: mpsc::Sender<RoomLife>,
+    metrics: RegisterMetrics,
+}
+
+impl Service for Register {
+    const ROLE: cluster::Role = cluster::Role::Register;
+    type Config = Config;
+
+    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
+        if config.kicks.workers == 0 {
+            return Err(StartError::config("register.kicks.workers", "must be at least 1"));
+        }
+        let store = Arc::new(Store::new(host.me().incarnation().0));
+        let metrics = RegisterMetrics::register(&host.metrics, store.clone());
+        let flow = FlowMetrics::default();
+        let peer_metrics = PeerMetrics::new(&flow);
+        host.metrics.register("register", |registry| {
+            flow.register(registry);
+            peer_metrics.register(registry);
+        });
+        let rooms = Rooms::with_metrics(&host.cluster, config.peers, &peer_metrics, host.cancel.clone());
+        let (kicks, kicks_end) =
+            Kicks::spawn(&config.kicks, rooms.clone(), &flow, metrics.clone(), host.cancel.clone());
+        let ended = metrics.clone();
+        host.spawn(async move {
+            // The rooms go on without the kicks that are left: the users' new sessions are what counts.
+            let left = kicks_end.await.map_or(0, |left| left.len());
+            ended.kicks_dropped.inc_by(left as u64);
+            rooms.closed().await;
+        });
+        let rebuild = Arc::new(Rebuild::new(Instant::now() + config.rebuild_at_most));
+        let (lives, new_lives) = mpsc::channel(purge::QUEUED_LIVES);
+        let purger = Purger {
+            store: store.clone(),
+            rebuild: rebuild.clone(),
+            metrics: metrics.clone(),
+            lives: new_lives,
+            cancel: host.cancel.clone(),
+        };
+        host.spawn(purger.run(host.cluster.clone()));
+        Ok(Register { store, rebuild, kicks, lives, metrics })
+    }
+
+    fn rpc(&self) -> tonic::service::Routes {
+        tonic::service::Routes::new(RegisterServer::new(rpc::RegisterRpc {
+            store: self.store.clone(),
+            rebuild: self.rebuild.clone(),
+            kicks: self.kicks.clone(),
+            lives: self.lives.clone(),
+            metrics: self.metrics.clone(),
+        }))
+    }
+
+    /// Nothing to flush: the sessions are the rooms', and no answer is ever owed.
+    async fn drain(self, _deadline: Duration) {}
+}

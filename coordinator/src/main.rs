@@ -1,0 +1,5 @@
+//! The coordinator as a program.
+
+fn main() -> std::process::ExitCode {
+    service::process::main::<coordinator::Coordinator>()
+}
