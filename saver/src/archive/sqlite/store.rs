@@ -1,0 +1,124 @@
+//! The archive's seam, on SQLite.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use proto::internal::App;
+use sqlx::SqliteConnection;
+use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
+
+use super::{SqliteArchive, commit};
+use crate::{
+    archive::{
+        ApiKey, Archive, ArchiveResult, BroadcastPage, Committed, Group, LoggedBroadcast, ROW_BLOCK, Recorded,
+        StoredPlace, Wanted,
+    },
+    model::{InboxKey, Row, Surviving},
+};
+
+async fn count(c: &mut SqliteConnection, name: &'static str) -> Result<i64, sqlx::Error> {
+    let sql = "UPDATE counter SET value = value + 1 WHERE name = ? RETURNING value";
+    sqlx::query_scalar(sql).bind(name).fetch_one(c).await
+}
+
+impl Archive for SqliteArchive {
+    async fn begin_epoch(&self) -> ArchiveResult<Epoch> {
+        let epoch = self.transaction(async |c| count(c, "epoch").await).await?;
+        Ok(Epoch(epoch.cast_unsigned()))
+    }
+
+    async fn row_block(&self) -> ArchiveResult<Row> {
+        let block = self.transaction(async |c| count(c, "row_block").await).await?;
+        Ok(Row(-(block * ROW_BLOCK.cast_signed())))
+    }
+
+    async fn commit(&self, group: &Group) -> ArchiveResult<Committed> {
+        self.transaction(async |c| commit::write(c, group).await).await
+    }
+
+    async fn surviving(&self, keys: &[InboxKey]) -> ArchiveResult<Vec<Vec<Surviving>>> {
+        self.read_surviving(keys).await
+    }
+
+    async fn recorded(&self, wanted: &[Wanted]) -> ArchiveResult<Vec<Option<Recorded>>> {
+        self.read_recorded(wanted).await
+    }
+
+    async fn deliveries_of(&self, app: AppId, id: MessageId) -> ArchiveResult<(Vec<Recorded>, bool)> {
+        self.read_deliveries(app, id).await
+    }
+
+    async fn payloads(&self, ids: &[MessageId]) -> ArchiveResult<HashMap<MessageId, Bytes>> {
+        self.read_payloads(ids).await
+    }
+
+    async fn greatest_id(&self) -> ArchiveResult<MessageId> {
+        self.read_greatest_id().await
+    }
+
+    async fn recently_stored(
+        &self,
+        after: MessageId,
+        max: usize,
+    ) -> ArchiveResult<(Vec<InboxKey>, Option<MessageId>)> {
+        self.walk_recent(after, max).await
+    }
+
+    async fn cursors(&self, keys: &[InboxKey]) -> ArchiveResult<Vec<Option<Cursor>>> {
+        self.read_cursors(keys).await
+    }
+
+    async fn broadcasts(
+        &self,
+        app: AppId,
+        after: Bseq,
+        max_messages: usize,
+        max_bytes: usize,
+        now_ms: u64,
+    ) -> ArchiveResult<BroadcastPage> {
+        self.read_broadcasts(app, after, max_messages, max_bytes, now_ms).await
+    }
+
+    async fn broadcast(&self, app: AppId, id: MessageId) -> ArchiveResult<Option<LoggedBroadcast>> {
+        self.read_broadcast(app, id).await
+    }
+
+    async fn heads(&self, apps: &[AppId]) -> ArchiveResult<Vec<(AppId, Cursor)>> {
+        self.read_heads(apps).await
+    }
+
+    async fn apps(&self, after_revision: u64) -> ArchiveResult<(Vec<App>, u64)> {
+        self.read_apps(after_revision).await
+    }
+
+    async fn find_key(&self, hash: &[u8]) -> ArchiveResult<Option<ApiKey>> {
+        self.read_key(hash).await
+    }
+
+    async fn expired(
+        &self,
+        after: Option<StoredPlace>,
+        now_ms: u64,
+        max: usize,
+    ) -> ArchiveResult<(Vec<Row>, Option<StoredPlace>)> {
+        self.walk_stored(after, now_ms, max).await
+    }
+
+    async fn finished_unicast(
+        &self,
+        after: Row,
+        before_ms: u64,
+        max: usize,
+    ) -> ArchiveResult<(Vec<Row>, Option<Row>)> {
+        self.walk_unicast(after, before_ms, max).await
+    }
+
+    async fn old_multicasts(
+        &self,
+        after: MessageId,
+        before_ms: u64,
+        max: usize,
+    ) -> ArchiveResult<(Vec<MessageId>, Option<MessageId>)> {
+        self.walk_multicasts(after, before_ms, max).await
+    }
+}

@@ -1,0 +1,370 @@
+//! The saver's work, over any inbox store and any archive.
+//!
+//! One task writes ([`writer`]): it numbers, commits and publishes in that order, so that no number is ever seen
+//! that could be used again. Reads go to the inbox store, and to the archive for what is not there.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use wire::id::{AppId, MessageId, Position};
+
+use crate::{
+    archive::{Archive, ArchiveResult},
+    error::Refused,
+    inbox::{InboxError, InboxStore, Waiting},
+    metrics::Metrics,
+    model::InboxKey,
+};
+
+mod acks;
+mod backlog;
+mod broadcasts;
+mod directory;
+mod group;
+mod ledger;
+mod loads;
+mod logs;
+mod repeats;
+mod writer;
+
+pub use acks::AckItem;
+pub use ledger::{Ledger, RecallOutcome};
+pub use loads::{LoadItem, LoadedInbox};
+
+use backlog::Backlog;
+use logs::LogCache;
+use writer::{Charge, Op};
+
+/// Inboxes rebuilt with one query: each may hold as many rows as the cap allows.
+const REBUILD_STEP: usize = 64;
+/// A rebuild that another task's eviction has overtaken is tried again so often.
+const REBUILD_TRIES: usize = 4;
+
+/// Bounds of an engine.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Deliveries that wait for the writer; further appends are refused as busy.
+    pub queue_messages: usize,
+    /// Bytes of payload that wait for the writer.
+    pub queue_bytes: usize,
+    /// Deliveries in one transaction.
+    pub batch_messages: usize,
+    /// Acks and other final states that the archive has not heard of yet; further acks are refused as busy.
+    pub backlog: usize,
+    /// Bytes of payload that one load call answers.
+    pub load_bytes: usize,
+    /// Loads of a message without an ack before it is a dead letter.
+    pub max_loads: u32,
+    /// Bytes of broadcasts held for readers.
+    pub log_cache_bytes: usize,
+    /// Inbox cap of apps that name none.
+    pub default_inbox_cap: usize,
+    /// Greatest inbox cap that an app gets.
+    pub max_inbox_cap: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queue_messages: 20_000,
+            queue_bytes: 32 << 20,
+            batch_messages: 2_048,
+            backlog: 100_000,
+            load_bytes: 16 << 20,
+            max_loads: 32,
+            log_cache_bytes: 16 << 20,
+            default_inbox_cap: 1_000,
+            max_inbox_cap: 10_000,
+        }
+    }
+}
+
+/// What this saver owns. The others of the cluster own the rest.
+pub trait Shard: Send + Sync + 'static {
+    /// Whether the user's inbox is here.
+    fn owns_user(&self, app: AppId, uid: &str) -> bool;
+    /// Whether the app's broadcast log is numbered here.
+    fn owns_app(&self, app: AppId) -> bool;
+    /// Whether the idempotency key is kept here.
+    fn owns_word(&self, app: AppId, word: &str) -> bool;
+}
+
+/// The only saver owns everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Everything;
+
+impl Shard for Everything {
+    fn owns_user(&self, _: AppId, _: &str) -> bool {
+        true
+    }
+    fn owns_app(&self, _: AppId) -> bool {
+        true
+    }
+    fn owns_word(&self, _: AppId, _: &str) -> bool {
+        true
+    }
+}
+
+/// Tells the time, ms since 1970.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// A message to append.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The message.
+    pub id: MessageId,
+    /// Its receivers, all of one app.
+    pub keys: Vec<InboxKey>,
+    /// What to deliver. It owns its bytes.
+    pub payload: Bytes,
+    /// When the cluster took it, ms since 1970.
+    pub accepted_ms: u64,
+    /// When it ends, ms since 1970.
+    pub expires_ms: u64,
+    /// Inbox cap of the app; `None` = the saver's default.
+    pub inbox_cap: Option<usize>,
+    /// It goes to more receivers than these.
+    pub multicast: bool,
+}
+
+impl Append {
+    /// Whether its deliveries are rows of a multicast.
+    pub(crate) fn is_multicast(&self) -> bool {
+        self.multicast || self.keys.len() != 1
+    }
+}
+
+/// A message that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// In the order of the keys; seq 0 for one that was there before and has left the inbox.
+    pub positions: Vec<Position>,
+    /// All of it was there before.
+    pub repeated: bool,
+}
+
+struct Core<I, A> {
+    inboxes: I,
+    archive: A,
+    shard: Box<dyn Shard>,
+    limits: Limits,
+    clock: Clock,
+    metrics: Metrics,
+    backlog: Backlog,
+    logs: LogCache,
+    queued_messages: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+/// The saver's work. Clones share everything.
+pub struct Engine<I, A> {
+    core: Arc<Core<I, A>>,
+    ops: mpsc::Sender<Op>,
+}
+
+impl<I, A> Clone for Engine<I, A> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), ops: self.ops.clone() }
+    }
+}
+
+/// Operations that wait for the writer. Each carries a whole call; messages and bytes have bounds of their own.
+const OPS: usize = 4096;
+
+impl<I: InboxStore, A: Archive> Engine<I, A> {
+    /// An engine, and its writer for the caller to spawn. The writer ends when `cancel` fires, after it has written
+    /// what it was given.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub async fn start(
+        inboxes: I,
+        archive: A,
+        shard: impl Shard,
+        limits: Limits,
+        clock: Clock,
+        metrics: Metrics,
+        cancel: CancellationToken,
+    ) -> ArchiveResult<(Self, impl Future<Output = ()> + Send + 'static)> {
+        let greatest = archive.greatest_id().await?;
+        let core = Arc::new(Core {
+            inboxes,
+            archive,
+            shard: Box::new(shard),
+            backlog: Backlog::new(limits.backlog),
+            logs: LogCache::new(limits.log_cache_bytes),
+            limits,
+            clock,
+            metrics,
+            queued_messages: Arc::default(),
+            queued_bytes: Arc::default(),
+        });
+        let (ops, queue) = mpsc::channel(OPS);
+        let writer = writer::Writer::new(core.clone(), queue, greatest);
+        Ok((Self { core, ops }, writer.run(cancel)))
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.core.metrics
+    }
+
+    /// What waits in an inbox, which is rebuilt if need be.
+    ///
+    /// # Errors
+    /// When the inbox cannot be rebuilt.
+    pub async fn waiting_in(&self, key: &InboxKey) -> Result<Option<Waiting>, Refused> {
+        self.core.ensure(std::slice::from_ref(key)).await?;
+        Ok(self.core.inboxes.waiting(key, self.now_ms()).await?)
+    }
+
+    /// Puts inboxes on watch, which are rebuilt if need be.
+    ///
+    /// # Errors
+    /// When an inbox cannot be rebuilt.
+    pub async fn watch(&self, keys: &[InboxKey]) -> Result<(), Refused> {
+        self.core.ensure(keys).await?;
+        for key in keys {
+            self.core.inboxes.watch(key, self.now_ms()).await?;
+        }
+        Ok(())
+    }
+
+    /// The inbox store.
+    pub fn inboxes(&self) -> &I {
+        &self.core.inboxes
+    }
+
+    /// The archive.
+    pub fn archive(&self) -> &A {
+        &self.core.archive
+    }
+
+    /// Whether the user's inbox is here.
+    pub fn owns(&self, key: &InboxKey) -> bool {
+        self.core.shard.owns_user(key.app(), key.uid())
+    }
+
+    /// What waits for the archive: deliveries, and final states.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.core.queued_messages.load(Ordering::Relaxed), self.core.backlog.len())
+    }
+
+    /// The time, ms since 1970.
+    pub fn now_ms(&self) -> u64 {
+        (self.core.clock)()
+    }
+
+    /// Numbers and stores messages; answers when they are durable, one result for each.
+    pub async fn append(&self, items: Vec<Append>) -> Vec<Result<Appended, Refused>> {
+        let count = items.len();
+        let messages = items.iter().map(|i| i.keys.len()).sum();
+        let bytes = items.iter().map(|i| i.payload.len()).sum();
+        let refuse = |refused: &Refused| vec![Err(refused.clone()); count];
+        let Some(charge) = self.core.charge(messages, bytes) else {
+            self.core.metrics.refused(&Refused::Busy, count);
+            return refuse(&Refused::Busy);
+        };
+        let (reply, answer) = oneshot::channel();
+        if let Err(e) = self.ops.try_send(Op::Append { items, reply, _charge: charge }) {
+            let refused = refused_by(&e);
+            self.core.metrics.refused(&refused, count);
+            return refuse(&refused);
+        }
+        answer.await.unwrap_or_else(|_| refuse(&Refused::Ending))
+    }
+
+    /// Waits until everything that has left an inbox so far is in the archive.
+    ///
+    /// # Errors
+    /// When the archive cannot take it.
+    pub async fn flush(&self) -> Result<(), Refused> {
+        self.write(writer::Write::Flush).await.map(drop)
+    }
+
+    /// Forgets all inboxes and numbers in a new epoch. To be called when the savers of the cluster are others than
+    /// before, because inboxes that another saver had meanwhile are not as they are remembered here.
+    ///
+    /// # Errors
+    /// When the archive cannot be written.
+    pub async fn restart(&self) -> Result<(), Refused> {
+        self.write(writer::Write::Restart).await.map(drop)
+    }
+
+    async fn write(&self, write: writer::Write) -> Result<writer::Written, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.ops.try_send(Op::Write { write, reply }).map_err(|e| refused_by(&e))?;
+        answer.await.unwrap_or(Err(Refused::Ending))
+    }
+}
+
+fn refused_by(error: &mpsc::error::TrySendError<Op>) -> Refused {
+    match error {
+        mpsc::error::TrySendError::Full(_) => Refused::Busy,
+        mpsc::error::TrySendError::Closed(_) => Refused::Ending,
+    }
+}
+
+impl<I: InboxStore, A: Archive> Core<I, A> {
+    fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// Counts deliveries and bytes as waiting, if there is room for them.
+    fn charge(&self, messages: usize, bytes: usize) -> Option<Charge> {
+        let charge = Charge::new(&self.queued_messages, messages, &self.queued_bytes, bytes);
+        // One call that is larger than the bound is let in when nothing else waits.
+        let (waiting, held) = charge.before();
+        let fits = waiting + messages <= self.limits.queue_messages && held + bytes <= self.limits.queue_bytes;
+        (fits || waiting == 0).then_some(charge)
+    }
+
+    /// Makes sure that the inboxes are in the store, and rebuilds those that are not. One that finds no room stays
+    /// absent; whoever uses it is refused.
+    async fn ensure(&self, keys: &[InboxKey]) -> Result<(), Refused> {
+        for _ in 0..REBUILD_TRIES {
+            let absent = self.inboxes.absent(keys).await?;
+            if absent.is_empty() {
+                return Ok(());
+            }
+            let now = self.now_ms();
+            let mut full = false;
+            for part in absent.chunks(REBUILD_STEP) {
+                let wanted: Vec<InboxKey> = part.iter().map(|a| a.key.clone()).collect();
+                let surviving = self.archive.surviving(&wanted).await?;
+                for (absent, surviving) in part.iter().zip(surviving) {
+                    match self.inboxes.rebuild(absent, surviving, now).await {
+                        Ok(()) => self.metrics.inboxes_rebuilt.inc(),
+                        Err(InboxError::Full) => {
+                            full = true;
+                            self.metrics.inboxes_refused.inc()
+                        }
+                        Err(e) => return Err(e.into()),
+                    };
+                }
+            }
+            if full {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says once where it is handled that a transaction failed.
+fn report(refused: &Refused, what: &str) {
+    if refused.is_alarming() {
+        tracing::error!(error = %refused, what, "the archive refuses");
+    } else {
+        warn!(error = %refused, what, "not written");
+    }
+}

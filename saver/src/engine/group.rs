@@ -1,0 +1,339 @@
+//! Makes a batch of appends ready for its transaction, and settles it after.
+
+use hashbrown::HashMap;
+use wire::id::{MessageId, Position, Seq};
+
+use super::{Append, Appended, Core, report, writer::Writer};
+use crate::{
+    archive::{Archive, Body, Group, NewDelivery, Recorded, Wanted},
+    error::Refused,
+    inbox::InboxStore,
+    model::{InboxKey, Row, Staged, Staging, State},
+};
+
+/// What becomes of one delivery.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// The staged delivery with this index.
+    New(usize),
+    /// It is there already.
+    Repeat(Position),
+    /// The same as another one of this batch.
+    Twin(usize),
+}
+
+/// A batch between its numbers and its transaction.
+pub(super) struct Prepared {
+    /// For each append: its deliveries, or why there are none.
+    fates: Vec<Result<Vec<Fate>, Refused>>,
+    staged: Vec<Staged>,
+    /// Which append each staged delivery belongs to, and its row.
+    origin: Vec<(usize, Row)>,
+}
+
+/// Finds repeats, rebuilds inboxes that are not loaded, and numbers the rest.
+pub(super) async fn prepare<I: InboxStore, A: Archive>(
+    writer: &mut Writer<I, A>,
+    items: &[&Append],
+    look_up_all: bool,
+) -> Prepared {
+    if items.is_empty() {
+        return Prepared { fates: Vec::new(), staged: Vec::new(), origin: Vec::new() };
+    }
+    match number(writer, items, look_up_all).await {
+        Ok(prepared) => prepared,
+        Err(refused) => {
+            report(&refused, "reading before a transaction");
+            let fates = items.iter().map(|_| Err(refused.clone())).collect();
+            Prepared { fates, staged: Vec::new(), origin: Vec::new() }
+        }
+    }
+}
+
+async fn number<I: InboxStore, A: Archive>(
+    writer: &mut Writer<I, A>,
+    items: &[&Append],
+    look_up_all: bool,
+) -> Result<Prepared, Refused> {
+    let suspects: Vec<bool> = items.iter().map(|i| writer.recent.note(i.id) || look_up_all).collect();
+    let mut known = Known::look_up(&writer.core.archive, items, &suspects).await?;
+    let keys: Vec<InboxKey> = items.iter().flat_map(|i| i.keys.iter().cloned()).collect();
+    writer.core.ensure(&keys).await?;
+    let rows = items.iter().filter(|i| i.is_multicast()).map(|i| i.keys.len()).sum();
+    let mut rows = if rows > 0 { writer.take_rows(rows).await?.into_iter() } else { Vec::new().into_iter() };
+
+    let mut fates = Vec::with_capacity(items.len());
+    let mut stagings = Vec::with_capacity(keys.len());
+    let mut origin = Vec::with_capacity(keys.len());
+    for (index, item) in items.iter().enumerate() {
+        let limits = &writer.core.limits;
+        let cap = item.inbox_cap.unwrap_or(limits.default_inbox_cap).clamp(1, limits.max_inbox_cap);
+        let (before, mut own) = (stagings.len(), Vec::with_capacity(item.keys.len()));
+        let mut refused = None;
+        for key in &item.keys {
+            match known.fate(item, key, stagings.len()) {
+                Ok(Fate::New(place)) => {
+                    let unicast = Row::unicast(item.id);
+                    // The rows were counted above.
+                    let row = if item.is_multicast() { rows.next().unwrap_or(unicast) } else { unicast };
+                    stagings.push(Staging {
+                        key: key.clone(),
+                        row,
+                        id: item.id,
+                        accepted_ms: item.accepted_ms,
+                        expires_ms: item.expires_ms,
+                        payload: item.payload.clone(),
+                        cap,
+                    });
+                    origin.push((index, row));
+                    own.push(Fate::New(place));
+                }
+                Ok(fate) => own.push(fate),
+                Err(e) => refused = Some(e),
+            }
+        }
+        fates.push(match refused {
+            None => Ok(own),
+            Some(refused) => {
+                known.forget(item);
+                stagings.truncate(before);
+                origin.truncate(before);
+                Err(refused)
+            }
+        });
+    }
+    let now = writer.core.now_ms();
+    let results = writer.core.inboxes.stage(stagings, now).await?;
+    let mut prepared = Prepared { fates, staged: Vec::with_capacity(results.len()), origin };
+    let mut failed: Vec<(usize, Refused)> = Vec::new();
+    let mut kept = Vec::with_capacity(results.len());
+    for (result, (index, row)) in results.into_iter().zip(std::mem::take(&mut prepared.origin)) {
+        match result {
+            Ok(staged) => {
+                kept.push(Some(prepared.staged.len()));
+                prepared.staged.push(staged);
+                prepared.origin.push((index, row));
+            }
+            Err(e) => {
+                kept.push(None);
+                failed.push((index, e.into()));
+            }
+        }
+    }
+    prepared.renumber(&kept);
+    if !failed.is_empty() {
+        prepared.drop_failed(&writer.core, failed).await;
+    }
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// Puts the batch into a group, in place of what an earlier try put there.
+    pub(super) fn fill(&self, group: &mut Group, items: &[&Append]) {
+        group.bodies.clear();
+        group.deliveries.clear();
+        let mut last = None;
+        for (staged, (index, row)) in self.staged.iter().zip(&self.origin) {
+            let item = items[*index];
+            if last.replace(*index) != Some(*index) {
+                group.bodies.push(Body { id: item.id, payload: item.payload.clone() });
+            }
+            group.deliveries.push(NewDelivery {
+                row: *row,
+                id: item.id,
+                key: staged.key.clone(),
+                position: staged.position,
+                accepted_ms: item.accepted_ms,
+                expires_ms: item.expires_ms,
+                payload_bytes: u32::try_from(item.payload.len()).unwrap_or(u32::MAX),
+            });
+        }
+    }
+
+    /// What the batch pushes out of full inboxes.
+    pub(super) fn pushed_out(&self) -> impl Iterator<Item = (Row, State)> {
+        self.staged.iter().flat_map(|s| s.pushed_out.iter().map(|row| (*row, State::InboxFull)))
+    }
+
+    /// The archive has the batch: shows it to readers and answers.
+    pub(super) async fn publish<I: InboxStore, A: Archive>(
+        self,
+        core: &Core<I, A>,
+        items: &[&Append],
+    ) -> Vec<Result<Appended, Refused>> {
+        if let Err(e) = core.inboxes.publish(&self.staged, core.now_ms()).await {
+            // It is durable, so the answer stands; the inbox comes back from the archive.
+            report(&e.into(), "publishing");
+        }
+        core.metrics.appended(&self.staged);
+        debug_assert_eq!(items.len(), self.fates.len());
+        let place = |fate: &Fate| match fate {
+            Fate::New(index) | Fate::Twin(index) => self.staged[*index].position,
+            Fate::Repeat(position) => *position,
+        };
+        let answer = |fates: Vec<Fate>| Appended {
+            repeated: !fates.iter().any(|f| matches!(f, Fate::New(_))),
+            positions: fates.iter().map(place).collect(),
+        };
+        self.fates.into_iter().map(|fates| fates.map(answer)).collect()
+    }
+
+    /// The archive does not have the batch, and there will be another try.
+    pub(super) async fn withdraw<I: InboxStore, A: Archive>(&self, core: &Core<I, A>) {
+        if let Err(e) = core.inboxes.withdraw(&self.staged).await {
+            report(&e.into(), "withdrawing");
+        }
+    }
+
+    /// The archive does not have the batch. What was there before is there still.
+    pub(super) async fn refuse<I: InboxStore, A: Archive>(
+        self,
+        core: &Core<I, A>,
+        refused: &Refused,
+    ) -> Vec<Result<Appended, Refused>> {
+        self.withdraw(core).await;
+        let answer = |fates: Vec<Fate>| {
+            let there = |fate: &Fate| match fate {
+                Fate::Repeat(position) => Some(*position),
+                Fate::New(_) | Fate::Twin(_) => None,
+            };
+            match fates.iter().map(there).collect::<Option<Vec<_>>>() {
+                Some(positions) => Ok(Appended { positions, repeated: true }),
+                None => Err(refused.clone()),
+            }
+        };
+        self.fates.into_iter().map(|fates| fates.and_then(answer)).collect()
+    }
+
+    /// Takes back appends of which a part found no room: a message is stored for all of a call's receivers or for
+    /// none. Twins of what is taken back share its fate.
+    async fn drop_failed<I: InboxStore, A: Archive>(
+        &mut self,
+        core: &Core<I, A>,
+        failed: Vec<(usize, Refused)>,
+    ) {
+        for (index, refused) in failed {
+            self.fates[index] = Err(refused);
+        }
+        loop {
+            let alive: Vec<bool> = self.origin.iter().map(|(index, _)| self.fates[*index].is_ok()).collect();
+            if alive.iter().all(|a| *a) {
+                break;
+            }
+            let mut kept = Vec::with_capacity(alive.len());
+            let (mut staged, mut origin, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+            for ((one, from), alive) in self.staged.drain(..).zip(self.origin.drain(..)).zip(alive) {
+                kept.push(alive.then_some(staged.len()));
+                if alive {
+                    staged.push(one);
+                    origin.push(from);
+                } else {
+                    dropped.push(one);
+                }
+            }
+            (self.staged, self.origin) = (staged, origin);
+            if let Err(e) = core.inboxes.withdraw(&dropped).await {
+                report(&e.into(), "withdrawing");
+            }
+            self.renumber(&kept);
+        }
+    }
+
+    /// Follows staged deliveries to their new indexes; an append that has lost one is refused.
+    fn renumber(&mut self, kept: &[Option<usize>]) {
+        let moved = |fate: Fate| match fate {
+            Fate::New(n) => kept[n].map(Fate::New),
+            Fate::Twin(n) => kept[n].map(Fate::Twin),
+            Fate::Repeat(position) => Some(Fate::Repeat(position)),
+        };
+        for fates in &mut self.fates {
+            if let Ok(own) = fates {
+                match own.iter().map(|f| moved(*f)).collect() {
+                    Some(own) => *fates = Ok(own),
+                    None => *fates = Err(Refused::Busy),
+                }
+            }
+        }
+    }
+}
+
+/// What is known of deliveries that may be repeats.
+struct Known {
+    recorded: HashMap<(MessageId, InboxKey), Recorded>,
+    /// Deliveries of this batch whose id came up before: the index of the first, or `usize::MAX` before it came.
+    batch: HashMap<(MessageId, InboxKey), usize>,
+    /// Who has the id, among the messages to one user of this batch.
+    unicast: HashMap<MessageId, InboxKey>,
+}
+
+impl Known {
+    async fn look_up<A: Archive>(
+        archive: &A,
+        items: &[&Append],
+        suspects: &[bool],
+    ) -> Result<Self, Refused> {
+        let mut wanted = Vec::new();
+        for (item, _) in items.iter().zip(suspects).filter(|(_, suspect)| **suspect) {
+            let multicast = item.is_multicast();
+            wanted.extend(item.keys.iter().map(|key| Wanted { id: item.id, key: key.clone(), multicast }));
+        }
+        let mut known = Self { recorded: HashMap::new(), batch: HashMap::new(), unicast: HashMap::new() };
+        if wanted.is_empty() {
+            return Ok(known);
+        }
+        let recorded = archive.recorded(&wanted).await?;
+        for (wanted, recorded) in wanted.into_iter().zip(recorded) {
+            if let Some(recorded) = recorded {
+                known.recorded.insert((wanted.id, wanted.key), recorded);
+            }
+        }
+        // A suspect's twin may have come earlier in this batch, when its id was still new.
+        let ids: hashbrown::HashSet<MessageId> =
+            items.iter().zip(suspects).filter(|(_, s)| **s).map(|(i, _)| i.id).collect();
+        for item in items.iter().filter(|i| ids.contains(&i.id)) {
+            for key in &item.keys {
+                known.batch.entry((item.id, key.clone())).or_insert(usize::MAX);
+                if !item.is_multicast() {
+                    known.unicast.entry(item.id).or_insert_with(|| key.clone());
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// What becomes of one delivery; `next` is its index if it is new.
+    fn fate(&mut self, item: &Append, key: &InboxKey, next: usize) -> Result<Fate, Refused> {
+        if self.recorded.is_empty() && self.batch.is_empty() {
+            return Ok(Fate::New(next));
+        }
+        let taken = || Refused::bad("id_taken", format!("message id {} is in use", item.id));
+        if !item.is_multicast() && self.unicast.get(&item.id).is_some_and(|other| other != key) {
+            return Err(taken());
+        }
+        let name = (item.id, key.clone());
+        if let Some(recorded) = self.recorded.get(&name) {
+            if recorded.app != key.app() || recorded.uid != *key.uid() {
+                return Err(taken());
+            }
+            let seq = if recorded.state == State::Stored { recorded.position.seq } else { Seq::ZERO };
+            return Ok(Fate::Repeat(Position { epoch: recorded.position.epoch, seq }));
+        }
+        match self.batch.get_mut(&name) {
+            Some(twin) if *twin != usize::MAX => Ok(Fate::Twin(*twin)),
+            Some(place) => {
+                *place = next;
+                Ok(Fate::New(next))
+            }
+            None => Ok(Fate::New(next)),
+        }
+    }
+
+    /// The item is refused: its deliveries have no index.
+    fn forget(&mut self, item: &Append) {
+        for key in &item.keys {
+            if let Some(place) = self.batch.get_mut(&(item.id, key.clone())) {
+                *place = usize::MAX;
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Reads inboxes.
+
+use hashbrown::HashMap;
+use wire::id::{Cursor, MessageId};
+
+use super::{Core, Engine, writer};
+use crate::{
+    archive::Archive,
+    error::Refused,
+    inbox::{InboxError, InboxStore},
+    model::{InboxKey, Loaded, Read},
+};
+
+/// What to read.
+#[derive(Clone, Debug)]
+pub struct LoadItem {
+    /// The inbox.
+    pub key: InboxKey,
+    /// From where, and how much.
+    pub read: Read,
+    /// At a bind: answers the user's broadcast cursor too, and makes one for a user never seen.
+    pub bind: bool,
+}
+
+/// What was read; every message has its payload.
+#[derive(Clone, Debug)]
+pub struct LoadedInbox {
+    /// The messages and their place.
+    pub inbox: Loaded,
+    /// Where the user stands in its app's broadcast log, if it was asked for.
+    pub cursor: Option<Cursor>,
+}
+
+impl<I: InboxStore, A: Archive> Engine<I, A> {
+    /// Reads inboxes, one result for each item. All of a call's payloads together stay within a bound; items beyond
+    /// it are told to come again.
+    pub async fn load(&self, items: Vec<LoadItem>) -> Vec<Result<LoadedInbox, Refused>> {
+        let keys: Vec<InboxKey> = items.iter().map(|i| i.key.clone()).collect();
+        if let Err(refused) = self.core.ensure(&keys).await {
+            return vec![Err(refused); items.len()];
+        }
+        let mut cursors = match self.cursors(&items).await {
+            Ok(cursors) => cursors,
+            Err(refused) => return vec![Err(refused); items.len()],
+        };
+        let mut room = self.core.limits.load_bytes;
+        let mut results = Vec::with_capacity(items.len());
+        for item in &items {
+            let result = match room {
+                0 => Err(Refused::Busy),
+                _ => self.core.read(&item.key, Read { max_bytes: item.read.max_bytes.min(room), ..item.read }).await,
+            };
+            if let Ok((_, bytes)) = &result {
+                room = room.saturating_sub(*bytes);
+            }
+            let cursor = cursors.remove(&item.key);
+            results.push(result.map(|(inbox, _)| LoadedInbox { inbox, cursor }));
+        }
+        self.core.fill_payloads(&mut results).await;
+        results
+    }
+
+    /// How many messages wait in an inbox.
+    ///
+    /// # Errors
+    /// When the inbox cannot be rebuilt.
+    pub async fn depth(&self, key: &InboxKey) -> Result<u64, Refused> {
+        self.core.ensure(std::slice::from_ref(key)).await?;
+        Ok(self.core.inboxes.depth(key, self.now_ms()).await?)
+    }
+
+    /// The cursors of those who bind.
+    async fn cursors(&self, items: &[LoadItem]) -> Result<HashMap<InboxKey, Cursor>, Refused> {
+        let binding: Vec<InboxKey> = items.iter().filter(|i| i.bind).map(|i| i.key.clone()).collect();
+        if binding.is_empty() {
+            return Ok(HashMap::new());
+        }
+        // A cursor that was kept a moment ago may still be in the backlog. Reading an older one only means that a
+        // broadcast is offered again, so nothing waits for the backlog here.
+        let known = self.core.archive.cursors(&binding).await?;
+        let mut found = HashMap::with_capacity(binding.len());
+        let mut newcomers = Vec::new();
+        for (key, cursor) in binding.into_iter().zip(known) {
+            match cursor {
+                Some(cursor) => _ = found.insert(key, cursor),
+                None => newcomers.push(key),
+            }
+        }
+        if !newcomers.is_empty()
+            && let writer::Written::Cursors(made) =
+                self.write(writer::Write::Newcomers(newcomers.clone())).await?
+        {
+            found.extend(newcomers.into_iter().zip(made));
+        }
+        Ok(found)
+    }
+}
+
+impl<I: InboxStore, A: Archive> Core<I, A> {
+    /// Reads one inbox; answers the bytes of payload too.
+    async fn read(&self, key: &InboxKey, read: Read) -> Result<(Loaded, usize), Refused> {
+        if !self.backlog.has_room() {
+            return Err(Refused::Busy);
+        }
+        let now = self.now_ms();
+        let mut loaded = match self.inboxes.load(key, read, self.limits.max_loads, now).await {
+            Err(InboxError::Absent) => {
+                // Let go again by somebody who needed the room.
+                self.ensure(std::slice::from_ref(key)).await?;
+                self.inboxes.load(key, read, self.limits.max_loads, now).await?
+            }
+            other => other?,
+        };
+        self.backlog.push(std::mem::take(&mut loaded.finished), Vec::new());
+        self.metrics.messages_loaded.inc_by(loaded.messages.len() as u64);
+        let held = loaded.messages.iter().filter_map(|m| m.payload.as_ref()).map(bytes::Bytes::len).sum::<usize>();
+        // What is not held has to fit as well; its size is within the item's bound.
+        let missing = loaded.messages.iter().any(|m| m.payload.is_none());
+        Ok((loaded, if missing { read.max_bytes.max(held) } else { held }))
+    }
+
+    /// Reads payloads that the inbox store does not hold. A message that was finished meanwhile has none any more
+    /// and is left out.
+    async fn fill_payloads(&self, results: &mut [Result<LoadedInbox, Refused>]) {
+        let missing: Vec<MessageId> = results
+            .iter()
+            .filter_map(|r| r.as_ref().ok())
+            .flat_map(|l| &l.inbox.messages)
+            .filter(|m| m.payload.is_none())
+            .map(|m| m.id)
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        self.metrics.payloads_read.inc_by(missing.len() as u64);
+        let payloads = self.archive.payloads(&missing).await;
+        for result in results.iter_mut() {
+            let Ok(loaded) = result else { continue };
+            if loaded.inbox.messages.iter().all(|m| m.payload.is_some()) {
+                continue;
+            }
+            match &payloads {
+                Err(e) => *result = Err(e.clone().into()),
+                Ok(payloads) => loaded.inbox.messages.retain_mut(|m| {
+                    if m.payload.is_none() {
+                        m.payload = payloads.get(&m.id).cloned();
+                    }
+                    m.payload.is_some()
+                }),
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The one task that writes: it takes whatever waits, numbers it, commits it as one transaction, publishes it and
+//! answers. While a transaction is under way the next one gathers, so transactions grow with the load and there is
+//! no delay without one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use wire::id::{AppId, Cursor, MessageId};
+
+use super::{
+    Append, Appended, Core,
+    group,
+    repeats::RecentIds,
+    report,
+};
+use crate::{
+    archive::{
+        ApiKey, AppRefused, Archive, ArchiveError, Committed, Forget, Group, LoggedBroadcast, NewBroadcast,
+        Numbered, ROW_BLOCK, Reservation, Reserved,
+    },
+    error::Refused,
+    inbox::InboxStore,
+    model::{InboxKey, Row, State},
+};
+use proto::internal::App;
+
+/// Final states that ride in one transaction at most: about 20 ms of it.
+const FINISHED_STEP: usize = 8192;
+
+/// Counts a waiting call's messages and bytes for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Charge {
+    messages: (Arc<AtomicUsize>, usize),
+    bytes: (Arc<AtomicUsize>, usize),
+    before: (usize, usize),
+}
+
+impl Charge {
+    pub(super) fn new(m: &Arc<AtomicUsize>, messages: usize, b: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        let before = (m.fetch_add(messages, Ordering::Relaxed), b.fetch_add(bytes, Ordering::Relaxed));
+        Self { messages: (m.clone(), messages), bytes: (b.clone(), bytes), before }
+    }
+
+    /// What waited when this came.
+    pub(super) fn before(&self) -> (usize, usize) {
+        self.before
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.messages.0.fetch_sub(self.messages.1, Ordering::Relaxed);
+        self.bytes.0.fetch_sub(self.bytes.1, Ordering::Relaxed);
+    }
+}
+
+pub(super) type AppendReply = oneshot::Sender<Vec<Result<Appended, Refused>>>;
+
+/// Something for the writer to do.
+pub(super) enum Op {
+    Append { items: Vec<Append>, reply: AppendReply, _charge: Charge },
+    Write { write: Write, reply: oneshot::Sender<Result<Written, Refused>> },
+}
+
+/// Whatever is not an append.
+pub(super) enum Write {
+    Newcomers(Vec<InboxKey>),
+    Reserve(Reservation),
+    Broadcast(NewBroadcast),
+    RecallBroadcast(AppId, MessageId),
+    PutApp(Box<App>),
+    PutKey(ApiKey),
+    Finish(Vec<(Row, State)>),
+    Forget(Forget),
+    Flush,
+    Restart,
+}
+
+/// Its answer.
+pub(super) enum Written {
+    Cursors(Vec<Cursor>),
+    Reserved(Reserved),
+    Numbered(Numbered),
+    Recalled(bool),
+    App(Result<App, AppRefused>),
+    Key(bool),
+    Count(u64),
+    Done,
+}
+
+pub(super) struct Writer<I, A> {
+    pub(super) core: Arc<Core<I, A>>,
+    queue: mpsc::Receiver<Op>,
+    pub(super) recent: RecentIds,
+    rows: RowNumbers,
+}
+
+/// Numbers for the rows of multicasts.
+#[derive(Debug, Default)]
+struct RowNumbers {
+    next: Option<i64>,
+    left: u64,
+}
+
+impl<I: InboxStore, A: Archive> Writer<I, A> {
+    pub(super) fn new(core: Arc<Core<I, A>>, queue: mpsc::Receiver<Op>, greatest: MessageId) -> Self {
+        Self { core, queue, recent: RecentIds::new(greatest), rows: RowNumbers::default() }
+    }
+
+    pub(super) async fn run(mut self, cancel: CancellationToken) {
+        loop {
+            let first = tokio::select! {
+                op = self.queue.recv() => match op {
+                    Some(op) => Some(op),
+                    None => break,
+                },
+                () = self.core.backlog.due() => None,
+                () = cancel.cancelled() => break,
+            };
+            let ops = self.gather(first);
+            self.transact(ops).await;
+        }
+        // What was taken in is written; what comes now is told that this is the end.
+        self.queue.close();
+        while let Some(op) = self.queue.recv().await {
+            let ops = self.gather(Some(op));
+            self.transact(ops).await;
+        }
+        while self.core.backlog.len() > 0 {
+            if !self.flush_some().await {
+                break;
+            }
+        }
+    }
+
+    /// Takes whatever waits, up to a transaction's bound.
+    fn gather(&mut self, first: Option<Op>) -> Vec<Op> {
+        let mut ops = Vec::new();
+        let mut messages = 0;
+        let mut next = first;
+        while let Some(op) = next {
+            let restart = matches!(&op, Op::Write { write: Write::Restart, .. });
+            messages += match &op {
+                Op::Append { items, .. } => items.iter().map(|i| i.keys.len()).sum(),
+                Op::Write { .. } => 1,
+            };
+            ops.push(op);
+            // A restart ends its transaction: what comes after it belongs to the new epoch.
+            next = if messages < self.core.limits.batch_messages && !restart {
+                self.queue.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        ops
+    }
+
+    /// Writes a batch and answers it.
+    async fn transact(&mut self, ops: Vec<Op>) {
+        let mut appends = Vec::new();
+        let mut writes = Vec::new();
+        for op in ops {
+            match op {
+                Op::Append { items, reply, _charge: charge } => appends.push((items, reply, charge)),
+                Op::Write { write, reply } => writes.push((write, reply)),
+            }
+        }
+        let items: Vec<&Append> = appends.iter().flat_map(|(items, _, _)| items).collect();
+        let mut group = Group { now_ms: self.core.now_ms(), ..Group::default() };
+        let mut restart = false;
+        let mut flush = false;
+        let mut places = Vec::with_capacity(writes.len());
+        let mut replies = Vec::with_capacity(writes.len());
+        for (write, reply) in writes {
+            restart |= matches!(write, Write::Restart);
+            flush |= matches!(write, Write::Flush | Write::Restart);
+            places.push(Place::add(&mut group, write));
+            replies.push(reply);
+        }
+        let (results, committed) = self.commit(&items, &mut group, flush).await;
+        drop(items);
+        let mut results = results.into_iter();
+        for (items, reply, _charge) in appends {
+            // A caller that has gone away does not mind.
+            let _ = reply.send(results.by_ref().take(items.len()).collect());
+        }
+        let committed = match committed {
+            Ok(_) if flush && self.core.backlog.len() > 0 && !self.flush_all().await => Err(Refused::Busy),
+            other => other,
+        };
+        let committed = match committed {
+            Ok(committed) if restart => self.restart().await.map(|()| committed),
+            other => other,
+        };
+        if let Ok(done) = &committed {
+            self.remember_broadcasts(&group, done);
+        }
+        for (place, reply) in places.into_iter().zip(replies) {
+            let _ = reply.send(committed.as_ref().map_err(Clone::clone).map(|done| place.answer(done)));
+        }
+    }
+
+    /// Commits appends, the rest of the group, and as much of the backlog as should ride along.
+    async fn commit(
+        &mut self,
+        items: &[&Append],
+        group: &mut Group,
+        flush: bool,
+    ) -> (Vec<Result<Appended, Refused>>, Result<Committed, Refused>) {
+        let taken = self.core.backlog.take(FINISHED_STEP, flush);
+        let base = group.finished.len();
+        let mut look_up_all = false;
+        let outcome = loop {
+            let prepared = group::prepare(self, items, look_up_all).await;
+            prepared.fill(group, items);
+            group.finished.truncate(base);
+            group.finished.extend(prepared.pushed_out());
+            group.finished.extend(taken.finished.iter().map(|f| (f.row, f.state)));
+            let cursors = group.cursors.len();
+            group.cursors.extend(taken.cursors.iter().cloned());
+            let started = std::time::Instant::now();
+            let result = self.core.archive.commit(group).await;
+            self.core.metrics.committed(started.elapsed(), group, result.is_ok());
+            group.cursors.truncate(cursors);
+            match result {
+                Ok(done) => break (prepared.publish(&self.core, items).await, Ok(done)),
+                // Something that was held to be new is there: somebody else wrote it, so ask for each.
+                Err(ArchiveError::Conflict(_)) if !look_up_all => {
+                    prepared.withdraw(&self.core).await;
+                    look_up_all = true;
+                }
+                Err(e) => {
+                    let refused = Refused::Archive(e);
+                    report(&refused, "a transaction");
+                    break (prepared.refuse(&self.core, &refused).await, Err(refused));
+                }
+            }
+        };
+        if outcome.1.is_ok() {
+            self.settle(&taken.finished).await;
+        } else {
+            self.core.backlog.put_back(taken);
+        }
+        for refused in outcome.0.iter().filter_map(|r| r.as_ref().err()) {
+            self.core.metrics.refused(refused, 1);
+        }
+        outcome
+    }
+
+    async fn settle(&self, finished: &[crate::model::Finished]) {
+        if let Err(e) = self.core.inboxes.settle(finished).await {
+            report(&e.into(), "settling");
+        }
+    }
+
+    /// Writes a part of the backlog by itself; false if the archive refuses.
+    async fn flush_some(&mut self) -> bool {
+        let mut group = Group { now_ms: self.core.now_ms(), ..Group::default() };
+        self.commit(&[], &mut group, true).await.1.is_ok()
+    }
+
+    async fn flush_all(&mut self) -> bool {
+        // What comes while this runs is not waited for.
+        let parts = self.core.backlog.len().div_ceil(FINISHED_STEP);
+        for _ in 0..parts {
+            if !self.flush_some().await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn restart(&mut self) -> Result<(), Refused> {
+        let epoch = self.core.archive.begin_epoch().await?;
+        self.core.inboxes.restart(epoch).await?;
+        self.core.logs.clear();
+        self.recent = RecentIds::new(self.core.archive.greatest_id().await?);
+        tracing::info!(%epoch, "inboxes begin anew");
+        Ok(())
+    }
+
+    fn remember_broadcasts(&self, group: &Group, done: &Committed) {
+        for (new, numbered) in group.broadcasts.iter().zip(&done.broadcasts).filter(|(_, n)| !n.repeated) {
+            let logged = LoggedBroadcast {
+                place: numbered.place,
+                id: new.id,
+                payload: new.payload.clone(),
+                audience: new.audience.clone(),
+                accepted_ms: new.accepted_ms,
+                expires_ms: new.expires_ms,
+                recalled: false,
+            };
+            self.core.logs.append(new.app, logged);
+        }
+        for ((app, id), _) in group.broadcast_recalls.iter().zip(&done.broadcast_recalls) {
+            self.core.logs.recall(*app, *id);
+        }
+    }
+
+    /// Row numbers for `count` deliveries of multicasts.
+    pub(super) async fn take_rows(&mut self, count: usize) -> Result<Vec<Row>, Refused> {
+        let wanted = count as u64;
+        if self.rows.next.is_none() || self.rows.left < wanted {
+            let first = self.core.archive.row_block().await?;
+            self.rows = RowNumbers { next: Some(first.0), left: ROW_BLOCK };
+        }
+        let first = self.rows.next.unwrap_or_default();
+        self.rows.left -= wanted;
+        self.rows.next = Some(first - wanted.cast_signed());
+        Ok((0..wanted.cast_signed()).map(|n| Row(first - n)).collect())
+    }
+}
+
+/// Where a write's answer will be found.
+enum Place {
+    Newcomers(usize, usize),
+    Reservation(usize),
+    Broadcast(usize),
+    BroadcastRecall(usize),
+    App(usize),
+    Key(usize),
+    Forgotten,
+    Nothing,
+}
+
+impl Place {
+    fn add(group: &mut Group, write: Write) -> Self {
+        match write {
+            Write::Newcomers(keys) => {
+                let first = group.newcomers.len();
+                group.newcomers.extend(keys);
+                Place::Newcomers(first, group.newcomers.len())
+            }
+            Write::Reserve(one) => Place::Reservation(push(&mut group.reservations, one)),
+            Write::Broadcast(one) => Place::Broadcast(push(&mut group.broadcasts, one)),
+            Write::RecallBroadcast(app, id) => {
+                Place::BroadcastRecall(push(&mut group.broadcast_recalls, (app, id)))
+            }
+            Write::PutApp(app) => Place::App(push(&mut group.apps, *app)),
+            Write::PutKey(key) => Place::Key(push(&mut group.keys, key)),
+            Write::Finish(rows) => {
+                group.finished.extend(rows);
+                Place::Nothing
+            }
+            Write::Forget(forget) => {
+                group.forget.unicast.extend(forget.unicast);
+                group.forget.multicast.extend(forget.multicast);
+                let over = &mut group.forget;
+                over.reservations_before_ms = over.reservations_before_ms.max(forget.reservations_before_ms);
+                over.broadcasts_before_ms = over.broadcasts_before_ms.max(forget.broadcasts_before_ms);
+                Place::Forgotten
+            }
+            Write::Flush | Write::Restart => Place::Nothing,
+        }
+    }
+
+    fn answer(&self, done: &Committed) -> Written {
+        match *self {
+            Place::Newcomers(from, to) => Written::Cursors(done.newcomers[from..to].to_vec()),
+            Place::Reservation(n) => Written::Reserved(done.reservations[n].clone()),
+            Place::Broadcast(n) => Written::Numbered(done.broadcasts[n]),
+            Place::BroadcastRecall(n) => Written::Recalled(done.broadcast_recalls[n]),
+            Place::App(n) => Written::App(done.apps[n].clone()),
+            Place::Key(n) => Written::Key(done.keys[n]),
+            Place::Forgotten => Written::Count(done.forgotten),
+            Place::Nothing => Written::Done,
+        }
+    }
+}
+
+/// Adds to a list and tells where.
+fn push<T>(list: &mut Vec<T>, one: T) -> usize {
+    list.push(one);
+    list.len() - 1
+}

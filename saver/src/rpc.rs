@@ -1,0 +1,343 @@
+//! The gRPC service: translation, and nothing else.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use proto::internal::{self as rpc, saver_server::Saver};
+use tonic::{Request, Response, Status};
+use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId, Position, Seq, Uid};
+
+use crate::{
+    archive::{ApiKey, Archive, LoggedBroadcast, NewBroadcast, Reservation},
+    engine::{AckItem, Append, Appended, Engine, LoadItem, LoadedInbox},
+    error::Refused,
+    inbox::InboxStore,
+    model::{InboxKey, Read},
+};
+
+/// Times, ids and numbers are stored as signed 64-bit integers.
+const GREATEST: u64 = i64::MAX as u64;
+
+/// The saver, as the other services call it.
+pub struct Rpc<I, A>(pub Engine<I, A>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn key(app: u32, uid: &str) -> Result<InboxKey, Refused> {
+    let uid = Uid::new(uid).map_err(|e| Refused::bad("bad_uid", e.to_string()))?;
+    Ok(InboxKey::new(AppId(app), uid))
+}
+
+fn message_id(id: u64) -> Result<MessageId, Refused> {
+    match id {
+        1..=GREATEST => Ok(MessageId(id)),
+        _ => Err(Refused::bad("bad_id", "a message id is between 1 and 2^63 - 1")),
+    }
+}
+
+fn position(p: rpc::Position) -> Position {
+    Position { epoch: Epoch(p.epoch), seq: Seq(p.seq) }
+}
+
+fn unposition(p: Position) -> rpc::Position {
+    rpc::Position { epoch: p.epoch.0, seq: p.seq.0 }
+}
+
+fn cursor(c: rpc::BroadcastCursor) -> Cursor {
+    Cursor { epoch: Epoch(c.epoch.min(GREATEST)), bseq: Bseq(c.bseq.min(GREATEST)) }
+}
+
+fn stored(b: LoggedBroadcast) -> rpc::StoredBroadcast {
+    rpc::StoredBroadcast {
+        epoch: b.place.epoch.0,
+        bseq: b.place.bseq.0,
+        id: b.id.0,
+        payload: b.payload,
+        audience: b.audience,
+        accepted_ms: b.accepted_ms,
+        expires_ms: b.expires_ms,
+        recalled: b.recalled,
+    }
+}
+
+impl<I: InboxStore, A: Archive> Rpc<I, A> {
+    fn owned(&self, app: u32, uid: &str) -> Result<InboxKey, Refused> {
+        let key = key(app, uid)?;
+        if self.0.owns(&key) { Ok(key) } else { Err(Refused::NotOwner) }
+    }
+
+    fn append_of(&self, item: &rpc::Append) -> Result<Append, Refused> {
+        if item.uids.is_empty() {
+            return Err(Refused::bad("no_users", "a message needs a receiver"));
+        }
+        Ok(Append {
+            id: message_id(item.id)?,
+            keys: item.uids.iter().map(|uid| self.owned(item.app, uid)).collect::<Result<_, _>>()?,
+            // A slice of the request would keep all of the request in memory.
+            payload: Bytes::copy_from_slice(&item.payload),
+            accepted_ms: item.accepted_ms.min(GREATEST),
+            expires_ms: item.expires_ms.min(GREATEST),
+            inbox_cap: (item.inbox_cap > 0).then_some(item.inbox_cap as usize),
+            multicast: item.multicast,
+        })
+    }
+
+    fn load_of(&self, item: &rpc::LoadItem) -> Result<LoadItem, Refused> {
+        Ok(LoadItem {
+            key: self.owned(item.app, &item.uid)?,
+            read: Read {
+                after: item.after.map(position),
+                acknowledges: item.acknowledges,
+                max_messages: item.max_messages as usize,
+                max_bytes: item.max_bytes as usize,
+            },
+            bind: item.bind,
+        })
+    }
+}
+
+/// Does the good items of a batch and puts the answers and refusals in the order of the items.
+async fn each<T, R, F: Future<Output = Vec<Result<R, Refused>>>>(
+    items: Vec<Result<T, Refused>>,
+    work: impl FnOnce(Vec<T>) -> F,
+) -> Vec<Result<R, Refused>> {
+    let mut bad = Vec::with_capacity(items.len());
+    let mut good = Vec::with_capacity(items.len());
+    for item in items {
+        match item {
+            Ok(item) => {
+                good.push(item);
+                bad.push(None);
+            }
+            Err(e) => bad.push(Some(e)),
+        }
+    }
+    let mut done = if good.is_empty() { Vec::new() } else { work(good).await }.into_iter();
+    bad.into_iter().map(|bad| bad.map_or_else(|| done.next().unwrap_or(Err(Refused::Ending)), Err)).collect()
+}
+
+fn append_result(result: Result<Appended, Refused>) -> rpc::AppendResult {
+    match result {
+        Ok(done) => rpc::AppendResult {
+            positions: done.positions.into_iter().map(unposition).collect(),
+            refusal: None,
+            repeated: done.repeated,
+        },
+        Err(e) => rpc::AppendResult { refusal: Some((&e).into()), ..rpc::AppendResult::default() },
+    }
+}
+
+fn load_result(result: Result<LoadedInbox, Refused>) -> rpc::LoadResult {
+    let loaded = match result {
+        Ok(loaded) => loaded,
+        Err(e) => return rpc::LoadResult { refusal: Some((&e).into()), ..rpc::LoadResult::default() },
+    };
+    let messages = loaded.inbox.messages.into_iter().map(|m| rpc::StoredMessage {
+        seq: m.seq.0,
+        id: m.id.0,
+        payload: m.payload.unwrap_or_default(),
+        accepted_ms: m.accepted_ms,
+        expires_ms: m.expires_ms,
+    });
+    rpc::LoadResult {
+        start: Some(unposition(loaded.inbox.start)),
+        messages: messages.collect(),
+        through: loaded.inbox.through.0,
+        more: loaded.inbox.more,
+        cursor: loaded.cursor.map(|c| rpc::BroadcastCursor { epoch: c.epoch.0, bseq: c.bseq.0 }),
+        refusal: None,
+    }
+}
+
+#[tonic::async_trait]
+impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
+    async fn append(&self, request: Request<rpc::AppendRequest>) -> Answer<rpc::AppendResponse> {
+        let items = request.get_ref().items.iter().map(|item| self.append_of(item)).collect();
+        drop(request);
+        let results = each(items, |items| self.0.append(items)).await;
+        Ok(Response::new(rpc::AppendResponse { results: results.into_iter().map(append_result).collect() }))
+    }
+
+    async fn load(&self, request: Request<rpc::LoadRequest>) -> Answer<rpc::LoadResponse> {
+        let items = request.get_ref().items.iter().map(|item| self.load_of(item)).collect();
+        let results = each(items, |items| self.0.load(items)).await;
+        Ok(Response::new(rpc::LoadResponse { results: results.into_iter().map(load_result).collect() }))
+    }
+
+    async fn ack(&self, request: Request<rpc::AckRequest>) -> Answer<rpc::AckResponse> {
+        let items = request.into_inner().items.into_iter().map(|item| {
+            // What another saver owns now, or nobody ever did, is passed over: acks are repeated by themselves.
+            let key = self.owned(item.app, &item.uid).ok()?;
+            Some(AckItem { key, inbox: item.inbox.map(position), cursor: item.cursor.map(cursor) })
+        });
+        self.0.ack(items.flatten().collect()).await?;
+        Ok(Response::new(rpc::AckResponse {}))
+    }
+
+    async fn reserve(&self, request: Request<rpc::ReserveRequest>) -> Answer<rpc::ReserveResponse> {
+        let r = request.into_inner();
+        let reservation = message_id(r.id).map(|id| Reservation {
+            app: AppId(r.app),
+            word: r.key,
+            id,
+            fingerprint: r.fingerprint,
+            expires_ms: r.expires_ms.min(GREATEST),
+        });
+        let result = match reservation {
+            Ok(reservation) => self.0.reserve(reservation).await,
+            Err(e) => Err(e),
+        };
+        Ok(Response::new(match result {
+            Ok(done) => rpc::ReserveResponse {
+                id: done.id.0,
+                repeated: done.repeated,
+                mismatch: done.mismatch,
+                refusal: None,
+            },
+            Err(e) => rpc::ReserveResponse { refusal: Some((&e).into()), ..rpc::ReserveResponse::default() },
+        }))
+    }
+
+    async fn recall(&self, request: Request<rpc::RecallRequest>) -> Answer<rpc::RecallResponse> {
+        let r = request.into_inner();
+        let outcome = self.0.recall(AppId(r.app), message_id(r.id)?).await?;
+        let texts = |uids: Vec<Uid>| uids.into_iter().map(String::from).collect();
+        Ok(Response::new(rpc::RecallResponse {
+            recalled: texts(outcome.recalled),
+            delivered: texts(outcome.delivered),
+        }))
+    }
+
+    async fn ledger(&self, request: Request<rpc::LedgerRequest>) -> Answer<rpc::LedgerResponse> {
+        let r = request.into_inner();
+        let Ok(id) = message_id(r.id) else { return Ok(Response::new(rpc::LedgerResponse::default())) };
+        let ledger = self.0.ledger(AppId(r.app), id).await?;
+        let dropped: HashMap<String, u64> =
+            ledger.dropped.into_iter().map(|(reason, n)| (reason.to_owned(), n)).collect();
+        Ok(Response::new(rpc::LedgerResponse {
+            found: ledger.found,
+            accepted_ms: ledger.accepted_ms,
+            expires_ms: ledger.expires_ms,
+            multicast: ledger.multicast,
+            targets: ledger.targets,
+            acked: ledger.acked,
+            stored: ledger.stored,
+            expired: ledger.expired,
+            dropped,
+            recalled: ledger.recalled,
+            broadcast: ledger.broadcast.map(stored),
+        }))
+    }
+
+    async fn depth(&self, request: Request<rpc::DepthRequest>) -> Answer<rpc::DepthResponse> {
+        let r = request.into_inner();
+        let depth = self.0.depth(&self.owned(r.app, &r.uid)?).await?;
+        Ok(Response::new(rpc::DepthResponse { depth }))
+    }
+
+    async fn append_broadcast(
+        &self,
+        request: Request<rpc::AppendBroadcastRequest>,
+    ) -> Answer<rpc::AppendBroadcastResponse> {
+        let r = request.into_inner();
+        let broadcast = message_id(r.id).map(|id| NewBroadcast {
+            app: AppId(r.app),
+            id,
+            payload: Bytes::copy_from_slice(&r.payload),
+            audience: r.audience,
+            accepted_ms: r.accepted_ms.min(GREATEST),
+            expires_ms: r.expires_ms.min(GREATEST),
+        });
+        let result = match broadcast {
+            Ok(broadcast) => self.0.append_broadcast(broadcast).await,
+            Err(e) => Err(e),
+        };
+        Ok(Response::new(match result {
+            Ok(done) => rpc::AppendBroadcastResponse {
+                epoch: done.place.epoch.0,
+                bseq: done.place.bseq.0,
+                repeated: done.repeated,
+                refusal: None,
+            },
+            Err(e) => rpc::AppendBroadcastResponse { refusal: Some((&e).into()), ..Default::default() },
+        }))
+    }
+
+    async fn load_broadcasts(
+        &self,
+        request: Request<rpc::LoadBroadcastsRequest>,
+    ) -> Answer<rpc::LoadBroadcastsResponse> {
+        let r = request.into_inner();
+        let (messages, bytes) = (r.max_messages as usize, r.max_bytes as usize);
+        let after = Bseq(r.after_bseq.min(GREATEST));
+        Ok(Response::new(match self.0.load_broadcasts(AppId(r.app), after, messages, bytes).await {
+            Ok(page) => rpc::LoadBroadcastsResponse {
+                epoch: page.head.epoch.0,
+                broadcasts: page.broadcasts.into_iter().map(stored).collect(),
+                through: page.through.0,
+                more: page.more,
+                head: page.head.bseq.0,
+                refusal: None,
+            },
+            Err(e) => rpc::LoadBroadcastsResponse { refusal: Some((&e).into()), ..Default::default() },
+        }))
+    }
+
+    async fn recall_broadcast(
+        &self,
+        request: Request<rpc::RecallBroadcastRequest>,
+    ) -> Answer<rpc::RecallBroadcastResponse> {
+        let r = request.into_inner();
+        let recalled = self.0.recall_broadcast(AppId(r.app), message_id(r.id)?).await?;
+        Ok(Response::new(rpc::RecallBroadcastResponse { recalled }))
+    }
+
+    async fn broadcast_heads(
+        &self,
+        request: Request<rpc::BroadcastHeadsRequest>,
+    ) -> Answer<rpc::BroadcastHeadsResponse> {
+        let apps: Vec<AppId> = request.into_inner().apps.into_iter().map(AppId).collect();
+        let heads = self.0.heads(&apps).await?.into_iter().map(|(app, head)| rpc::BroadcastHead {
+            app: app.0,
+            epoch: head.epoch.0,
+            head: head.bseq.0,
+        });
+        Ok(Response::new(rpc::BroadcastHeadsResponse { heads: heads.collect() }))
+    }
+
+    async fn apps(&self, request: Request<rpc::AppsRequest>) -> Answer<rpc::AppsResponse> {
+        let (apps, revision) = self.0.apps(request.into_inner().after_revision.min(GREATEST)).await?;
+        Ok(Response::new(rpc::AppsResponse { apps, revision }))
+    }
+
+    async fn put_app(&self, request: Request<rpc::PutAppRequest>) -> Answer<rpc::PutAppResponse> {
+        let app = request.into_inner().app.unwrap_or_default();
+        if app.key.is_empty() {
+            let e = Refused::bad("bad_app", "an app needs a key");
+            return Ok(Response::new(rpc::PutAppResponse { app: None, refusal: Some((&e).into()) }));
+        }
+        Ok(Response::new(match self.0.put_app(app).await {
+            Ok(app) => rpc::PutAppResponse { app: Some(app), refusal: None },
+            Err(e) => rpc::PutAppResponse { app: None, refusal: Some((&e).into()) },
+        }))
+    }
+
+    async fn put_key(&self, request: Request<rpc::PutKeyRequest>) -> Answer<rpc::PutKeyResponse> {
+        let r = request.into_inner();
+        let key = ApiKey {
+            hash: r.hash,
+            app: AppId(r.app),
+            scopes: r.scopes,
+            created_ms: r.created_ms.min(GREATEST),
+        };
+        let refusal = self.0.put_key(key).await.err().map(|e| (&e).into());
+        Ok(Response::new(rpc::PutKeyResponse { refusal }))
+    }
+
+    async fn find_key(&self, request: Request<rpc::FindKeyRequest>) -> Answer<rpc::FindKeyResponse> {
+        Ok(Response::new(match self.0.find_key(&request.into_inner().hash).await? {
+            Some(key) => rpc::FindKeyResponse { found: true, app: key.app.0, scopes: key.scopes },
+            None => rpc::FindKeyResponse::default(),
+        }))
+    }
+}
