@@ -88,11 +88,26 @@ impl Processes {
             nodes.insert(name, Process { role, config, log, admin, child: None });
         }
         let mut cluster = Self { nodes };
-        for name in cluster.names() {
-            cluster.spawn(&name)?;
-        }
-        cluster.ready().await?;
+        cluster.start_all().await?;
         Ok((cluster, addresses))
+    }
+
+    pub(crate) async fn start_all(&mut self) -> anyhow::Result<()> {
+        for name in self.names() {
+            self.spawn(&name)?;
+        }
+        self.ready().await
+    }
+
+    pub(crate) fn log(&self) -> String {
+        let mut all = String::new();
+        for (name, process) in &self.nodes {
+            for line in fs::read_to_string(&process.log).unwrap_or_default().lines() {
+                // Writing to a string does not fail.
+                let _ = writeln!(all, "{name}: {line}");
+            }
+        }
+        all
     }
 
     /// Names of the processes, e.g. `room-2`.
@@ -176,7 +191,7 @@ impl Processes {
         Ok(())
     }
 
-    pub(crate) async fn drain(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn drain(&mut self) -> anyhow::Result<()> {
         for role in ["dispatcher", "center", "room", "coordinator", "register", "saver"] {
             for name in self.names() {
                 if self.nodes[&name].role == role && self.nodes[&name].child.is_some() {

@@ -1,11 +1,17 @@
 //! Longwire running, in one shape or the other.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context as _;
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{api::ApiClient, in_process::InProcess, processes::Processes};
+use crate::{
+    RawDevice,
+    api::{ApiClient, App},
+    in_process::InProcess,
+    processes::Processes,
+};
 
 /// How the six services run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +41,7 @@ pub struct Stack {
     running: Running,
     addresses: Addresses,
     // After `running`: the processes end before their folder goes.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 enum Running {
@@ -73,7 +79,7 @@ impl Stack {
                 (Running::Cluster(running), addresses)
             }
         };
-        Ok(Self { running, addresses, _folder: folder })
+        Ok(Self { running, addresses, folder })
     }
 
     /// Where it listens.
@@ -103,9 +109,9 @@ impl Stack {
     ///
     /// # Errors
     /// When a process does not end, or ends with an error.
-    pub async fn drain(self) -> anyhow::Result<()> {
+    pub async fn drain(&mut self) -> anyhow::Result<()> {
         let ended = async {
-            match self.running {
+            match &mut self.running {
                 Running::AllInOne(running) => {
                     running.drain().await;
                     Ok(())
@@ -114,5 +120,87 @@ impl Stack {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), ended).await.context("the drain takes over a minute")?
+    }
+
+    /// Ends everything as an operator would and starts it again, on the same folders and ports.
+    ///
+    /// # Errors
+    /// When something does not end or does not start.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.drain().await?;
+        self.start_again().await
+    }
+
+    /// Starts everything again after a drain.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        match &mut self.running {
+            Running::AllInOne(running) => running.start_again().await,
+            Running::Cluster(running) => running.start_all().await,
+        }
+    }
+
+    /// How its services run.
+    pub fn shape(&self) -> Shape {
+        match self.running {
+            Running::AllInOne(_) => Shape::AllInOne,
+            Running::Cluster(_) => Shape::Cluster,
+        }
+    }
+
+    /// A folder for what a test wants to write.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What its services have logged so far.
+    pub fn log(&self) -> String {
+        match &self.running {
+            Running::AllInOne(running) => running.log(),
+            Running::Cluster(running) => running.log(),
+        }
+    }
+
+    /// The room that the dispatcher sends this user to.
+    ///
+    /// # Errors
+    /// When it names none.
+    pub async fn room_for(&self, uid: &str) -> anyhow::Result<SocketAddr> {
+        let url = format!("{}/v1/route?uid={uid}", self.addresses.route);
+        let answer: Value = crate::api::http().get(url).send().await?.json().await?;
+        let address = answer["endpoints"][0]["address"].as_str().with_context(|| format!("no room: {answer}"))?;
+        Ok(address.parse()?)
+    }
+
+    /// All rooms that the dispatcher knows.
+    ///
+    /// # Errors
+    /// When it names none.
+    pub async fn rooms(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        let url = format!("{}/v1/route?uid=anyone", self.addresses.route);
+        let answer: Value = crate::api::http().get(url).send().await?.json().await?;
+        let endpoints = answer["endpoints"].as_array().with_context(|| format!("no rooms: {answer}"))?;
+        let addresses = endpoints.iter().filter_map(|e| e["address"].as_str());
+        Ok(addresses.map(str::parse).collect::<Result<_, _>>()?)
+    }
+
+    /// A raw device in the room of this user, bound to the demo app as binding 1.
+    ///
+    /// # Errors
+    /// When it does not get bound.
+    pub async fn raw_bound(&self, uid: &str) -> anyhow::Result<RawDevice> {
+        let mut device = RawDevice::connect(self.room_for(uid).await?, "raw").await?;
+        device.bind(1, "demo", uid, &self.api().token("demo", uid).await?).await?;
+        Ok(device)
+    }
+
+    /// Creates an app; `extra` are fields of the call besides its name.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn create_app(&self, name: &str, extra: Value) -> anyhow::Result<App> {
+        self.api().create_app(name, extra).await
     }
 }

@@ -1,0 +1,242 @@
+//! A device on the SDK that a test can ask what came.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use client::{
+    Config, Device, Event, Snapshot,
+    device::Events,
+    session::{Broadcast, Message},
+};
+use tokio::time::{Instant, timeout_at};
+use wire::{
+    frame::UnboundReason,
+    id::{AppId, BindingId, MessageId},
+};
+
+use crate::{ApiClient, Stack};
+
+/// What comes at all comes in this time, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Who makes the tokens of each app.
+type Issuers = Arc<Mutex<HashMap<String, ApiClient>>>;
+
+/// A device. Each message counts as done with when the test has got it.
+pub struct TestDevice {
+    device: Device,
+    events: Events,
+    /// Came, and was not waited for yet.
+    unread: VecDeque<Event>,
+    issuers: Issuers,
+}
+
+impl TestDevice {
+    /// A device without bindings. It asks the stack's dispatcher where to connect.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(stack: &Stack, name: &str) -> anyhow::Result<Self> {
+        Self::resume(stack, name, Snapshot::default())
+    }
+
+    /// Likewise, going on from what an earlier one kept.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn resume(stack: &Stack, name: &str, saved: Snapshot) -> anyhow::Result<Self> {
+        let issuers = Issuers::default();
+        issuers.lock().unwrap_or_else(PoisonError::into_inner).insert("demo".to_owned(), stack.api());
+        let known = issuers.clone();
+        let mut config = Config::default();
+        // Tests look at what an ack does; they do not wait for it to find company.
+        config.ack.max_delay = Duration::from_millis(5);
+        config.backoff.initial = Duration::from_millis(100);
+        config.backoff.cap = Duration::from_secs(1);
+        let (device, events) = Device::builder(name)
+            .dispatcher(&stack.addresses().route)
+            .config(config)
+            .restore(saved)
+            .token(move |app, uid| {
+                let issuer = known.lock().unwrap_or_else(PoisonError::into_inner).get(app.as_str()).cloned();
+                async move {
+                    let issuer = issuer.ok_or("nobody issues tokens of this app")?;
+                    issuer.token(&app, &uid).await.map_err(Into::into)
+                }
+            })
+            .start()?;
+        Ok(Self { device, events, unread: VecDeque::new(), issuers })
+    }
+
+    /// A device of this user of the demo app, bound.
+    ///
+    /// # Errors
+    /// When it does not get bound.
+    pub async fn bound(stack: &Stack, uid: &str) -> anyhow::Result<Self> {
+        Self::bound_with_tags(stack, uid, &[]).await
+    }
+
+    /// Likewise, with tags.
+    ///
+    /// # Errors
+    /// When it does not get bound.
+    pub async fn bound_with_tags(stack: &Stack, uid: &str, tags: &[&str]) -> anyhow::Result<Self> {
+        let mut device = Self::start(stack, &format!("device-of-{uid}"))?;
+        device.bind("demo", uid, tags).await?;
+        Ok(device)
+    }
+
+    /// From here on, tokens of this app are issued by `api`.
+    pub fn knows(&self, app: &str, api: ApiClient) {
+        self.issuers.lock().unwrap_or_else(PoisonError::into_inner).insert(app.to_owned(), api);
+    }
+
+    /// Binds and waits until the binding stands.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn bind(&mut self, app: &str, uid: &str, tags: &[&str]) -> anyhow::Result<BindingId> {
+        let tags = tags.iter().map(|t| (*t).to_owned());
+        let binding = self.device.bind(app.parse()?, uid.parse()?, tags).await?;
+        self.expect_bound(binding).await?;
+        Ok(binding)
+    }
+
+    /// Waits until the binding stands.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn expect_bound(&mut self, binding: BindingId) -> anyhow::Result<AppId> {
+        let outcome = self
+            .expect("Bound", |event| match event {
+                Event::Bound { binding: b, app, .. } if *b == binding => Some(Ok(*app)),
+                Event::BindFailed { binding: b, code, message, gives_up: true } if *b == binding => {
+                    Some(Err(format!("the bind failed: {code:?} {message}")))
+                }
+                _ => None,
+            })
+            .await?;
+        outcome.map_err(anyhow::Error::msg)
+    }
+
+    /// Takes a binding away and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub async fn unbind(&mut self, binding: BindingId) -> anyhow::Result<()> {
+        self.device.unbind(binding).await?;
+        let reason = self.expect_unbound().await?;
+        ensure!(reason == UnboundReason::Requested, "unbound as {reason:?}");
+        Ok(())
+    }
+
+    /// The device itself.
+    pub fn sdk(&self) -> &Device {
+        &self.device
+    }
+
+    /// The next message to one user.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub async fn expect_message(&mut self) -> anyhow::Result<Message> {
+        let take = |event: &Event| if let Event::Message(message) = event { Some(message.clone()) } else { None };
+        self.expect("a message", take).await
+    }
+
+    /// The next message to one user, which must be this text.
+    ///
+    /// # Errors
+    /// When another one comes, or none.
+    pub async fn expect_text(&mut self, text: &str) -> anyhow::Result<Message> {
+        let message = self.expect_message().await.with_context(|| format!("waiting for {text:?}"))?;
+        ensure!(message.payload == text.as_bytes(), "expected {text:?}, got {message:?}");
+        Ok(message)
+    }
+
+    /// The next broadcast, which must be this text.
+    ///
+    /// # Errors
+    /// When another one comes, or none.
+    pub async fn expect_broadcast(&mut self, text: &str) -> anyhow::Result<Broadcast> {
+        let take = |event: &Event| if let Event::Broadcast(b) = event { Some(b.clone()) } else { None };
+        let broadcast = self.expect(&format!("the broadcast {text:?}"), take).await?;
+        ensure!(broadcast.payload == text.as_bytes(), "expected {text:?}, got {broadcast:?}");
+        Ok(broadcast)
+    }
+
+    /// The next message that was taken back.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub async fn expect_recall(&mut self) -> anyhow::Result<MessageId> {
+        self.expect("a recall", |event| if let Event::Recalled { id, .. } = event { Some(*id) } else { None }).await
+    }
+
+    /// The next end of a binding.
+    ///
+    /// # Errors
+    /// When none ends.
+    pub async fn expect_unbound(&mut self) -> anyhow::Result<UnboundReason> {
+        let take = |event: &Event| if let Event::Unbound { reason, .. } = event { Some(*reason) } else { None };
+        self.expect("the end of a binding", take).await
+    }
+
+    /// The next event for which `take` gives something. Others stay, for whoever waits for them.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub async fn expect<T>(&mut self, what: &str, take: impl Fn(&Event) -> Option<T>) -> anyhow::Result<T> {
+        if let Some((at, found)) = self.unread.iter().enumerate().find_map(|(at, event)| Some((at, take(event)?))) {
+            self.unread.remove(at);
+            return Ok(found);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let event = match timeout_at(deadline, self.events.next()).await {
+                Ok(event) => event.with_context(|| format!("the device ended; {what} did not come"))?,
+                Err(_) => bail!("{what} did not come within {PATIENCE:?}; this did: {:?}", self.unread),
+            };
+            self.events.confirm_last();
+            match take(&event) {
+                Some(found) => return Ok(found),
+                None => self.unread.push_back(event),
+            }
+        }
+    }
+
+    /// No message and no broadcast comes for this long, or came before without being waited for.
+    ///
+    /// # Errors
+    /// When one does.
+    pub async fn expect_nothing(&mut self, time: Duration) -> anyhow::Result<()> {
+        let is_message = |event: &Event| matches!(event, Event::Message(_) | Event::Broadcast(_));
+        if let Some(event) = self.unread.iter().find(|event| is_message(event)) {
+            bail!("nothing should have come, but {event:?}");
+        }
+        let deadline = Instant::now() + time;
+        while let Ok(event) = timeout_at(deadline, self.events.next()).await {
+            let event = event.context("the device ended")?;
+            ensure!(!is_message(&event), "nothing should come, but {event:?}");
+            self.unread.push_back(event);
+        }
+        Ok(())
+    }
+
+    /// Whether its connection has ended since the test looked last. Events that still wait to be read do not count.
+    pub fn saw_disconnect(&self) -> bool {
+        self.unread.iter().any(|event| matches!(event, Event::Disconnected(_)))
+    }
+
+    /// Acks, unbinds and closes; what the device keeps.
+    pub async fn close(self) -> Snapshot {
+        let Self { device, mut events, .. } = self;
+        // It would wait for room in the queue if nobody took the last events.
+        let (snapshot, ()) = tokio::join!(device.close(), async { while events.next().await.is_some() {} });
+        snapshot
+    }
+}

@@ -1,0 +1,70 @@
+//! The journeys of messages, devices and operators. Each is written once and run against all six services in one
+//! process and against a cluster of real processes; those that are about the command line or about a killed process
+//! run against processes only.
+
+#![allow(clippy::unwrap_used, reason = "the lint knows only functions marked as tests")]
+
+mod admin;
+mod apps;
+mod bindings;
+mod broadcasts;
+mod commands;
+mod drains;
+mod exits;
+mod grpc;
+mod http;
+mod inboxes;
+mod kills;
+mod pushes;
+mod recalls;
+mod storms;
+mod tcp;
+mod tokens;
+mod users;
+mod webhooks;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use e2e::{Shape, Stack, Tuning, problems};
+
+/// No journey takes longer, unless something hangs.
+const JOURNEY_WITHIN: Duration = Duration::from_secs(120);
+
+/// Runs a journey and looks at what it left behind in the logs.
+async fn travel(
+    shape: Shape,
+    tuning: &str,
+    expected: &[&str],
+    journey: impl AsyncFnOnce(&mut Stack) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut stack = Stack::start(shape, Tuning::toml(tuning)).await?;
+    let outcome = tokio::time::timeout(JOURNEY_WITHIN, journey(&mut stack)).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("the journey takes over {JOURNEY_WITHIN:?}")));
+    let log = stack.log();
+    let problems = problems::in_log(&log, expected);
+    outcome.with_context(|| format!("the services' warnings and errors:\n{}", problems.join("\n")))?;
+    ensure!(problems.is_empty(), "all went well but for these lines in the logs:\n{}", problems.join("\n"));
+    Ok(())
+}
+
+/// Tests of a journey in both shapes: `journeys! { name, other_name with "[saver]…", third expects ["a warning"] }`.
+macro_rules! journeys {
+    ($($name:ident $(with $tuning:literal)? $(expects [$($expected:literal),*])?),+ $(,)?) => {
+        mod all_in_one {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() -> anyhow::Result<()> {
+                let (tuning, expected) = (concat!("" $(, $tuning)?), &[$($($expected),*)?]);
+                crate::travel(e2e::Shape::AllInOne, tuning, expected, super::$name).await
+            })+
+        }
+        mod cluster {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() -> anyhow::Result<()> {
+                let (tuning, expected) = (concat!("" $(, $tuning)?), &[$($($expected),*)?]);
+                crate::travel(e2e::Shape::Cluster, tuning, expected, super::$name).await
+            })+
+        }
+    };
+}
+pub(crate) use journeys;
