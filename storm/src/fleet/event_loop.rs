@@ -1,0 +1,352 @@
+//! One event loop with many devices: a plain `mio` poll, a slab of devices, one read buffer, one heap of timers.
+
+mod device;
+mod dial;
+mod measure;
+mod router;
+mod traffic;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    io,
+    sync::{Arc, mpsc as blocking},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use client::{
+    AckPolicy, Config, Confirm, Moment, Output, Session,
+    backoff::{Backoff, Dice},
+    session::{BindSpec, Cause},
+};
+use mio::{Events, Poll, Token};
+use tokio::sync::mpsc;
+use wire::id::{AppKey, Uid};
+
+use self::{device::Device, measure::Measured, router::Router};
+use super::{
+    Command, Commands, FleetSpec, Report, Route, SharedCounts, Tokens,
+    link::{COMMANDS, REPORTS},
+};
+use crate::{clock::Clock, pacing::Pacer, tokens};
+
+pub(crate) use dial::open;
+
+/// Wakes the loop for commands and answers; beyond every device's number.
+const WAKE: Token = Token(usize::MAX);
+
+/// Events taken at once. More would only delay timers; fewer would cost more system calls.
+const EVENTS: usize = 1024;
+
+/// One read takes at most this much: what the kernel's default receive buffer holds of small frames.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// The loop looks around at least this often.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Users per part of the receipts: a few hundred kilobytes of JSON.
+const RECEIPTS_PART: usize = 2000;
+
+/// Quicker than the SDK's own: a storm is there to come back, and a judge waits for it.
+const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(200), cap: Duration::from_secs(3) };
+
+/// A device that was cut comes back within this time.
+const CHURN_RETURN_MS: u64 = 1000;
+
+/// Unicast ids that each device remembers. The judge sees every message, so a device only needs the window that an
+/// SDK has by default.
+const RECENT_IDS: usize = 64;
+
+/// A running event loop.
+pub(crate) struct Started {
+    pub(crate) commands: Commands,
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) thread: thread::JoinHandle<anyhow::Result<()>>,
+}
+
+/// Starts an event loop on a thread of its own.
+pub(crate) fn start(spec: FleetSpec, shared: SharedCounts) -> anyhow::Result<Started> {
+    let poll = Poll::new().context("creating the poll")?;
+    let waker = Arc::new(mio::Waker::new(poll.registry(), WAKE)?);
+    let (queue, commands) = blocking::sync_channel(COMMANDS);
+    let (report, reports) = mpsc::channel(REPORTS);
+    let looping = EventLoop::new(spec, poll, &waker, commands, report, shared)?;
+    let thread = thread::Builder::new()
+        .name("storm-devices".into())
+        .spawn(move || looping.run())
+        .context("starting a thread")?;
+    Ok(Started { commands: Commands { queue, waker }, reports, thread })
+}
+
+struct EventLoop {
+    spec: FleetSpec,
+    config: Arc<Config>,
+    app: AppKey,
+    minter: Option<tokens::Minter>,
+    poll: Poll,
+    router: Option<Router>,
+    commands: blocking::Receiver<Command>,
+    reports: mpsc::Sender<Report>,
+    shared: SharedCounts,
+    measured: Measured,
+    devices: Vec<Device>,
+    timers: BinaryHeap<Reverse<(Moment, u32)>>,
+    /// Devices that wait for their turn to connect again.
+    ready: VecDeque<u32>,
+    ramp: Pacer,
+    /// Devices that have had their first turn.
+    begun: u32,
+    /// Devices between the beginning of a connection and its binding.
+    opening: u32,
+    churn: Option<Pacer>,
+    dice: Dice,
+    clock: Clock,
+    origin: Instant,
+    /// The present moment, read once per turn and once per device that has something to do.
+    now: Moment,
+    buffer: Box<[u8]>,
+    output: Output,
+    stopping: bool,
+}
+
+impl EventLoop {
+    fn new(
+        spec: FleetSpec,
+        poll: Poll,
+        waker: &Arc<mio::Waker>,
+        commands: blocking::Receiver<Command>,
+        reports: mpsc::Sender<Report>,
+        shared: SharedCounts,
+    ) -> anyhow::Result<Self> {
+        let app: AppKey = spec.app.as_str().try_into()?;
+        let router = match &spec.route {
+            Route::Dispatcher(base) => Some(Router::start(base, waker.clone())?),
+            Route::Rooms(rooms) => {
+                ensure!(!rooms.is_empty(), "no address of a room");
+                None
+            }
+        };
+        let minter = match &spec.tokens {
+            Tokens::Secret(secret) => Some(tokens::Minter::new(&app, secret.as_bytes(), tokens::LIFE)),
+            Tokens::Ready(ready) => {
+                ensure!(ready.len() >= spec.count as usize, "fewer tokens than users");
+                None
+            }
+        };
+        let max_delay = Duration::from_millis(spec.ack_delay_ms);
+        let config = Arc::new(Config {
+            heartbeat: spec.heartbeat_s.map(|s| Duration::from_secs(s.into())),
+            sdk: concat!("storm/", env!("CARGO_PKG_VERSION")).into(),
+            ack: AckPolicy { confirm: Confirm::Auto, max_delay, ..AckPolicy::default() },
+            backoff: BACKOFF,
+            recent_ids: RECENT_IDS,
+            ..Config::default()
+        });
+        let now = Instant::now();
+        let mut looping = Self {
+            measured: Measured::new(&spec),
+            ramp: Pacer::new(now, spec.ramp_per_s),
+            dice: Dice::new(spec.seed),
+            devices: Vec::with_capacity(spec.count as usize),
+            timers: BinaryHeap::new(),
+            ready: VecDeque::new(),
+            begun: 0,
+            opening: 0,
+            churn: None,
+            clock: Clock::start(),
+            origin: now,
+            now: Moment(0),
+            buffer: vec![0; READ_BUFFER].into(),
+            output: Output::default(),
+            stopping: false,
+            spec,
+            config,
+            app,
+            minter,
+            poll,
+            router,
+            commands,
+            reports,
+            shared,
+        };
+        looping.populate()?;
+        Ok(looping)
+    }
+
+    fn populate(&mut self) -> anyhow::Result<()> {
+        let tags: Arc<[String]> = self.spec.tags.clone().into();
+        for number in self.spec.first..self.spec.first + self.spec.count {
+            let uid = self.spec.uid(number);
+            let mut session = Session::new(self.config.clone(), uid.as_str().into(), self.dice.roll());
+            session.bind(BindSpec {
+                app: self.app.clone(),
+                uid: Uid::new(uid)?,
+                token: None,
+                tags: tags.clone(),
+                inbox: None,
+                broadcasts: None,
+            });
+            self.devices.push(Device::new(session));
+        }
+        Ok(())
+    }
+
+    fn run(mut self) -> anyhow::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.stopping {
+            match self.poll.poll(&mut events, Some(self.patience())) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.context("polling")?,
+            }
+            self.tick();
+            for event in &events {
+                if event.token() != WAKE {
+                    self.on_event(event.token().0 as u32, event);
+                }
+            }
+            self.take_answers();
+            self.fire_timers();
+            let now = Instant::now();
+            self.open_due(now);
+            self.churn_due(now);
+            self.take_commands();
+            self.shared.store_if_changed(&self.measured.counts);
+        }
+        self.close_all();
+        self.shared.store_if_changed(&self.measured.counts);
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.now = self.origin.elapsed().into();
+    }
+
+    fn patience(&self) -> Duration {
+        let mut wait = IDLE;
+        if let Some(Reverse((at, _))) = self.timers.peek() {
+            wait = wait.min(at.since(self.origin.elapsed().into()));
+        }
+        let now = Instant::now();
+        if self.begun < self.spec.count && self.opening < self.spec.opening_max {
+            wait = wait.min(self.ramp.next_at().saturating_duration_since(now));
+        }
+        if let Some(churn) = &self.churn {
+            wait = wait.min(churn.next_at().saturating_duration_since(now));
+        }
+        if !self.ready.is_empty() && self.opening < self.spec.opening_max { Duration::ZERO } else { wait }
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(Ok(answer)) = self.router.as_ref().map(|router| router.answers.try_recv()) {
+            self.on_answer(answer);
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        self.tick();
+        while let Some(Reverse((at, index))) =
+            self.timers.peek().copied().filter(|Reverse((at, _))| *at <= self.now)
+        {
+            self.timers.pop();
+            let device = &mut self.devices[index as usize];
+            if device.armed == at {
+                device.armed = Moment::NEVER;
+                if device.deadline() <= self.now {
+                    self.on_deadline(index);
+                }
+                self.arm(index);
+            }
+        }
+    }
+
+    /// Cuts as many connections as the churn asks for; a bound one each, if one is found.
+    fn churn_due(&mut self, now: Instant) {
+        // A handful of looks finds a bound device unless most are down, and then there is churn enough.
+        const LOOKS: u32 = 8;
+        let due = self.churn.as_ref().map_or(0, |churn| churn.due(now));
+        for _ in 0..due {
+            self.churn.iter_mut().for_each(|churn| {
+                churn.take();
+            });
+            for _ in 0..LOOKS {
+                let index = self.dice.below(self.spec.count.into()) as u32;
+                if self.devices[index as usize].bound {
+                    self.cut(index);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn take_commands(&mut self) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Churn { per_s }) => {
+                    self.churn = (per_s > 0.0).then(|| Pacer::new(Instant::now(), per_s));
+                }
+                Ok(Command::Snapshot) => self.tell(Report::Snapshot(Box::new(self.measured.snapshot()))),
+                Ok(Command::Receipts) => {
+                    let mut parts = self.measured.receipts().chunks(RECEIPTS_PART).peekable();
+                    while let Some(part) = parts.next() {
+                        let last = parts.peek().is_none();
+                        self.tell(Report::Receipts { part: part.to_vec(), last });
+                    }
+                    if self.measured.receipts().is_empty() {
+                        self.tell(Report::Receipts { part: Vec::new(), last: true });
+                    }
+                }
+                Ok(Command::Stop) | Err(blocking::TryRecvError::Disconnected) => self.stopping = true,
+                Err(blocking::TryRecvError::Empty) => return,
+            }
+            if self.stopping {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the scenario if it is slow to read: it has asked for this.
+    fn tell(&self, report: Report) {
+        // Nobody listens any more: then the end comes by the command channel.
+        let _ = self.reports.blocking_send(report);
+    }
+
+    fn cut(&mut self, index: u32) {
+        self.measured.counts.churned += 1;
+        let gentle = self.dice.below(2) == 0;
+        let device = &mut self.devices[index as usize];
+        if let (false, Some(stream)) = (gentle, device.stream()) {
+            // Every other one ends with a reset, as when a network goes away. Failing only makes it gentle.
+            let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+        }
+        let mut output = std::mem::take(&mut self.output);
+        device.session.lost(Cause::Lost("cut on purpose".into()), &mut output);
+        clear(&mut output);
+        self.output = output;
+        self.measured.unbound(&mut self.devices[index as usize]);
+        let back = Duration::from_millis(self.dice.below(CHURN_RETURN_MS));
+        self.retry(index, back);
+    }
+
+    /// Says good-bye on every connection, so that what was received is acked.
+    fn close_all(&mut self) {
+        self.tick();
+        let mut output = std::mem::take(&mut self.output);
+        for index in 0..self.devices.len() {
+            self.devices[index].session.close(self.now, &mut output);
+            self.write(index as u32, &output.bytes);
+            clear(&mut output);
+            let device = &mut self.devices[index];
+            self.measured.unbound(device);
+            dial::close_line(device);
+        }
+    }
+}
+
+fn clear(output: &mut Output) {
+    output.bytes.clear();
+    output.events.clear();
+    output.ended = None;
+    output.repeats = 0;
+}

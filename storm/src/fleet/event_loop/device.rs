@@ -1,0 +1,128 @@
+//! One device: the SDK's session, and the little that a driver keeps beside it.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use client::{Moment, Session};
+use mio::net::TcpStream;
+use wire::ClientDecoder;
+
+/// A device. There are tens of thousands in a process, so what most do not need is boxed or empty.
+pub(super) struct Device {
+    pub(super) session: Session,
+    pub(super) line: Line,
+    pub(super) decoder: ClientDecoder,
+    /// What the socket has not taken yet.
+    #[expect(clippy::box_collection, reason = "8 bytes instead of 24 in each of a million devices")]
+    pub(super) unsent: Option<Box<Vec<u8>>>,
+    /// Where it may connect; dropped when it is bound.
+    pub(super) dial: Option<Box<Dial>>,
+    /// When the present connection was begun.
+    pub(super) began_ns: u64,
+    /// The entry in the timer heap that counts; older ones are stale.
+    pub(super) armed: Moment,
+    /// When to connect again, while the line is down.
+    pub(super) retry_at: Moment,
+    /// Failed connections in a row.
+    pub(super) failures: u32,
+    /// Which of the fixed rooms is next, counted from the device's own first.
+    pub(super) room: u32,
+    /// Whether the binding stands.
+    pub(super) bound: bool,
+    /// Whether it has ever stood.
+    pub(super) ever_bound: bool,
+    /// Whether it is among those that are being opened.
+    pub(super) opening: bool,
+    /// Whether it will not come back by itself.
+    pub(super) gone: bool,
+    /// Place of the last message, (epoch, seq).
+    pub(super) place: (u64, u64),
+    /// Place of the last broadcast, (epoch, bseq).
+    pub(super) log_place: (u64, u64),
+    /// When the messages that no ack has covered yet were meant to be sent.
+    pub(super) unacked: Vec<u64>,
+}
+
+/// The state of a device's connection.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// None; waiting for a moment or a turn.
+    Down,
+    /// The dispatcher has been asked.
+    Asking,
+    /// On its way.
+    Connecting(TcpStream),
+    /// Stands.
+    Open(TcpStream),
+}
+
+/// Addresses still to try, and those tried in vain.
+#[derive(Debug, Default)]
+pub(super) struct Dial {
+    pub(super) next: VecDeque<SocketAddr>,
+    pub(super) tried: Vec<SocketAddr>,
+}
+
+/// A server tells the dispatcher at most so many failures; more would only make the question long.
+const MAX_TRIED: usize = 8;
+
+impl Device {
+    pub(super) fn new(session: Session) -> Self {
+        Self {
+            session,
+            line: Line::Down,
+            decoder: ClientDecoder::for_client(wire::limits::MAX_SERVER_FRAME),
+            unsent: None,
+            dial: None,
+            began_ns: 0,
+            armed: Moment::NEVER,
+            retry_at: Moment::NEVER,
+            failures: 0,
+            room: 0,
+            bound: false,
+            ever_bound: false,
+            opening: false,
+            gone: false,
+            place: (0, 0),
+            log_place: (0, 0),
+            unacked: Vec::new(),
+        }
+    }
+
+    /// The socket, while there is one.
+    pub(super) fn stream(&mut self) -> Option<&mut TcpStream> {
+        match &mut self.line {
+            Line::Connecting(stream) | Line::Open(stream) => Some(stream),
+            Line::Down | Line::Asking => None,
+        }
+    }
+
+    /// Remembers that an address did not answer.
+    pub(super) fn failed(&mut self, address: SocketAddr) {
+        let dial = self.dial.get_or_insert_default();
+        if dial.tried.len() == MAX_TRIED {
+            dial.tried.remove(0);
+        }
+        dial.tried.push(address);
+    }
+
+    /// When the driver has something to do for this device if nothing happens before.
+    pub(super) fn deadline(&self) -> Moment {
+        match self.line {
+            Line::Open(_) => self.session.next_deadline().unwrap_or(Moment::NEVER),
+            Line::Down | Line::Connecting(_) => self.retry_at,
+            Line::Asking => Moment::NEVER,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_stays_small() {
+        // A million of them are what a storm is for; the session is the SDK's business.
+        let own = size_of::<Device>() - size_of::<Session>();
+        assert!(own <= 208, "{own} bytes");
+    }
+}

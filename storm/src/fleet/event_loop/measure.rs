@@ -1,0 +1,160 @@
+//! What a worker measures.
+
+use std::collections::BTreeMap;
+
+use client::session::{Broadcast, Message};
+
+use super::device::Device;
+use crate::{
+    fleet::{Counts, FleetSpec, Receipt, Snapshot, broadcasts::Tallies},
+    judge::{Findings, Stream, Violation},
+    latency::Latencies,
+    payload::{EVERYONE, Header},
+};
+
+/// Different reasons kept apart; a reason may hold a server's words, and these have no bound.
+const MAX_REASONS: usize = 64;
+
+/// Longest reason in characters.
+const MAX_REASON: usize = 120;
+
+/// Histograms, tallies and receipts of a worker's devices.
+pub(super) struct Measured {
+    pub(super) counts: Counts,
+    connect: Latencies,
+    delivery: Latencies,
+    acked: Latencies,
+    broadcast: Latencies,
+    tallies: Tallies,
+    findings: Findings,
+    reasons: BTreeMap<String, u64>,
+    run: u32,
+    /// Number of the first device.
+    first: u32,
+    /// One for each device, or empty if nobody will ask.
+    receipts: Vec<Receipt>,
+}
+
+impl Measured {
+    pub(super) fn new(spec: &FleetSpec) -> Self {
+        let receipt = |user| Receipt { user, ..Receipt::default() };
+        let users = spec.first..spec.first + spec.count;
+        Self {
+            counts: Counts::default(),
+            connect: Latencies::default(),
+            delivery: Latencies::default(),
+            acked: Latencies::default(),
+            broadcast: Latencies::default(),
+            tallies: Tallies::new(spec.count),
+            findings: Findings::default(),
+            reasons: BTreeMap::new(),
+            run: spec.run,
+            first: spec.first,
+            receipts: if spec.receipts { users.map(receipt).collect() } else { Vec::new() },
+        }
+    }
+
+    pub(super) fn bound(&mut self, device: &mut Device, now_ns: u64) {
+        self.counts.binds += 1;
+        self.counts.bound += 1;
+        self.counts.ever_bound += u64::from(!device.ever_bound);
+        device.bound = true;
+        device.ever_bound = true;
+        if device.opening {
+            self.connect.record_ns(now_ns.saturating_sub(device.began_ns));
+        }
+    }
+
+    pub(super) fn unbound(&mut self, device: &mut Device) {
+        self.counts.bound -= u64::from(device.bound);
+        device.bound = false;
+        device.unacked = Vec::new();
+    }
+
+    pub(super) fn message(&mut self, index: u32, device: &mut Device, message: &Message, now_ns: u64) {
+        let user = self.first + index;
+        let Some(header) = self.of_this_run(&message.payload) else { return };
+        let stream = Stream::User(user);
+        if header.user != user {
+            self.findings.note(Violation::Misdelivered { stream, meant_for: header.user });
+            return;
+        }
+        self.delivery.record_ns(now_ns.saturating_sub(header.sent_ns));
+        let Some(position) = message.position else {
+            self.counts.transients += 1;
+            return;
+        };
+        self.counts.messages += 1;
+        let place = (position.epoch.0, position.seq.0);
+        if place <= device.place {
+            self.findings.note(Violation::Misnumbered { stream, place, after: device.place });
+        }
+        device.place = place;
+        device.unacked.push(header.sent_ns);
+        if let Some(receipt) = self.receipts.get_mut(index as usize) {
+            receipt.messages.push(header.number);
+        }
+    }
+
+    pub(super) fn broadcast(&mut self, index: u32, device: &mut Device, message: &Broadcast, now_ns: u64) {
+        let Some(header) = self.of_this_run(&message.payload) else { return };
+        let stream = Stream::Broadcasts(self.first + index);
+        if header.user != EVERYONE {
+            self.findings.note(Violation::Misdelivered { stream, meant_for: header.user });
+            return;
+        }
+        self.counts.broadcasts += 1;
+        self.broadcast.record_ns(now_ns.saturating_sub(header.sent_ns));
+        self.tallies.note(header.number, header.sent_ns, now_ns);
+        self.counts.broadcasts_complete = self.tallies.complete();
+        let place = (message.cursor.epoch.0, message.cursor.bseq.0);
+        if place <= device.log_place {
+            self.findings.note(Violation::Misnumbered { stream, place, after: device.log_place });
+        }
+        device.log_place = place;
+        if let Some(receipt) = self.receipts.get_mut(index as usize) {
+            receipt.broadcasts.push(header.number);
+        }
+    }
+
+    /// An ack has left that covers everything that came so far.
+    pub(super) fn acked(&mut self, device: &mut Device, now_ns: u64) {
+        self.counts.acked += device.unacked.len() as u64;
+        for sent_ns in device.unacked.drain(..) {
+            self.acked.record_ns(now_ns.saturating_sub(sent_ns));
+        }
+        // At rest a device holds no buffer.
+        device.unacked = Vec::new();
+    }
+
+    pub(super) fn reason(&mut self, why: &str) {
+        let mut why: String = why.chars().take(MAX_REASON).collect();
+        if self.reasons.len() >= MAX_REASONS && !self.reasons.contains_key(&why) {
+            why = "others".into();
+        }
+        *self.reasons.entry(why).or_default() += 1;
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            counts: self.counts,
+            connect: self.connect.clone(),
+            delivery: self.delivery.clone(),
+            acked: self.acked.clone(),
+            broadcast: self.broadcast.clone(),
+            tallies: self.tallies.to_vec(),
+            findings: self.findings.clone(),
+            reasons: self.reasons.clone(),
+        }
+    }
+
+    pub(super) fn receipts(&self) -> &[Receipt] {
+        &self.receipts
+    }
+
+    fn of_this_run(&mut self, payload: &[u8]) -> Option<Header> {
+        let header = Header::read(payload).filter(|header| header.run == self.run);
+        self.counts.strangers += u64::from(header.is_none());
+        header
+    }
+}

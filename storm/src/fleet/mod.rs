@@ -1,0 +1,21 @@
+//! Many devices on few threads, and the handle by which a scenario steers them.
+//!
+//! A worker is one event loop. It runs as a thread of this process while the devices fit into the limit of open
+//! files, and otherwise in processes of its own; [`Fleet`] hides which.
+
+mod broadcasts;
+mod counts;
+mod launch;
+mod link;
+mod spec;
+
+pub use broadcasts::Tally;
+pub use counts::{Counts, SharedCounts};
+pub use launch::{Fleet, Reader, Workers};
+pub use link::Commands;
+pub use spec::{Command, FleetSpec, Receipt, Report, Route, Snapshot, Sources, Tokens, uid};
+
+pub(crate) use event_loop::{open as dial, start};
+pub(crate) use launch::SUBCOMMAND;
+
+mod event_loop;

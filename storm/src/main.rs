@@ -1,0 +1,7 @@
+//! The program `storm`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    storm::cli::main()
+}
