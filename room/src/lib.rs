@@ -2,12 +2,25 @@
 //!
 //! - [`session`]: all sessions of a thread as one state machine without I/O;
 //! - [`event_loop`]: one thread's sockets;
-//! - [`exchange`]: what a thread and the rest of the room say to each other.
+//! - [`exchange`]: what a thread and the rest of the room say to each other;
+//! - [`backend`]: the rest of the room, on tokio;
+//! - [`token`]: device tokens.
 //!
 //! What this crate must never know: SQL, HTTP, other rooms.
 
+pub mod backend;
 pub mod clock;
+pub mod config;
+pub mod error;
 pub mod event_loop;
 pub mod exchange;
+pub mod metrics;
+mod orders;
+mod room;
+mod rpc;
 pub mod session;
+pub mod token;
 pub mod wheel;
+
+pub use config::Config;
+pub use room::Room;

@@ -1,0 +1,197 @@
+//! The tokio side of the room: asks the other services on behalf of the threads.
+//!
+//! Each kind of ask has its own stream with its own bound on what is under way, so that a stall of one service holds up
+//! only what needs it. Streams pull: while one is at its bound its queue fills, then the thread says so to the device
+//! ("busy", "send again") or keeps it where it is (acks and ends wait in their bindings).
+
+mod binds;
+mod broadcasts;
+mod ends;
+mod events;
+mod inboxes;
+mod pending;
+mod services;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use cluster::MessageIds;
+use flow::Backoff;
+use futures::{Stream, stream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use broadcasts::broadcast_recall;
+pub use broadcasts::{Broadcasts, NoticeError};
+pub use pending::PendingBinds;
+pub use services::{Peers, Services};
+
+use crate::{
+    event_loop::{AskStreams, Thread},
+    metrics::RoomMetrics,
+    token::Verifier,
+};
+use events::Events;
+
+/// Answers that reach a thread as one order.
+const ANSWERS: usize = 256;
+
+/// Bounds of what is under way.
+#[derive(Debug, Clone)]
+pub struct BackendLimits {
+    /// Binds of one thread.
+    pub binds: usize,
+    /// Loads of one thread.
+    pub loads: usize,
+    /// Acks of one thread.
+    pub acks: usize,
+    /// Ends of one thread.
+    pub ends: usize,
+    /// Upstream items of one thread.
+    pub ups: usize,
+    /// State events of the room that wait for the coordinator.
+    pub events: usize,
+    /// Messages of one page of an inbox.
+    pub page_messages: u32,
+    /// Bytes of one page of an inbox or of a broadcast log.
+    pub page_bytes: u32,
+    /// What may not be lost is tried for so long.
+    pub patience: Duration,
+    /// How often the heads of the broadcast logs are asked for.
+    pub heads_interval: Duration,
+    /// A hole in a log is waited on for so long before it is read: broadcasts that overtake each other are common.
+    pub hole_wait: Duration,
+}
+
+impl Default for BackendLimits {
+    fn default() -> Self {
+        Self {
+            binds: 2_048,
+            loads: 1_024,
+            acks: 4_096,
+            ends: 1_024,
+            ups: 1_024,
+            events: 16_384,
+            page_messages: 256,
+            page_bytes: 64 * 1024,
+            patience: Duration::from_secs(30),
+            heads_interval: Duration::from_secs(10),
+            hole_wait: Duration::from_millis(30),
+        }
+    }
+}
+
+/// Which room this is.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// Number of the node.
+    pub node: u32,
+    /// Life of the node.
+    pub incarnation: u64,
+}
+
+/// What all tasks of the tokio side share.
+pub struct Backend<S> {
+    /// The other services.
+    pub services: S,
+    /// This room.
+    pub identity: Identity,
+    /// Bounds.
+    pub limits: BackendLimits,
+    /// Token keys.
+    pub verifier: Verifier,
+    /// Binds under way.
+    pub pending: PendingBinds,
+    /// The apps' logs.
+    pub broadcasts: Broadcasts,
+    /// Counters.
+    pub metrics: RoomMetrics,
+    pub(crate) events: Events,
+    pub(crate) ids: Arc<MessageIds>,
+    pub(crate) cancel: CancellationToken,
+    /// Acks, ends and events that are being handed over.
+    under_way: Arc<AtomicUsize>,
+}
+
+impl<S> Backend<S> {
+    /// Whether something is under way that a drain waits for.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.under_way.load(Ordering::SeqCst) > 0 || self.events.waiting() > 0
+    }
+
+    /// Counts something that a drain waits for, until the guard is dropped.
+    pub(crate) fn under_way(&self) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(Arc::clone(&self.under_way))
+    }
+
+    /// Back-off of what may not be lost.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::default()
+    }
+}
+
+/// Something that a drain waits for.
+pub(crate) struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Everything that runs on the tokio side, as futures that their owner spawns and names.
+pub type Work = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Makes the tokio side of a room. Each future ends when its thread has ended or `cancel` fires.
+pub fn build<S: Services>(
+    services: S,
+    identity: Identity,
+    limits: BackendLimits,
+    threads: Vec<(Thread, AskStreams)>,
+    metrics: RoomMetrics,
+    cancel: CancellationToken,
+) -> (Arc<Backend<S>>, Vec<Work>) {
+    let all: Vec<Thread> = threads.iter().map(|(thread, _)| thread.clone()).collect();
+    let (events, event_stream) = Events::new(limits.events, metrics.clone());
+    let (broadcasts, log_keeper) = Broadcasts::new(services.clone(), all, &limits, cancel.clone());
+    let backend = Arc::new(Backend {
+        ids: Arc::new(MessageIds::new(cluster::NodeId(identity.node))),
+        services,
+        identity,
+        limits,
+        verifier: Verifier::default(),
+        pending: PendingBinds::default(),
+        broadcasts,
+        metrics,
+        events,
+        cancel,
+        under_way: Arc::default(),
+    });
+    let mut work: Vec<Work> =
+        vec![Box::pin(log_keeper.run()), Box::pin(events::run(Arc::clone(&backend), event_stream))];
+    for (thread, asks) in threads {
+        let backend = || Arc::clone(&backend);
+        work.push(Box::pin(binds::run(backend(), thread.clone(), asks.binds)));
+        work.push(Box::pin(inboxes::run_loads(backend(), thread.clone(), asks.loads)));
+        work.push(Box::pin(inboxes::run_acks(backend(), asks.acks)));
+        work.push(Box::pin(ends::run(backend(), asks.ends)));
+        work.push(Box::pin(upstream::run(backend(), thread.clone(), asks.ups)));
+        work.push(Box::pin(broadcasts::run_pages(backend(), thread, asks.pages)));
+    }
+    (backend, work)
+}
+
+/// The items of a queue of batches, one by one; it ends with the queue.
+fn items<T>(mut batches: mpsc::Receiver<Vec<T>>) -> impl Stream<Item = T> {
+    use futures::StreamExt as _;
+    stream::poll_fn(move |cx| batches.poll_recv(cx)).flat_map(stream::iter)
+}

@@ -1,0 +1,188 @@
+//! The bind pipeline. The order matters: the token is verified, the register is told and gives the fence, and only then
+//! is the inbox read. The center stores first and looks up second; so whichever way the two race, one of them sees the
+//! message.
+
+use std::{pin::pin, sync::Arc};
+
+use futures::StreamExt as _;
+use peers::PeerError;
+use proto::internal as rpc;
+use tokio::sync::mpsc;
+use wire::{
+    frame::BindCode,
+    id::{AppId, Bseq, Cursor, Epoch, FenceNumber, MessageId},
+};
+
+use super::{ANSWERS, Backend, Services, ends, inboxes, items, pending::PendingBind};
+use crate::{
+    event_loop::{Order, Thread},
+    exchange::{BindAnswer, BindAsk, BindDone, BindRefusal, DeliveryItem, KickOrder},
+};
+
+/// Follows the binds of one thread until the thread ends.
+pub(super) async fn run<S: Services>(
+    backend: Arc<Backend<S>>,
+    thread: Thread,
+    asks: mpsc::Receiver<Vec<BindAsk>>,
+) {
+    let limit = backend.limits.binds;
+    let one = |ask| bind(Arc::clone(&backend), ask);
+    let mut bound = pin!(items(asks).map(one).buffer_unordered(limit).ready_chunks(ANSWERS));
+    while let Some(batch) = bound.next().await {
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut taken = Vec::new();
+        for (mut answer, pending) in batch {
+            if let (Ok(done), Some(pending)) = (&mut answer.result, pending) {
+                let notes = pending.notes();
+                done.kicked = notes.kick_for(done.fence);
+                done.reload = notes.reload;
+                taken.push(Taken {
+                    fence: done.fence,
+                    kicked: done.kicked.is_some(),
+                    reload: done.reload,
+                    online: ends::online(&backend, &answer, &pending),
+                    pending,
+                });
+            }
+            answers.push(answer);
+        }
+        if thread.send(Order::Bound(answers)).await.is_err() {
+            return;
+        }
+        for bind in taken {
+            bind.finish(&backend, &thread).await;
+        }
+    }
+}
+
+/// A bind whose answer is on its way to the thread.
+struct Taken {
+    pending: PendingBind,
+    fence: FenceNumber,
+    kicked: bool,
+    reload: bool,
+    online: Option<rpc::StateEvent>,
+}
+
+impl Taken {
+    /// Passes on what came while the answer was being given.
+    async fn finish<S: Services>(self, backend: &Backend<S>, thread: &Thread) {
+        if let Some(event) = self.online {
+            backend.events.emit(event);
+        }
+        let (app, uid) = self.pending.user().clone();
+        let notes = self.pending.finish();
+        if let Some(why) = notes.kick_for(self.fence).filter(|_| !self.kicked) {
+            let order = KickOrder { app, uid: uid.clone(), fence: self.fence, why };
+            let (reply, _) = tokio::sync::oneshot::channel();
+            // A thread that has ended has no bindings.
+            let _ = thread.send(Order::Kick([order].into(), reply)).await;
+        }
+        if notes.reload && !self.reload {
+            let nudge = DeliveryItem {
+                app,
+                uid,
+                fence: Some(self.fence),
+                epoch: u64::MAX,
+                seq: u64::MAX,
+                id: MessageId(0),
+                payload: None,
+                accepted_ms: 0,
+            };
+            let (reply, _) = tokio::sync::oneshot::channel();
+            let _ = thread.send(Order::Deliver([nudge].into(), reply)).await;
+        }
+    }
+}
+
+async fn bind<S: Services>(backend: Arc<Backend<S>>, mut ask: BindAsk) -> (BindAnswer, Option<PendingBind>) {
+    let binding = ask.binding;
+    let tags = std::mem::take(&mut ask.tags);
+    match try_bind(&backend, ask).await {
+        Ok((done, pending)) => (BindAnswer { binding, tags, result: Ok(done) }, Some(pending)),
+        Err(refusal) => (BindAnswer { binding, tags, result: Err(refusal) }, None),
+    }
+}
+
+async fn try_bind<S: Services>(
+    backend: &Arc<Backend<S>>,
+    ask: BindAsk,
+) -> Result<(BindDone, PendingBind), BindRefusal> {
+    let app = backend.services.app(&ask.app).await.map_err(|error| busy(&error))?;
+    let app =
+        app.ok_or_else(|| refusal(BindCode::UnknownApp, format!("app {:?} is not known", &*ask.app)))?;
+    let now_ms = cluster::now_ms();
+    backend
+        .verifier
+        .verify(&app, &ask.token, &ask.uid, now_ms / 1_000)
+        .map_err(|bad| refusal(bad.code(), bad.to_string()))?;
+    let id = AppId(app.id);
+    let pending = backend.pending.enter(id, ask.uid.clone(), ask.conn).await;
+    let item = rpc::BindItem {
+        app: id.0,
+        uid: ask.uid.as_str().to_owned(),
+        room: backend.identity.node,
+        incarnation: backend.identity.incarnation,
+        conn: ask.conn.0,
+        since_ms: now_ms,
+        above: 0,
+    };
+    let fence = backend.services.bind(item).await.map_err(|error| busy(&error))?;
+    match read(backend, id, &ask).await {
+        Ok((inbox, saved_cursor, cursor, log)) => {
+            let fence = FenceNumber(fence);
+            let done =
+                BindDone { app: id, fence, inbox, cursor, saved_cursor, log, kicked: None, reload: false };
+            Ok((done, pending))
+        }
+        Err(error) => {
+            // The register has a session that no thread will ever hold.
+            ends::give_back(backend, id, &ask.uid, FenceNumber(fence)).await;
+            Err(busy(&error))
+        }
+    }
+}
+
+type Read = (crate::exchange::LoadDone, Cursor, Cursor, Cursor);
+
+/// Reads the inbox's first page and finds where the broadcasts go on.
+async fn read<S: Services>(backend: &Arc<Backend<S>>, app: AppId, ask: &BindAsk) -> Result<Read, PeerError> {
+    let item = rpc::LoadItem {
+        app: app.0,
+        uid: ask.uid.as_str().to_owned(),
+        after: ask.inbox.map(inboxes::position),
+        acknowledges: ask.inbox.is_some(),
+        bind: true,
+        max_messages: backend.limits.page_messages,
+        max_bytes: backend.limits.page_bytes,
+    };
+    let mut result = backend.services.load(item).await?;
+    let wanted = ask.broadcasts.map_or(0, |cursor| cursor.bseq.0);
+    let log = backend.broadcasts.head(app, wanted).await?;
+    let saved = result
+        .cursor
+        .take()
+        .map_or(log, |cursor| Cursor { epoch: Epoch(cursor.epoch), bseq: Bseq(cursor.bseq) });
+    // The device's own cursor wins if it is further: it has seen what the saver has not been told. One that is ahead of
+    // the log, or of another log, is not believed.
+    let cursor = ask
+        .broadcasts
+        .filter(|own| own.epoch == log.epoch && own.bseq >= saved.bseq && own.bseq <= log.bseq)
+        .unwrap_or(saved);
+    Ok((inboxes::page(result), saved, cursor, log))
+}
+
+fn refusal(code: BindCode, message: String) -> BindRefusal {
+    BindRefusal { code, message, retry_after_ms: 0 }
+}
+
+/// A service did not answer: the device tries again, at a time that the thread jitters unless the peer said when.
+fn busy(error: &PeerError) -> BindRefusal {
+    tracing::debug!(%error, "a bind failed");
+    let after = error.outcome().retry_after.map_or(0, |after| after.as_millis());
+    BindRefusal {
+        code: BindCode::Busy,
+        message: "the cluster is busy".to_owned(),
+        retry_after_ms: u32::try_from(after).unwrap_or(u32::MAX),
+    }
+}

@@ -1,0 +1,89 @@
+//! Bindings that are over: what is left is written down, the register is told, and if the user is offline now the app
+//! is.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use proto::internal as rpc;
+use tokio::sync::mpsc;
+use wire::id::{AppId, ConnId, FenceNumber, Uid};
+
+use super::{
+    Backend, Services,
+    inboxes::{self, persist},
+    items,
+    pending::PendingBind,
+};
+use crate::exchange::{BindAnswer, EndAsk};
+
+/// Follows the ends of one thread until the thread ends.
+pub(super) async fn run<S: Services>(backend: Arc<Backend<S>>, asks: mpsc::Receiver<Vec<EndAsk>>) {
+    items(asks).for_each_concurrent(backend.limits.ends, |ask| end(&backend, ask)).await;
+}
+
+async fn end<S: Services>(backend: &Backend<S>, ask: EndAsk) {
+    let _under_way = backend.under_way();
+    if ask.inbox.is_some() || ask.cursor.is_some() {
+        let item = rpc::AckItem {
+            app: ask.app.0,
+            uid: ask.uid.as_str().to_owned(),
+            inbox: ask.inbox.map(inboxes::position),
+            cursor: ask
+                .cursor
+                .map(|cursor| rpc::BroadcastCursor { epoch: cursor.epoch.0, bseq: cursor.bseq.0 }),
+        };
+        inboxes::ack(backend, item).await;
+    }
+    if unbind(backend, ask.app, &ask.uid, ask.fence).await {
+        backend.events.emit(event(backend, ask.app, &ask.uid, ask.fence, ask.conn, false));
+    }
+}
+
+/// Gives a session back that no thread has taken.
+pub(super) async fn give_back<S: Services>(backend: &Backend<S>, app: AppId, uid: &Uid, fence: FenceNumber) {
+    unbind(backend, app, uid, fence).await;
+}
+
+/// Removes a session; whether the user is offline now.
+async fn unbind<S: Services>(backend: &Backend<S>, app: AppId, uid: &Uid, fence: FenceNumber) -> bool {
+    let item = rpc::UnbindItem { app: app.0, uid: uid.as_str().to_owned(), fence: fence.0 };
+    match persist(backend, || backend.services.unbind(item.clone())).await {
+        Ok(removed) => removed,
+        Err(error) => {
+            backend.metrics.unbinds_lost.inc();
+            tracing::warn!(%app, %error, "the register was not told of an end; it will learn it at the next bind");
+            false
+        }
+    }
+}
+
+/// The event of a bind that is about to be answered.
+pub(super) fn online<S>(
+    backend: &Backend<S>,
+    answer: &BindAnswer,
+    pending: &PendingBind,
+) -> Option<rpc::StateEvent> {
+    let done = answer.result.as_ref().ok()?;
+    let (app, uid) = pending.user();
+    Some(event(backend, *app, uid, done.fence, pending.conn(), true))
+}
+
+fn event<S>(
+    backend: &Backend<S>,
+    app: AppId,
+    uid: &Uid,
+    fence: FenceNumber,
+    conn: ConnId,
+    online: bool,
+) -> rpc::StateEvent {
+    rpc::StateEvent {
+        app: app.0,
+        uid: uid.as_str().to_owned(),
+        online,
+        room: backend.identity.node,
+        conn: conn.0,
+        fence: fence.0,
+        at_ms: cluster::now_ms(),
+        id: backend.ids.next(),
+    }
+}

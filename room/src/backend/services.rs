@@ -1,0 +1,85 @@
+//! What the room needs of the other services.
+
+use std::{future::Future, sync::Arc};
+
+use peers::{AppDirectory, Coordinators, PeerError, Registers, Savers};
+use proto::internal as rpc;
+
+/// What the room needs of the other services: the real ones, or a test's.
+pub trait Services: Clone + Send + Sync + 'static {
+    /// An app by its key.
+    fn app(&self, key: &str) -> impl Future<Output = Result<Option<Arc<rpc::App>>, PeerError>> + Send;
+    /// Enters a session; its fence.
+    fn bind(&self, item: rpc::BindItem) -> impl Future<Output = Result<u64, PeerError>> + Send;
+    /// Removes a session; whether it was there.
+    fn unbind(&self, item: rpc::UnbindItem) -> impl Future<Output = Result<bool, PeerError>> + Send;
+    /// Reads an inbox.
+    fn load(&self, item: rpc::LoadItem) -> impl Future<Output = Result<rpc::LoadResult, PeerError>> + Send;
+    /// Acks an inbox, keeps a cursor.
+    fn ack(&self, item: rpc::AckItem) -> impl Future<Output = Result<(), PeerError>> + Send;
+    /// Newest numbers of logs.
+    fn heads(&self, apps: &[u32]) -> impl Future<Output = Result<Vec<rpc::BroadcastHead>, PeerError>> + Send;
+    /// Reads a log.
+    fn log(
+        &self,
+        request: rpc::LoadBroadcastsRequest,
+    ) -> impl Future<Output = Result<rpc::LoadBroadcastsResponse, PeerError>> + Send;
+    /// Hands upstream data over.
+    fn up(&self, item: rpc::UpItem) -> impl Future<Output = Result<rpc::UpResult, PeerError>> + Send;
+    /// Hands a state event over; whether it is safe.
+    fn event(&self, event: rpc::StateEvent) -> impl Future<Output = Result<bool, PeerError>> + Send;
+}
+
+/// The services of the cluster.
+#[derive(Clone)]
+pub struct Peers {
+    /// Apps.
+    pub apps: AppDirectory,
+    /// Sessions.
+    pub registers: Registers,
+    /// Inboxes and logs.
+    pub savers: Savers,
+    /// Upstream data and events.
+    pub coordinators: Coordinators,
+}
+
+impl Services for Peers {
+    async fn app(&self, key: &str) -> Result<Option<Arc<rpc::App>>, PeerError> {
+        self.apps.find_by_key(key).await
+    }
+
+    async fn bind(&self, item: rpc::BindItem) -> Result<u64, PeerError> {
+        self.registers.bind(item).await
+    }
+
+    async fn unbind(&self, item: rpc::UnbindItem) -> Result<bool, PeerError> {
+        self.registers.unbind(item).await
+    }
+
+    async fn load(&self, item: rpc::LoadItem) -> Result<rpc::LoadResult, PeerError> {
+        self.savers.load(item).await
+    }
+
+    async fn ack(&self, item: rpc::AckItem) -> Result<(), PeerError> {
+        self.savers.ack(item).await
+    }
+
+    async fn heads(&self, apps: &[u32]) -> Result<Vec<rpc::BroadcastHead>, PeerError> {
+        self.savers.broadcast_heads(apps).await
+    }
+
+    async fn log(
+        &self,
+        request: rpc::LoadBroadcastsRequest,
+    ) -> Result<rpc::LoadBroadcastsResponse, PeerError> {
+        self.savers.load_broadcasts(request).await
+    }
+
+    async fn up(&self, item: rpc::UpItem) -> Result<rpc::UpResult, PeerError> {
+        self.coordinators.up(item).await
+    }
+
+    async fn event(&self, event: rpc::StateEvent) -> Result<bool, PeerError> {
+        self.coordinators.event(event).await
+    }
+}

@@ -1,0 +1,334 @@
+//! What can be configured of a room. Every field has a default; unknown keys are refused.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use service::StartError;
+
+use crate::{
+    backend::BackendLimits,
+    event_loop::{Bounds, Setup},
+    exchange::DrainOrder,
+    session::{Heartbeat, Limits},
+};
+
+/// The section `[room]`.
+///
+/// Worst-case memory: `connections_max` × (about 300 bytes + `max_frame_bytes` for a frame that has not come in whole)
+/// + `queued_bytes_total` for slow readers + `log_bytes` for each app that broadcasts. A connection at rest holds no
+/// buffer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where devices connect. Default `0.0.0.0:7400`.
+    pub listen: SocketAddr,
+    /// What the dispatcher tells devices, `host:port` each. Default: `listen`, with 127.0.0.1 for "any address".
+    pub advertise: Vec<String>,
+    /// Threads that hold connections, 1 to 64. Default 1.
+    pub threads: usize,
+    /// Connections of the room. Default 1,000,000; the process's limit of open files may be lower, and is raised as far
+    /// as the system lets it.
+    pub connections_max: usize,
+    /// Bindings of the room. Default 2,000,000.
+    pub bindings_max: usize,
+    /// Bindings of one connection. Default 16.
+    pub bindings_per_connection: u8,
+    /// Different tags of one app in one thread. Default 10,000. Worst case about 250 bytes a tag.
+    pub tags_per_app: usize,
+    /// Largest frame from a device, bytes. Default 64 KiB.
+    pub max_frame_bytes: usize,
+    /// Frames a second that a device may send on average; more is closed as "too fast". Default 500.
+    pub frames_per_second: u32,
+    /// Frames that it may send at once. Default 2,000.
+    pub frames_burst: u32,
+    /// Upstream frames of a device that are not answered yet; more are told to come again. Default 32.
+    pub ups_in_flight: u8,
+    /// Bytes that may wait for one connection; then it is marked behind and catches up by its cursors. Default 256 KiB.
+    pub queued_bytes: usize,
+    /// Bytes that may wait for all connections; who goes over it is closed as slow. Default 1 GiB.
+    pub queued_bytes_total: usize,
+    /// Bytes of an app's newest broadcasts that are kept for those who come late. Default 4 MiB.
+    pub log_bytes: usize,
+    /// Time from accept to Connect. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    /// Time from Connect to the first binding. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub first_bind_timeout: Duration,
+    /// A device that does not read for so long is closed as slow. Default 2 min.
+    #[serde(with = "humantime_serde")]
+    pub slow_timeout: Duration,
+    /// Who is told to come back, is told a time between this and twice this. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub retry_after: Duration,
+    /// Heartbeats.
+    pub heartbeat: HeartbeatConfig,
+    /// Leaving.
+    pub drain: DrainConfig,
+    /// What is under way to other services.
+    pub work: WorkConfig,
+    /// Calls to other services.
+    pub peers: peers::Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 7400)),
+            advertise: Vec::new(),
+            threads: 1,
+            connections_max: 1_000_000,
+            bindings_max: 2_000_000,
+            bindings_per_connection: 16,
+            tags_per_app: 10_000,
+            max_frame_bytes: wire::limits::MAX_CLIENT_FRAME,
+            frames_per_second: 500,
+            frames_burst: 2_000,
+            ups_in_flight: 32,
+            queued_bytes: 256 * 1024,
+            queued_bytes_total: 1 << 30,
+            log_bytes: 4 << 20,
+            handshake_timeout: Duration::from_secs(10),
+            first_bind_timeout: Duration::from_secs(30),
+            slow_timeout: Duration::from_secs(120),
+            retry_after: Duration::from_secs(1),
+            heartbeat: HeartbeatConfig::default(),
+            drain: DrainConfig::default(),
+            work: WorkConfig::default(),
+            peers: peers::Limits::default(),
+        }
+    }
+}
+
+/// The section `[room.heartbeat]`: how often devices have to send something. They may wish for a value in the bounds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeartbeatConfig {
+    /// Shortest, whole seconds. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub min: Duration,
+    /// Longest. Default 10 min.
+    #[serde(with = "humantime_serde")]
+    pub max: Duration,
+    /// On a wire or Wi-Fi, or an unknown network. Default 5 min.
+    #[serde(with = "humantime_serde")]
+    pub fixed: Duration,
+    /// On a mobile network, where translation tables forget sooner. Default 4 min.
+    #[serde(with = "humantime_serde")]
+    pub mobile: Duration,
+}
+
+impl Default for HeartbeatConfig {
+    fn default() -> Self {
+        Self {
+            min: Duration::from_secs(10),
+            max: Duration::from_secs(600),
+            fixed: Duration::from_secs(300),
+            mobile: Duration::from_secs(240),
+        }
+    }
+}
+
+/// The section `[room.drain]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainConfig {
+    /// Devices told to leave per second. Default 5,000, which the bind pipeline of one other room takes in.
+    pub per_second: u32,
+    /// Each is told to wait a random time up to this. Default 2 s.
+    #[serde(with = "humantime_serde")]
+    pub spread: Duration,
+    /// A device that has not left so long after it should have is closed. Default 3 s.
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self { per_second: 5_000, spread: Duration::from_secs(2), linger: Duration::from_secs(3) }
+    }
+}
+
+/// The section `[room.work]`: what may be under way, for each thread. What is over a bound waits in queues of 16 batches of
+/// 512 items, and then in the thread, which tells devices to come again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkConfig {
+    /// Binds. Default 2,048. Worst case one page of an inbox each.
+    pub binds: usize,
+    /// Loads. Default 1,024. Worst case one page each.
+    pub loads: usize,
+    /// Acks. Default 4,096, about 200 bytes each.
+    pub acks: usize,
+    /// Ends of bindings. Default 1,024, about 300 bytes each.
+    pub ends: usize,
+    /// Upstream items. Default 1,024, at most `max_frame_bytes` each.
+    pub ups: usize,
+    /// State events that wait for the coordinator, of the room; more are shed and counted. Default 16,384, about 300 bytes each.
+    pub events: usize,
+    /// Messages of one page of an inbox. Default 256.
+    pub page_messages: u32,
+    /// Bytes of one page of an inbox or a broadcast log. Default 64 KiB.
+    pub page_bytes: u32,
+    /// Acks, ends and events are tried for so long. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+    /// How often the newest number of each broadcast log is asked for. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub heads_interval: Duration,
+}
+
+impl Default for WorkConfig {
+    fn default() -> Self {
+        let limits = BackendLimits::default();
+        Self {
+            binds: limits.binds,
+            loads: limits.loads,
+            acks: limits.acks,
+            ends: limits.ends,
+            ups: limits.ups,
+            events: limits.events,
+            page_messages: limits.page_messages,
+            page_bytes: limits.page_bytes,
+            patience: limits.patience,
+            heads_interval: limits.heads_interval,
+        }
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn ms32(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn seconds(time: Duration) -> u16 {
+    u16::try_from(time.as_secs()).unwrap_or(u16::MAX)
+}
+
+impl Config {
+    /// Refuses what cannot work, by the name of the key.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let refuse = |key: &str, reason: &str| Err(StartError::config(format!("room.{key}"), reason));
+        if !(1..=64).contains(&self.threads) {
+            return refuse("threads", "must be 1 to 64");
+        }
+        if self.connections_max == 0 {
+            return refuse("connections_max", "must be at least 1");
+        }
+        if self.heartbeat.min > self.heartbeat.max || self.heartbeat.min < Duration::from_secs(1) {
+            return refuse("heartbeat.min", "must be at least 1s and at most room.heartbeat.max");
+        }
+        if self.frames_per_second == 0 || self.frames_burst == 0 {
+            return refuse("frames_per_second", "rate and burst must be at least 1");
+        }
+        if self.work.heads_interval.is_zero() {
+            return refuse("work.heads_interval", "must be longer than nothing");
+        }
+        let counts = [self.work.binds, self.work.loads, self.work.acks, self.work.ends, self.work.ups];
+        if counts.contains(&0) || self.work.events == 0 || self.work.page_messages == 0 {
+            return refuse("work", "every bound must be at least 1");
+        }
+        Ok(())
+    }
+
+    /// Each thread gets its share of the room's bounds.
+    pub(crate) fn setup(&self, number: u8) -> Setup {
+        let share = |whole: usize| whole.div_ceil(self.threads);
+        Setup {
+            number,
+            max_frame: self.max_frame_bytes,
+            bounds: Bounds {
+                connection: self.queued_bytes,
+                // A few hundred answers.
+                reserve: 16 * 1024,
+                thread: share(self.queued_bytes_total),
+            },
+            limits: Limits {
+                connections: share(self.connections_max),
+                bindings: share(self.bindings_max),
+                bindings_per_connection: self.bindings_per_connection,
+                frames_per_second: self.frames_per_second,
+                frames_burst: self.frames_burst,
+                ups_in_flight: self.ups_in_flight,
+                tags_per_app: self.tags_per_app,
+                handshake_ms: ms(self.handshake_timeout),
+                first_bind_ms: ms(self.first_bind_timeout),
+                slow_ms: ms(self.slow_timeout),
+                heartbeat: Heartbeat {
+                    min_s: seconds(self.heartbeat.min),
+                    max_s: seconds(self.heartbeat.max),
+                    fixed_s: seconds(self.heartbeat.fixed),
+                    mobile_s: seconds(self.heartbeat.mobile),
+                },
+                tail_bytes: self.log_bytes,
+                retry_after_ms: ms32(self.retry_after),
+                ..Limits::default()
+            },
+        }
+    }
+
+    pub(crate) fn backend(&self) -> BackendLimits {
+        BackendLimits {
+            binds: self.work.binds,
+            loads: self.work.loads,
+            acks: self.work.acks,
+            ends: self.work.ends,
+            ups: self.work.ups,
+            events: self.work.events,
+            page_messages: self.work.page_messages,
+            page_bytes: self.work.page_bytes,
+            patience: self.work.patience,
+            heads_interval: self.work.heads_interval,
+            ..BackendLimits::default()
+        }
+    }
+
+    pub(crate) fn drain_order(&self) -> DrainOrder {
+        DrainOrder {
+            per_second: self.drain.per_second.max(1).div_ceil(self.threads as u32),
+            spread_ms: ms32(self.drain.spread),
+            linger_ms: ms32(self.drain.linger),
+        }
+    }
+
+    /// What devices are told, given where the room listens.
+    pub(crate) fn endpoints(&self, bound: SocketAddr) -> Vec<String> {
+        if !self.advertise.is_empty() {
+            return self.advertise.clone();
+        }
+        let reachable = match bound {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
+            other => other,
+        };
+        vec![reachable.to_string()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_section_and_refuses_unknown_keys() {
+        let config: Config = toml::from_str("threads = 2\n[heartbeat]\nmin = \"5s\"").unwrap();
+        assert!(config.check().is_ok());
+        assert_eq!(config.setup(1).limits.connections, 500_000);
+        assert_eq!(config.setup(0).limits.heartbeat.min_s, 5);
+        assert!(toml::from_str::<Config>("thread = 2").is_err());
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        let config = Config { threads: 0, ..Config::default() };
+        assert_eq!(config.check().unwrap_err().to_string(), "room.threads: must be 1 to 64");
+    }
+
+    #[test]
+    fn any_address_is_advertised_as_loopback() {
+        let endpoints = Config::default().endpoints("0.0.0.0:77".parse().unwrap());
+        assert_eq!(endpoints, ["127.0.0.1:77"]);
+    }
+}

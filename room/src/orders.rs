@@ -1,0 +1,156 @@
+//! What other services want of the room, for all its threads.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use proto::internal as rpc;
+use tokio::sync::oneshot;
+use wire::id::AppId;
+
+use crate::{
+    backend::{Backend, Services, broadcast_recall},
+    error::RoomError,
+    event_loop::{Order, Thread},
+    exchange::{Delivery, DeliveryItem, DrainOrder, KickOrder, Progress},
+};
+
+/// Gives orders to all threads and puts their answers together.
+pub(crate) struct Orders<S> {
+    backend: Arc<Backend<S>>,
+    threads: Vec<Thread>,
+    drain: DrainOrder,
+    on_drain: Box<dyn Fn() + Send + Sync>,
+}
+
+impl<S: Services> Orders<S> {
+    pub(crate) fn new(
+        backend: Arc<Backend<S>>,
+        threads: Vec<Thread>,
+        drain: DrainOrder,
+        on_drain: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self { backend, threads, drain, on_drain: Box::new(on_drain) }
+    }
+
+    /// Asks every thread the same.
+    async fn all<T>(&self, order: impl Fn(oneshot::Sender<T>) -> Order) -> Result<Vec<T>, RoomError> {
+        let ask = |thread: &Thread| {
+            let (reply, answer) = oneshot::channel();
+            let (thread, order) = (thread.clone(), order(reply));
+            async move {
+                thread.send(order).await?;
+                answer.await.map_err(|_| RoomError::Ending)
+            }
+        };
+        try_join_all(self.threads.iter().map(ask)).await
+    }
+
+    /// Delivers a batch; one result for each item.
+    pub(crate) async fn deliver(&self, items: Vec<DeliveryItem>) -> Result<Vec<Delivery>, RoomError> {
+        self.backend.metrics.deliveries.inc_by(items.len() as u64);
+        let items: Arc<[DeliveryItem]> = items.into();
+        let mut results = self.try_deliver(&items).await?;
+        // Whoever is not here may be about to be: the register knows a session before its thread does.
+        let mut again = Vec::new();
+        for (place, item) in items.iter().enumerate() {
+            if results[place] != Delivery::NotHere {
+                continue;
+            }
+            if item.seq > 0 && self.backend.pending.note_message(item.app, &item.uid) {
+                results[place] = Delivery::Sent;
+            } else if item.fence.is_some() {
+                // Perhaps the bind was completed between the two looks.
+                again.push(place);
+            }
+        }
+        if !again.is_empty() {
+            let rest: Arc<[DeliveryItem]> = again.iter().map(|place| items[*place].clone()).collect();
+            for (place, result) in again.into_iter().zip(self.try_deliver(&rest).await?) {
+                results[place] = result;
+            }
+        }
+        Ok(results)
+    }
+
+    async fn try_deliver(&self, items: &Arc<[DeliveryItem]>) -> Result<Vec<Delivery>, RoomError> {
+        let mut answers = self.all(|reply| Order::Deliver(Arc::clone(items), reply)).await?.into_iter();
+        let mut results = answers.next().unwrap_or_else(|| vec![Delivery::NotHere; items.len()]);
+        for answer in answers {
+            for (result, other) in results.iter_mut().zip(answer) {
+                if *result == Delivery::NotHere {
+                    *result = other;
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    /// Hands a broadcast to every thread.
+    pub(crate) async fn broadcast(&self, notice: rpc::BroadcastNotice) -> Result<(), RoomError> {
+        self.backend.metrics.notices.inc();
+        self.backend.broadcasts.notice(notice).await.map_err(|error| {
+            self.backend.metrics.notices_shed.inc();
+            error.into()
+        })
+    }
+
+    /// Tells devices that a message was taken back; how many were told. No uids = a broadcast.
+    pub(crate) async fn recall(&self, app: AppId, id: u64, uids: Vec<String>) -> Result<u64, RoomError> {
+        if uids.is_empty() {
+            let frame = broadcast_recall(app, id);
+            let told = self.all(|reply| Order::RecallBroadcast(app, id, frame.clone(), reply)).await?;
+            let told: Option<u64> = told.into_iter().sum();
+            return told.ok_or(RoomError::Busy("too many recalls are under way"));
+        }
+        let uids: Arc<[String]> = uids.into();
+        let told = self.all(|reply| Order::RecallUsers(app, id, Arc::clone(&uids), reply)).await?;
+        Ok(told.into_iter().sum())
+    }
+
+    /// Ends bindings; for each order whether there was one.
+    pub(crate) async fn kick(&self, orders: Vec<KickOrder>) -> Result<Vec<bool>, RoomError> {
+        // First the note, then the threads: a bind that is completed in between is seen by one of the two.
+        let mut kicked: Vec<bool> = orders
+            .iter()
+            .map(|order| self.backend.pending.note_kick(order.app, &order.uid, order.fence, order.why))
+            .collect();
+        let orders: Arc<[KickOrder]> = orders.into();
+        for answer in self.all(|reply| Order::Kick(Arc::clone(&orders), reply)).await? {
+            for (kicked, here) in kicked.iter_mut().zip(answer) {
+                *kicked |= here;
+            }
+        }
+        Ok(kicked)
+    }
+
+    /// What was done for broadcasts.
+    pub(crate) async fn progress(&self, ids: Vec<u64>) -> Result<Vec<Progress>, RoomError> {
+        let ids: Arc<[u64]> = ids.into();
+        let mut sums = vec![Progress::default(); ids.len()];
+        for answer in self.all(|reply| Order::Progress(Arc::clone(&ids), reply)).await? {
+            for (sum, part) in sums.iter_mut().zip(answer) {
+                sum.targets += part.targets;
+                sum.sent += part.sent;
+                sum.acked += part.acked;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Stops accepting and begins to send the devices away.
+    pub(crate) async fn start_drain(&self) -> Result<(), RoomError> {
+        (self.on_drain)();
+        for thread in &self.threads {
+            thread.send(Order::Drain(self.drain)).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
+
+    pub(crate) fn backend(&self) -> &Backend<S> {
+        &self.backend
+    }
+}

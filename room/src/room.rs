@@ -1,0 +1,192 @@
+//! The service: starts threads and tasks, drains them.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use cluster::{Load, NodeState, Role};
+use flow::FlowMetrics;
+use peers::{AppDirectory, Coordinators, PeerMetrics, Registers, Savers};
+use proto::internal::room_server::RoomServer;
+use service::{Host, Service, StartError};
+use tokio::time::{Instant, sleep};
+use tonic::service::Routes;
+
+use crate::{
+    backend::{self, Identity, Peers},
+    config::Config,
+    event_loop::{EventLoop, Order, Thread, ask_queues, listen},
+    metrics::RoomMetrics,
+    orders::Orders,
+    rpc::{Grpc, MAX_REQUEST},
+};
+
+/// Batches of one kind between a thread and the tokio side.
+const ASK_BATCHES: usize = 16;
+/// How often counters are collected and the load is told to the cluster.
+const COLLECT: Duration = Duration::from_secs(1);
+/// How often a drain looks whether it is done.
+const LOOK: Duration = Duration::from_millis(20);
+/// Of the drain's time this much is kept for closing who would not leave, and for the last acks and ends.
+const LAST_PART: f64 = 0.25;
+
+/// A running room.
+pub struct Room {
+    orders: Arc<Orders<Peers>>,
+    threads: Vec<JoinHandle<()>>,
+    address: SocketAddr,
+    host: Host,
+}
+
+impl Room {
+    /// Where devices connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Service for Room {
+    const ROLE: Role = Role::Room;
+    type Config = Config;
+
+    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
+        config.check()?;
+        let metrics = RoomMetrics::default();
+        let flow = FlowMetrics::default();
+        let peer_metrics = PeerMetrics::new(&flow);
+        host.metrics.register("room", |registry| {
+            metrics.register(registry);
+            flow.register(registry);
+            peer_metrics.register(registry);
+        });
+
+        let mut address = config.listen;
+        let mut loops = Vec::new();
+        for number in 0..config.threads {
+            let failed = |source| StartError::Listen { key: "room.listen".to_owned(), address, source };
+            let listener = listen(address).map_err(failed)?;
+            let (asks, streams) = ask_queues(ASK_BATCHES);
+            let made = EventLoop::new(config.setup(number as u8), listener, asks).map_err(failed)?;
+            // With port 0 the first thread's choice is the room's.
+            address = made.0.address().map_err(StartError::other)?;
+            loops.push((made, streams));
+        }
+
+        let services = connect(&config, &host, &peer_metrics);
+        let identity = Identity { node: host.me().id().0, incarnation: host.me().incarnation().0 };
+        let handles: Vec<_> = loops.iter().map(|((_, thread), _)| thread.clone()).collect();
+        let mut event_loops = Vec::new();
+        let mut asks = Vec::new();
+        for ((event_loop, thread), streams) in loops {
+            event_loops.push(event_loop);
+            asks.push((thread, streams));
+        }
+        let (backend, work) =
+            backend::build(services, identity, config.backend(), asks, metrics.clone(), host.cancel.clone());
+        for task in work {
+            host.spawn(task);
+        }
+        let threads = spawn(event_loops)?;
+        host.spawn(collect(metrics, handles.clone(), config.connections_max, host.clone()));
+        host.me().set_endpoints(config.endpoints(address));
+        let me = host.me().clone();
+        let orders = Orders::new(backend, handles, config.drain_order(), move || {
+            me.set_state(NodeState::Draining);
+        });
+        tracing::info!(%address, threads = config.threads, "devices");
+        Ok(Self { orders: Arc::new(orders), threads, address, host })
+    }
+
+    fn rpc(&self) -> Routes {
+        let server = RoomServer::new(Grpc(Arc::clone(&self.orders)));
+        Routes::new(server.max_decoding_message_size(MAX_REQUEST))
+    }
+
+    async fn drain(self, deadline: Duration) {
+        let began = Instant::now();
+        let leave_by = began + deadline.mul_f64(1.0 - LAST_PART);
+        if self.orders.start_drain().await.is_err() {
+            tracing::warn!("a thread had ended before the drain");
+        }
+        self.wait(leave_by, |thread| thread.status().connections.load(Ordering::Relaxed) == 0).await;
+        self.order(|| Order::CloseAll).await;
+        // What bindings leave behind: acks, cursors, ends. Then what the ends set off: offline events.
+        let end = began + deadline;
+        self.wait(end, |thread| thread.status().at_rest.load(Ordering::Relaxed)).await;
+        self.order(|| Order::Stop { now: Instant::now() >= end }).await;
+        while self.orders.backend().is_busy() && Instant::now() < end {
+            sleep(LOOK).await;
+        }
+        if Instant::now() >= end {
+            tracing::warn!("the drain's time is up; what is left will be found by the sweeper");
+            self.order(|| Order::Stop { now: true }).await;
+        }
+        for thread in self.threads {
+            // It ends at once; joining it off the runtime costs nothing.
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("a thread of connections had panicked");
+            }
+        }
+        drop(self.host);
+    }
+}
+
+impl Room {
+    /// Waits until something holds for every thread.
+    async fn wait(&self, until: Instant, done: impl Fn(&Thread) -> bool) {
+        while Instant::now() < until && !self.orders.threads().iter().all(&done) {
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn order(&self, order: impl Fn() -> Order) {
+        for thread in self.orders.threads() {
+            // A thread that has ended needs no order.
+            let _ = thread.send(order()).await;
+        }
+    }
+}
+
+fn connect(config: &Config, host: &Host, metrics: &PeerMetrics) -> Peers {
+    let (cluster, cancel) = (&host.cluster, &host.cancel);
+    let savers = Savers::with_metrics(cluster, config.peers, metrics, cancel.clone());
+    let (apps, task) = AppDirectory::start(savers.clone(), cancel.clone());
+    host.spawn(async move {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the app directory ended");
+        }
+    });
+    Peers {
+        apps,
+        registers: Registers::with_metrics(cluster, config.peers, metrics, cancel.clone()),
+        coordinators: Coordinators::with_metrics(cluster, config.peers, metrics, cancel.clone()),
+        savers,
+    }
+}
+
+fn spawn(loops: Vec<EventLoop>) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let start = |(number, event_loop): (usize, EventLoop)| {
+        std::thread::Builder::new().name(format!("room-{number}")).spawn(move || {
+            if let Err(error) = event_loop.run() {
+                tracing::error!(%error, number, "a thread of connections ended");
+            }
+        })
+    };
+    loops.into_iter().enumerate().map(start).collect::<Result<_, _>>().map_err(StartError::other)
+}
+
+/// Brings metrics and the node's load up to date until the room ends.
+async fn collect(metrics: RoomMetrics, threads: Vec<Thread>, capacity: usize, host: Host) {
+    let mut tick = tokio::time::interval(COLLECT);
+    let cancel = host.cancel.clone();
+    while cancel.run_until_cancelled(tick.tick()).await.is_some() {
+        metrics.collect(&threads);
+        let connections =
+            threads.iter().map(|thread| thread.status().connections.load(Ordering::Relaxed)).sum();
+        host.me().set_load(Load { connections, capacity: capacity as u64 });
+    }
+}
