@@ -265,6 +265,12 @@ impl Session {
         self.bindings.iter().find(|binding| binding.id == id).map(|binding| (&binding.app, &binding.uid))
     }
 
+    /// Whether there is anything to connect for: a binding that is not replaced, kicked or given up.
+    #[must_use]
+    pub fn wants_connection(&self) -> bool {
+        self.bindings.iter().any(|binding| binding.stage != Stage::Over)
+    }
+
     /// Whoever the device is to its first app: the dispatcher routes by it.
     #[must_use]
     pub fn first_uid(&self) -> Option<&wire::id::Uid> {

@@ -88,6 +88,9 @@ impl Driver {
 
     /// Does one step of the dialer; false if it was the last.
     async fn take_step(&mut self) -> bool {
+        if !self.session.wants_connection() {
+            return self.idle().await;
+        }
         match self.dialer.step(self.now()) {
             Step::Stop => {
                 self.deliver_waiting().await;
@@ -114,6 +117,19 @@ impl Driver {
             // Every step is reported on before the next is asked for.
             Step::Busy => false,
         }
+    }
+
+    /// Waits until there is something to connect for; false if the device is to close. A room would end a
+    /// connection without a binding.
+    async fn idle(&mut self) -> bool {
+        while !self.session.wants_connection() {
+            self.session.advance(self.now(), &mut self.out);
+            self.take_events();
+            if matches!(self.served().await, Woken::Stop) {
+                return false;
+            }
+        }
+        true
     }
 
     async fn route(&mut self, tried: Vec<Arc<str>>) -> bool {

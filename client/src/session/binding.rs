@@ -91,21 +91,21 @@ impl Binding {
         self.stage == Stage::Bound
     }
 
-    pub(super) fn ask(&self) -> Bind {
+    pub(super) fn ask(&mut self) -> Bind {
         Bind {
             binding: self.id.0,
             app: self.app.as_str().to_owned(),
             uid: self.uid.as_str().to_owned(),
             token: self.token.as_deref().unwrap_or_default().to_owned(),
             tags: self.tags.to_vec(),
-            inbox: self.inbox.resume().map(Into::into),
+            inbox: self.inbox.offer().map(Into::into),
             broadcasts: self.broadcasts.resume().map(Into::into),
         }
     }
 
     pub(super) fn bound(&mut self, frame: &Bound) {
         self.app_id = AppId(frame.app);
-        self.inbox.bound(frame.inbox.unwrap_or_default().into());
+        self.inbox.continue_at(frame.inbox.unwrap_or_default().into());
         self.broadcasts.bound(frame.broadcasts.unwrap_or_default().into());
         self.failures = 0;
         self.stage = Stage::Bound;
@@ -137,19 +137,20 @@ impl Binding {
     /// Acks what has been confirmed.
     pub(super) fn ack(&mut self, link: &mut Link, now: Moment, out: &mut Vec<u8>) {
         self.ack_at = Moment::NEVER;
-        let (seq, bseq) = (self.inbox.to_ack(), self.broadcasts.to_ack());
-        if seq.is_none() && bseq.is_none() {
-            return;
-        }
-        let epoch = self.inbox.received().epoch;
-        let inbox = seq.map_or_else(Position::default, |seq| Position { epoch, seq });
-        codec::ack_into(self.id, inbox, bseq.unwrap_or(Bseq::ZERO), out);
-        link.sent(now);
-        if let Some(seq) = seq {
-            self.inbox.acked(seq);
-        }
-        if let Some(bseq) = bseq {
-            self.broadcasts.acked(bseq);
+        // Twice where messages of an earlier epoch and of this one have been confirmed.
+        loop {
+            let (inbox, bseq) = (self.inbox.to_ack(), self.broadcasts.to_ack());
+            if inbox.is_none() && bseq.is_none() {
+                return;
+            }
+            codec::ack_into(self.id, inbox.unwrap_or_default(), bseq.unwrap_or(Bseq::ZERO), out);
+            link.sent(now);
+            if let Some(at) = inbox {
+                self.inbox.acked(at);
+            }
+            if let Some(bseq) = bseq {
+                self.broadcasts.acked(bseq);
+            }
         }
     }
 

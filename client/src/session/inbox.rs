@@ -23,8 +23,11 @@ pub(super) struct Inbox {
     /// The last message that is done with. In an earlier epoch than `received` while the app has not
     /// confirmed what was handed out before the inbox was rebuilt.
     confirmed: Position,
-    /// Last number acked on this connection, in the epoch of `received`.
-    acked: Seq,
+    /// Last place that the room was told.
+    acked: Position,
+    /// Confirmed in an earlier epoch, and the room is still to be told: it knows by birth which messages
+    /// are meant.
+    older: Option<Position>,
     /// Last number that came on this connection: what came on earlier ones is not acked on this one before
     /// the room has sent it again, so that a room can tell a device that acks what it was never sent.
     here: Seq,
@@ -40,30 +43,29 @@ impl Inbox {
             received: at,
             handed_out: at,
             confirmed: at,
-            acked: at.seq,
+            acked: at,
+            older: None,
             here: at.seq,
             known: start.is_some(),
             recent: Recent::new(recent_ids),
         }
     }
 
-    /// The place to offer in a bind and to keep over a restart.
+    /// The place to keep over a restart.
     pub(super) fn resume(&self) -> Option<Position> {
         self.known.then_some(self.confirmed)
     }
 
-    /// Continues where the room says after a bind, which has acked what the device offered.
-    pub(super) fn bound(&mut self, at: Position) {
-        self.continue_after(at);
-        self.acked = at.seq;
-        self.here = at.seq;
+    /// The place to offer in a bind, which acks it.
+    pub(super) fn offer(&mut self) -> Option<Position> {
+        self.acked = self.confirmed;
+        self.older = None;
+        self.resume()
     }
 
-    /// Continues where the room says after it has rebuilt the inbox. An ack of the earlier numbering that was
-    /// still to be sent, or has crossed this on its way, would be lost: the place itself is to be acked.
-    pub(super) fn rebased(&mut self, at: Position) {
+    /// Continues where the room says: after a bind, or after it has rebuilt the inbox.
+    pub(super) fn continue_at(&mut self, at: Position) {
         self.continue_after(at);
-        self.acked = Seq(at.seq.0.saturating_sub(1));
         self.here = at.seq;
     }
 
@@ -90,7 +92,7 @@ impl Inbox {
             self.here = self.here.max(seq);
             // The room does not know that this one is done with: tell it again.
             if self.confirmed.epoch == self.received.epoch && seq <= self.confirmed.seq {
-                self.acked = self.acked.min(Seq(seq.0.saturating_sub(1)));
+                self.acked = Position { seq: Seq(seq.0.saturating_sub(1)), ..self.received };
             }
             return Verdict::Repeat;
         }
@@ -114,6 +116,9 @@ impl Inbox {
             return false;
         }
         let before = self.confirmed;
+        if at.epoch < self.received.epoch && at != before {
+            self.older = Some(at);
+        }
         self.confirmed = at;
         self.settle();
         self.confirmed != before
@@ -136,20 +141,24 @@ impl Inbox {
         self.received
     }
 
-    /// The number to ack, if the room does not know it yet.
-    pub(super) fn to_ack(&self) -> Option<Seq> {
-        let current = self.known && self.confirmed.epoch == self.received.epoch;
-        let seq = self.confirmed.seq.min(self.here);
-        (current && seq > self.acked).then_some(seq)
+    /// The place to ack next, if there is one that the room does not know of.
+    pub(super) fn to_ack(&self) -> Option<Position> {
+        let here = Position { epoch: self.received.epoch, seq: self.confirmed.seq.min(self.here) };
+        let news = self.confirmed.epoch == here.epoch && here != self.acked && here.reaches(self.acked);
+        self.older.or((self.known && news).then_some(here))
     }
 
-    /// How many numbers the next ack would cover.
+    /// How many messages the next ack would cover, as far as can be told.
     pub(super) fn unacked(&self) -> u64 {
-        self.to_ack().map_or(0, |seq| seq.0 - self.acked.0)
+        self.to_ack().map_or(0, |at| {
+            if at.epoch == self.acked.epoch { at.seq.0.saturating_sub(self.acked.seq.0) } else { 1 }
+        })
     }
 
-    pub(super) fn acked(&mut self, seq: Seq) {
-        self.acked = seq;
+    /// The room has been told.
+    pub(super) fn acked(&mut self, at: Position) {
+        self.acked = at;
+        self.older = None;
     }
 
     /// The least place in the present epoch that the room may send this device back to.
@@ -161,6 +170,8 @@ impl Inbox {
         self.received = at;
         self.handed_out = at;
         self.confirmed = at;
+        self.acked = at;
+        self.older = None;
         self.known = true;
     }
 }
@@ -223,7 +234,7 @@ mod tests {
 
     fn bound(start: Position) -> Inbox {
         let mut inbox = Inbox::new(None, 8);
-        inbox.bound(start);
+        inbox.continue_at(start);
         inbox
     }
 
@@ -254,8 +265,8 @@ mod tests {
         assert!(inbox.confirm(at(1, 3)));
         assert!(!inbox.confirm(at(1, 2)), "it never goes back");
         assert!(!inbox.confirm(at(1, 6)), "nor beyond what was handed out");
-        assert_eq!((inbox.to_ack(), inbox.unacked()), (Some(Seq(3)), 3));
-        inbox.acked(Seq(3));
+        assert_eq!((inbox.to_ack(), inbox.unacked()), (Some(at(1, 3)), 3));
+        inbox.acked(at(1, 3));
         assert_eq!(inbox.to_ack(), None);
         assert_eq!(inbox.resume(), Some(at(1, 3)));
     }
@@ -267,7 +278,7 @@ mod tests {
             accept(&mut inbox, seq, 0);
         }
         inbox.confirm(at(1, 1));
-        inbox.bound(at(1, 1));
+        inbox.continue_at(at(1, 1));
         assert_eq!(accept(&mut inbox, 2, 0), Verdict::Repeat);
         assert_eq!(accept(&mut inbox, 3, 0), Verdict::Repeat);
         assert_eq!(accept(&mut inbox, 4, 0), Verdict::New);
@@ -278,15 +289,15 @@ mod tests {
         let mut inbox = bound(at(1, 0));
         accept(&mut inbox, 1, 0);
         inbox.confirm_all();
-        inbox.acked(Seq(1));
+        inbox.acked(at(1, 1));
         accept(&mut inbox, 1, 0);
-        assert_eq!(inbox.to_ack(), Some(Seq(1)));
+        assert_eq!(inbox.to_ack(), Some(at(1, 1)));
     }
 
     #[test]
     fn the_room_may_know_of_acks_by_another_device() {
         let mut inbox = bound(at(1, 2));
-        inbox.bound(at(1, 9));
+        inbox.continue_at(at(1, 9));
         assert_eq!(inbox.resume(), Some(at(1, 9)));
         assert_eq!(accept(&mut inbox, 10, 0), Verdict::New);
     }
@@ -294,11 +305,11 @@ mod tests {
     #[test]
     fn a_store_that_lost_everything_wins() {
         let mut inbox = Inbox::new(Some(at(7, 100)), 8);
-        inbox.bound(at(1, 0));
+        inbox.continue_at(at(1, 0));
         assert_eq!(accept(&mut inbox, 1, 0), Verdict::New);
         assert_eq!(inbox.resume(), Some(at(1, 0)));
         let mut inbox = Inbox::new(Some(at(7, 100)), 8);
-        inbox.bound(at(7, 20));
+        inbox.continue_at(at(7, 20));
         assert_eq!(accept(&mut inbox, 21, 0), Verdict::New);
     }
 
@@ -308,7 +319,7 @@ mod tests {
         accept(&mut inbox, 1, 0);
         accept(&mut inbox, 2, 0);
         inbox.confirm_all();
-        inbox.rebased(at(2, 0));
+        inbox.continue_at(at(2, 0));
         assert_eq!(inbox.accept(Seq(1), 0, MessageId(900)), Verdict::New);
         assert_eq!(inbox.received(), at(2, 1));
     }
@@ -320,36 +331,31 @@ mod tests {
             accept(&mut inbox, seq, 0);
         }
         inbox.confirm(at(1, 1));
-        inbox.rebased(at(2, 0));
+        inbox.continue_at(at(2, 0));
         assert_eq!(inbox.resume(), Some(at(1, 1)), "what the app has not confirmed is not given up");
         assert_eq!(inbox.accept(Seq(1), 0, MessageId(102)), Verdict::Repeat);
         assert_eq!(inbox.accept(Seq(2), 0, MessageId(103)), Verdict::Repeat);
         assert!(inbox.confirm(at(1, 2)));
-        assert_eq!(inbox.to_ack(), None, "an old number cannot be acked in the new numbering");
+        assert_eq!(inbox.to_ack(), Some(at(1, 2)), "old messages are acked by their old numbers");
+        inbox.acked(at(1, 2));
         assert!(inbox.confirm(at(1, 3)));
-        assert_eq!(inbox.to_ack(), Some(Seq(2)), "both repeats are confirmed with it");
+        assert_eq!(inbox.to_ack(), Some(at(1, 3)));
+        inbox.acked(at(1, 3));
+        assert_eq!(inbox.to_ack(), Some(at(2, 2)), "and what came again is done with too");
+        inbox.acked(at(2, 2));
         assert_eq!(inbox.accept(Seq(3), 0, MessageId(104)), Verdict::New);
         assert!(inbox.confirm(at(2, 3)));
-        assert_eq!(inbox.to_ack(), Some(Seq(3)));
-    }
-
-    #[test]
-    fn an_ack_that_a_rebase_overtook_is_sent_in_the_new_numbering() {
-        let mut inbox = bound(at(1, 0));
-        accept(&mut inbox, 1, 0);
-        inbox.confirm_all();
-        inbox.rebased(at(2, 1));
-        assert_eq!(inbox.to_ack(), Some(Seq(1)));
+        assert_eq!(inbox.to_ack(), Some(at(2, 3)));
     }
 
     #[test]
     fn a_new_confirmation_covers_the_older_epoch() {
         let mut inbox = bound(at(1, 0));
         accept(&mut inbox, 1, 0);
-        inbox.rebased(at(2, 5));
+        inbox.continue_at(at(2, 5));
         accept(&mut inbox, 6, 0);
         assert!(inbox.confirm(at(2, 6)));
-        assert_eq!((inbox.to_ack(), inbox.resume()), (Some(Seq(6)), Some(at(2, 6))));
+        assert_eq!((inbox.to_ack(), inbox.resume()), (Some(at(2, 6)), Some(at(2, 6))));
     }
 
     /// The bind of a later connection offered the old epoch, its answer named the new one, and the app's
@@ -358,12 +364,12 @@ mod tests {
     fn a_cut_after_a_rebase_does_not_confirm_what_the_app_has_not() {
         let mut inbox = bound(at(1, 0));
         accept(&mut inbox, 1, 0);
-        inbox.rebased(at(2, 1));
-        inbox.bound(at(2, 0));
+        inbox.continue_at(at(2, 1));
+        inbox.continue_at(at(2, 0));
         assert_eq!(inbox.resume(), Some(at(1, 0)));
         assert_eq!(accept(&mut inbox, 1, 0), Verdict::Repeat);
         assert!(inbox.confirm(at(1, 1)));
-        assert_eq!(inbox.to_ack(), Some(Seq(1)));
+        assert_eq!(inbox.to_ack(), Some(at(1, 1)));
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Session {
             ServerBody::Bound(frame) => return self.on_bound(&frame, now, out),
             ServerBody::BindFailed(frame) => self.on_bind_failed(frame, now, out),
             ServerBody::Unbound(frame) => self.on_unbound(frame, now, out),
-            ServerBody::Rebased(frame) => self.on_rebased(frame, now),
+            ServerBody::Rebased(frame) => self.on_rebased(frame, now, out),
             ServerBody::Recall(frame) => on_recall(frame, out),
             ServerBody::UpAck(ack) => {
                 out.events.extend(self.ups.answered(&ack, &self.config, &mut self.dice, now));
@@ -228,14 +228,15 @@ impl Session {
         }));
     }
 
-    fn on_rebased(&mut self, frame: Rebased, now: Moment) {
-        let policy = self.config.ack;
-        let at = frame.inbox.unwrap_or_default().into();
-        if let Some(binding) = self.find(BindingId(frame.binding))
+    fn on_rebased(&mut self, frame: Rebased, now: Moment, out: &mut Output) {
+        let id = BindingId(frame.binding);
+        if let Some(binding) = self.bindings.iter_mut().find(|binding| binding.id == id)
             && binding.is_bound()
         {
-            binding.inbox.rebased(at);
-            binding.plan_ack(&policy, now);
+            // What is done with is acked by the numbers it had, while they are known.
+            binding.ack(&mut self.link, now, &mut out.bytes);
+            binding.inbox.continue_at(frame.inbox.unwrap_or_default().into());
+            binding.plan_ack(&self.config.ack, now);
         }
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Room {
     pub(crate) inbox: Inbox,
     /// What the device sees of the inbox: epoch and last number sent.
     sent: InboxPosition,
+    /// In the epoch of `sent`.
+    acked: u64,
     pub(crate) bound: bool,
     binding: u32,
     decoder: ServerDecoder,
@@ -91,6 +93,7 @@ impl Default for Room {
         Self {
             inbox: Inbox { epoch: 1, ..Inbox::default() },
             sent: InboxPosition::default(),
+            acked: 0,
             bound: false,
             binding: 0,
             decoder: ServerDecoder::for_server(MAX_CLIENT_FRAME),
@@ -149,6 +152,7 @@ impl Room {
             _ => self.inbox.entries.first().map_or(self.inbox.last, |entry| entry.seq - 1),
         };
         self.sent = InboxPosition { epoch: self.inbox.epoch, seq: start };
+        self.acked = start;
         self.bound = true;
         let broadcasts = bind.broadcasts.or(Some(BroadcastPosition { epoch: 1, bseq: 0 }));
         self.send(Bound { binding: bind.binding, app: 1, inbox: Some(self.sent), broadcasts });
@@ -157,11 +161,18 @@ impl Room {
 
     fn ack(&mut self, ack: &Ack) {
         self.acks += 1;
-        // One that crossed a rebuild.
-        if ack.seq == 0 || ack.epoch != self.inbox.epoch {
+        if ack.seq == 0 {
             return;
         }
-        assert!(ack.seq <= self.sent.seq, "a device acks only what it was sent");
+        assert!(ack.epoch <= self.sent.epoch, "a device acks only in epochs that it has heard of");
+        if ack.epoch == self.sent.epoch {
+            assert!(ack.seq <= self.sent.seq, "a device acks only what it was sent on this connection");
+            // A room has no use for what it knows already.
+            if ack.seq <= self.acked {
+                return;
+            }
+            self.acked = ack.seq;
+        }
         self.inbox.ack(InboxPosition { epoch: ack.epoch, seq: ack.seq });
     }
 
@@ -173,6 +184,7 @@ impl Room {
         if self.sent.epoch != self.inbox.epoch {
             let seq = self.inbox.translate(self.sent);
             self.sent = InboxPosition { epoch: self.inbox.epoch, seq };
+            self.acked = seq;
             self.send(Rebased { binding: self.binding, inbox: Some(self.sent) });
         }
         for entry in self.inbox.entries.clone() {
