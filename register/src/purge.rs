@@ -85,9 +85,11 @@ impl Known {
             }
             let life = RoomLife { room: node.id.0, incarnation: node.incarnation.0 };
             let up = node.state != NodeState::Down;
-            let before = self.rooms.insert(life.room, Seen { incarnation: life.incarnation, up });
+            let before = self.rooms.get(&life.room).copied();
             match before {
-                Some(before) if before.incarnation >= life.incarnation => {
+                // A bind told of a later life; the picture is behind.
+                Some(before) if before.incarnation > life.incarnation => continue,
+                Some(before) if before.incarnation == life.incarnation => {
                     if before.up && !up {
                         ended.push(Ended::Gone(life));
                     }
@@ -95,6 +97,7 @@ impl Known {
                 // An earlier life may have sessions from before it was ever seen.
                 _ => ended.push(if up { Ended::Before(life) } else { Ended::Gone(life) }),
             }
+            self.rooms.insert(life.room, Seen { incarnation: life.incarnation, up });
         }
         let left = |room: &u32| picture.node(Role::Room, cluster::NodeId(*room)).is_none();
         for (room, seen) in self.rooms.iter_mut().filter(|(room, seen)| seen.up && left(room)) {
