@@ -9,6 +9,7 @@ use wire::id::AppKey;
 
 use super::{Caller, Ops, fields};
 use crate::{
+    First,
     auth::{self, Scope, Scopes},
     config::NewApps,
     error::{Error, Result},
@@ -52,6 +53,13 @@ pub(crate) fn new_app(key: &AppKey, defaults: &NewApps) -> internal::App {
 }
 
 impl Ops {
+    /// Creates the first app and key if they are not there; see [`crate::bootstrap`].
+    pub async fn bootstrap(&self, first: &First) -> Result<internal::App> {
+        let app = crate::bootstrap(&self.peers.savers, first).await?;
+        self.learn().await;
+        Ok(app)
+    }
+
     /// Creates an app with its secrets and a first API key.
     pub async fn create_app(
         &self,
