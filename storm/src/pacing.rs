@@ -82,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_rate_times_time(rate in 0.5f64..100_000.0, steps in prop::collection::vec(0u64..200_000, 1..50)) {
+        fn takes_rate_times_time(rate in 0.5f64..5_000.0, steps in prop::collection::vec(0u64..200_000, 1..50)) {
             let t0 = Instant::now();
             let (mut now, mut pacer) = (t0, Pacer::new(t0, rate));
             for micros in steps {

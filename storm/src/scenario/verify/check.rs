@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The check goes on for at least this long: the last acks are written in batches.
-pub(super) const LEAST: Duration = Duration::from_secs(10);
+pub(super) const LEAST: Duration = Duration::from_secs(3);
 
 /// Between two looks at what was not right yet.
 const AGAIN: Duration = Duration::from_millis(300);
