@@ -107,14 +107,6 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// Creates an app and a key for it if they are not there; for whoever starts a cluster and so needs no key.
-    ///
-    /// # Errors
-    /// When the savers cannot be asked.
-    pub async fn bootstrap(&self, first: &crate::First) -> Result<proto::internal::App> {
-        crate::bootstrap(&self.peers.savers, first).await
-    }
-
     /// The operations over these peers.
     pub(crate) fn new(
         config: Config,
