@@ -5,6 +5,7 @@
 //! events wait in a durable queue.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -44,9 +45,18 @@ pub struct Coordinator {
     intake: Intake,
     kicker: Kicker,
     retry_after: Duration,
+    operators_address: Option<SocketAddr>,
     closing: CancellationToken,
     /// Ends when every event is either delivered or in the file.
     ended: JoinHandle<()>,
+}
+
+impl Coordinator {
+    /// Where dead letters are served, if they are.
+    #[must_use]
+    pub fn operators_address(&self) -> Option<SocketAddr> {
+        self.operators_address
+    }
 }
 
 impl Service for Coordinator {
@@ -97,13 +107,14 @@ impl Service for Coordinator {
         let (closing, workers) = (host.cancel.child_token(), TaskTracker::new());
         let lanes = Lanes::new(tools, workers.clone(), closing.clone());
         lanes.resume().await.map_err(StartError::other)?;
+        let mut operators_address = None;
         if let Some(listen) = config.operators {
             let operators = operators::Operators {
                 spill: spill.clone(),
                 lanes: lanes.clone(),
                 directory: directory.clone(),
             };
-            operators.start(listen, &host).await?;
+            operators_address = Some(operators.start(listen, &host).await?);
         }
         let closed = closing.clone();
         let ended = host.spawn(async move {
@@ -118,7 +129,7 @@ impl Service for Coordinator {
             let _ = spill_task.await;
         });
         let intake = Intake { lanes, targets: Arc::new(directory), metrics };
-        Ok(Coordinator { intake, kicker, retry_after: config.retry_after, closing, ended })
+        Ok(Coordinator { intake, kicker, retry_after: config.retry_after, operators_address, closing, ended })
     }
 
     fn rpc(&self) -> tonic::service::Routes {

@@ -33,8 +33,8 @@ pub(crate) struct Operators {
 }
 
 impl Operators {
-    /// Listens until the host's cancel token fires.
-    pub(crate) async fn start(self, listen: SocketAddr, host: &Host) -> Result<(), StartError> {
+    /// Listens until the host's cancel token fires. Answers where.
+    pub(crate) async fn start(self, listen: SocketAddr, host: &Host) -> Result<SocketAddr, StartError> {
         let fail =
             |source| StartError::Listen { key: "coordinator.operators".to_owned(), address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(fail)?;
@@ -47,7 +47,7 @@ impl Operators {
                 tracing::error!(%error, "the operators' port ended");
             }
         });
-        Ok(())
+        Ok(address)
     }
 
     fn router(self) -> Router {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// After a start users who are not found are answered as "rebuilding" and not as offline until every room has
-    /// told its sessions again, but no longer than this. Default 5 s.
+    /// told its sessions again, but no longer than this. Default 5 s. In its first life a register knows at once.
     #[serde(with = "humantime_serde")]
     pub rebuild_at_most: Duration,
     /// Kicks of replaced sessions.

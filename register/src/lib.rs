@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cluster::Incarnation;
 use flow::FlowMetrics;
 use peers::{PeerMetrics, Rooms};
 use proto::internal::register_server::RegisterServer;
@@ -72,7 +73,10 @@ impl Service for Register {
             ended.kicks_dropped.inc_by(left as u64);
             rooms.closed().await;
         });
-        let rebuild = Arc::new(Rebuild::new(Instant::now() + config.rebuild_at_most));
+        // In its first life a register has had no sessions that rooms could have to tell again.
+        let patience =
+            if host.me().incarnation() > Incarnation(1) { config.rebuild_at_most } else { Duration::ZERO };
+        let rebuild = Arc::new(Rebuild::new(Instant::now() + patience));
         let (lives, new_lives) = mpsc::channel(purge::QUEUED_LIVES);
         let purger = Purger {
             store: store.clone(),

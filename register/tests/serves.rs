@@ -67,12 +67,14 @@ struct World {
 }
 
 impl World {
+    /// A register in its second life.
     async fn start(rooms: &[(u32, mpsc::Sender<KickItem>)]) -> World {
         let (discovery, local) = (Embedded::default(), LocalServices::default());
         for (id, kicks) in rooms {
             add_room(&discovery, &local, *id, 1, kicks.clone()).await;
         }
         let data = tempfile::tempdir().unwrap();
+        Incarnation::next(data.path(), "register-1").unwrap();
         let settings = NodeSettings {
             id: 1,
             zone: "z".into(),
