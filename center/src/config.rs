@@ -42,7 +42,7 @@ pub struct Config {
     pub auth: AuthConfig,
     /// What becomes of a message after it was stored.
     pub delivery: DeliveryConfig,
-    /// Calls of the other services. Default as in the crate `peers`.
+    /// Calls of the other services. Default as in the crate `peers`, but with a deadline of 5 s.
     pub peers: Limits,
     /// What an app gets that does not say otherwise when it is created.
     pub new_apps: NewApps,
@@ -67,7 +67,12 @@ impl Default for Config {
             body_timeout: Duration::from_secs(15),
             auth: AuthConfig::default(),
             delivery: DeliveryConfig::default(),
-            peers: Limits::default(),
+            // Below what HTTP clients commonly wait, so that they are told instead of giving up.
+            peers: Limits {
+                rpc_timeout: Duration::from_secs(4),
+                deadline: Duration::from_secs(5),
+                ..Limits::default()
+            },
             new_apps: NewApps::default(),
             bootstrap: None,
         }
@@ -109,13 +114,14 @@ impl Default for AuthConfig {
 pub struct DeliveryConfig {
     /// Users are spread over so many lanes; a lane keeps its users' order. Default 8.
     pub lanes: usize,
-    /// Messages that wait in a lane. Default 8,192.
+    /// Messages that wait in a lane, and as many again that it has in hand. Default 8,192.
     pub lane_items: usize,
-    /// Messages that a lane takes through at once. Default 512.
+    /// Users that a lane looks up together. Default 512.
     pub lane_batch: usize,
     /// Bytes that wait in all lanes, 256 for each message besides its payload. Default 64 MiB, the worst case.
     pub queue_bytes: usize,
-    /// A look-up or delivery that takes longer is left to the sweeper. Default 2 s.
+    /// A lane waits so long for the slowest look-up of a batch before it goes on without it. Default 100 ms: many times
+    /// what a register needs, and hardly to be noticed by those who wait for one that is gone.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
 }
@@ -127,7 +133,7 @@ impl Default for DeliveryConfig {
             lane_items: 8_192,
             lane_batch: 512,
             queue_bytes: 64 << 20,
-            patience: Duration::from_secs(2),
+            patience: Duration::from_millis(100),
         }
     }
 }

@@ -1,19 +1,26 @@
 //! Takes stored messages to the rooms, after the caller has its answer.
 //!
-//! Users are spread over lanes. A lane takes a batch of messages through at a time: looks all their users up, then
-//! hands all messages to the rooms in the order of their numbers; so a user's messages keep their order without
-//! anybody waiting for a single one. Nothing here has to succeed: what is dropped, slow or refused lies in its
-//! inbox, and the saver's sweeper finds it.
+//! Users are spread over lanes. A lane looks up a batch of users at a time and then hands their messages to the rooms
+//! in the order of their numbers; so a user's messages keep their order without anybody waiting for a single one.
+//! A register that is slow delays its own users and not the lane: the batch goes on without them after a moment.
+//! Nothing here has to succeed: what is dropped, slow or refused lies in its inbox, and the saver's sweeper finds it.
 
-use std::{future::Future, hash::BuildHasher as _, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, hash::BuildHasher as _};
 
 use bytes::Bytes;
 use cluster::NodeId;
-use flow::{BatchLimits, Batcher, FlowMetrics};
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{
+    StreamExt as _,
+    stream::{FuturesUnordered, SelectAll},
+};
 use peers::{PeerError, Registers, Rooms};
 use proto::internal::{DeliverItem, Delivery as Outcome, LookUpResult, Presence};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    pin,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use wire::id::Uid;
 
@@ -41,7 +48,7 @@ const PARCEL_BYTES: usize = 256;
 /// A parcel in a lane, with its share of the bytes that may wait.
 struct Waiting {
     parcel: Parcel,
-    _held: Held,
+    held: Held,
 }
 
 /// What the stage calls. The services are behind it, so that tests can stand in for them.
@@ -77,7 +84,7 @@ impl Carrier for Carriers {
 
 /// The stage.
 pub(crate) struct Delivery {
-    lanes: Box<[Batcher<Waiting, (), ()>]>,
+    lanes: Box<[mpsc::Sender<Waiting>]>,
     hasher: foldhash::fast::FixedState,
     bytes: Budget,
     metrics: Metrics,
@@ -89,33 +96,14 @@ impl Delivery {
         limits: &DeliveryConfig,
         carrier: &impl Carrier,
         metrics: &Metrics,
-        flow: &FlowMetrics,
         cancel: &CancellationToken,
     ) -> (Delivery, Vec<JoinHandle<()>>) {
-        let bounds = BatchLimits {
-            queue_items: limits.lane_items,
-            batch_items: limits.lane_batch,
-            // A second batch under way could overtake the first.
-            in_flight: 1,
-        };
         let (lanes, tasks) = (0..limits.lanes.max(1))
             .map(|_| {
-                let lane = Arc::new(Lane {
-                    carrier: carrier.clone(),
-                    patience: limits.patience,
-                    metrics: metrics.clone(),
-                });
-                Batcher::builder("center_delivery", bounds).metrics(flow).spawn(
-                    cancel.clone(),
-                    move |batch| {
-                        let lane = Arc::clone(&lane);
-                        async move {
-                            let answers = vec![(); batch.len()];
-                            lane.carry(batch).await;
-                            Ok(answers)
-                        }
-                    },
-                )
+                let (lane, queue) = mpsc::channel(limits.lane_items.max(1));
+                let (carrier, metrics) = (carrier.clone(), metrics.clone());
+                let driver = Lane { carrier, metrics, limits: limits.clone(), queue };
+                (lane, tokio::spawn(driver.run(cancel.clone())))
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
         let delivery = Delivery {
@@ -142,94 +130,134 @@ impl Delivery {
     pub(crate) fn offer_share(&self, parcel: Parcel, bytes: usize) {
         let lane = self.hasher.hash_one((parcel.app, &parcel.uid)) as usize % self.lanes.len();
         let placed = match self.bytes.take(bytes + PARCEL_BYTES) {
-            // Nobody waits for the reply.
-            Ok(held) => self.lanes[lane].offer(Waiting { parcel, _held: held }).map(drop).is_ok(),
+            Ok(held) => self.lanes[lane].try_send(Waiting { parcel, held }).is_ok(),
             Err(_) => false,
         };
         if !placed {
-            self.metrics.delivered(Delivered::Full, 1);
+            self.metrics.delivered(Delivered::Full);
         }
     }
 }
 
+/// The task of one lane.
 struct Lane<C> {
     carrier: C,
-    patience: Duration,
     metrics: Metrics,
+    limits: DeliveryConfig,
+    queue: mpsc::Receiver<Waiting>,
 }
 
 impl<C: Carrier> Lane<C> {
-    async fn carry(&self, mut batch: Vec<Waiting>) {
-        // Callers of one user may have got their answers in another order than their numbers.
-        batch.sort_unstable_by_key(|waiting| waiting.parcel.seq);
-        let look_ups =
-            batch.iter().map(|waiting| self.carrier.look_up(waiting.parcel.app, &waiting.parcel.uid));
-        let places = within(self.patience, look_ups).await;
-        let mut counts = [0u64; 6];
-        let mut online = Vec::with_capacity(batch.len());
-        for (Waiting { parcel, _held: held }, place) in batch.into_iter().zip(places) {
-            match place {
-                Some(Ok(place)) if place.presence == i32::from(Presence::Online) => {
-                    online.push((parcel, held, place));
-                }
-                Some(Ok(place)) if place.presence == i32::from(Presence::Rebuilding) => {
-                    counts[Delivered::Rebuilding as usize] += 1;
-                }
-                Some(Ok(_)) => counts[Delivered::Offline as usize] += 1,
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "a look-up failed; the sweeper delivers");
-                    counts[Delivered::Failed as usize] += 1;
-                }
-                None => counts[Delivered::Failed as usize] += 1,
+    async fn run(self, cancel: CancellationToken) {
+        let Lane { carrier, metrics, limits, mut queue } = self;
+        let (carrier, metrics) = (&carrier, &metrics);
+        let look_up = |waiting: Waiting| async move {
+            let place = carrier.look_up(waiting.parcel.app, &waiting.parcel.uid).await;
+            (waiting, place)
+        };
+        let deliver = |Online { waiting: Waiting { parcel, held }, place }: Online| async move {
+            let done = carrier.deliver(NodeId(place.room), item(&parcel, place.fence), parcel.payload).await;
+            drop(held);
+            done
+        };
+        let mut batch = Vec::with_capacity(limits.lane_batch);
+        // The look-ups of the present batch, and the users among them that were found online.
+        let mut looking = FuturesUnordered::new();
+        let mut online: Vec<Online> = Vec::with_capacity(limits.lane_batch);
+        // Look-ups of earlier batches that took too long; deliveries that are under way.
+        let mut late = SelectAll::new();
+        let mut delivering = FuturesUnordered::new();
+        let mut in_hand = 0;
+        let cancelled = cancel.cancelled();
+        let patience = sleep_until(Instant::now());
+        pin!(cancelled, patience);
+        loop {
+            if looking.is_empty() && !online.is_empty() {
+                // Callers of one user may have got their answers in another order than their numbers.
+                online.sort_unstable_by_key(|online| online.waiting.parcel.seq);
+                // They are first polled, and so enter the rooms' queues, in this order.
+                delivering.extend(online.drain(..).map(deliver));
             }
-        }
-        let deliveries = online.iter().map(|(parcel, _, place)| {
-            let item = DeliverItem {
-                app: parcel.app,
-                uid: parcel.uid.as_str().to_owned(),
-                fence: place.fence,
-                epoch: parcel.epoch,
-                seq: parcel.seq,
-                id: parcel.id,
-                payload: None,
-                accepted_ms: parcel.accepted_ms,
-            };
-            self.carrier.deliver(NodeId(place.room), item, parcel.payload.clone())
-        });
-        for outcome in within(self.patience, deliveries).await {
-            let outcome = match outcome {
-                Some(Ok(Outcome::Sent)) => Delivered::Sent,
-                Some(Ok(Outcome::NotHere)) => Delivered::Moved,
-                // A room sheds only transient messages.
-                Some(Ok(Outcome::Shed)) | None => Delivered::Failed,
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "a delivery failed; the sweeper delivers");
-                    Delivered::Failed
+            tokio::select! {
+                biased;
+                () = &mut cancelled => break,
+                Some(done) = delivering.next(), if !delivering.is_empty() => {
+                    in_hand -= 1;
+                    metrics.delivered(outcome(done));
                 }
-            };
-            counts[outcome as usize] += 1;
-        }
-        for outcome in Delivered::ALL {
-            self.metrics.delivered(outcome, counts[outcome as usize]);
+                Some((waiting, place)) = looking.next(), if !looking.is_empty() => match found(place) {
+                    Ok(place) => online.push(Online { waiting, place }),
+                    Err(end) => {
+                        in_hand -= 1;
+                        metrics.delivered(end);
+                    }
+                },
+                Some((waiting, place)) = late.next(), if !late.is_empty() => match found(place) {
+                    Ok(place) => delivering.push(deliver(Online { waiting, place })),
+                    Err(end) => {
+                        in_hand -= 1;
+                        metrics.delivered(end);
+                    }
+                },
+                () = &mut patience, if !looking.is_empty() => late.push(std::mem::take(&mut looking)),
+                taken = queue.recv_many(&mut batch, limits.lane_batch), if looking.is_empty() && in_hand < limits.lane_items => {
+                    if taken == 0 {
+                        break;
+                    }
+                    in_hand += taken;
+                    looking.extend(batch.drain(..).map(look_up));
+                    patience.as_mut().reset(Instant::now() + limits.patience);
+                }
+            }
         }
     }
 }
 
-/// Runs all of these at once, in this task, begun in their order. What is not done in time is left out.
-async fn within<F: Future>(patience: Duration, futures: impl Iterator<Item = F>) -> Vec<Option<F::Output>> {
-    let numbered = futures.enumerate().map(|(index, future)| async move { (index, future.await) });
-    let mut running: FuturesUnordered<_> = numbered.collect();
-    let mut results: Vec<_> = std::iter::repeat_with(|| None).take(running.len()).collect();
-    let deadline = Instant::now() + patience;
-    let mut sleep = pin!(tokio::time::sleep_until(deadline));
-    while !running.is_empty() {
-        tokio::select! {
-            biased;
-            Some((index, result)) = running.next() => results[index] = Some(result),
-            () = &mut sleep => break,
+/// A message and where its user is.
+struct Online {
+    waiting: Waiting,
+    place: LookUpResult,
+}
+
+fn item(parcel: &Parcel, fence: u64) -> DeliverItem {
+    DeliverItem {
+        app: parcel.app,
+        uid: parcel.uid.as_str().to_owned(),
+        fence,
+        epoch: parcel.epoch,
+        seq: parcel.seq,
+        id: parcel.id,
+        payload: None,
+        accepted_ms: parcel.accepted_ms,
+    }
+}
+
+/// Where to deliver, or what became of the message if nowhere.
+fn found(place: Result<LookUpResult, PeerError>) -> Result<LookUpResult, Delivered> {
+    match place {
+        Ok(place) => match place.presence() {
+            Presence::Online => Ok(place),
+            Presence::Offline => Err(Delivered::Offline),
+            Presence::Rebuilding => Err(Delivered::Rebuilding),
+        },
+        Err(error) => {
+            tracing::debug!(%error, "a look-up failed; the sweeper delivers");
+            Err(Delivered::Failed)
         }
     }
-    results
+}
+
+fn outcome(done: Result<Outcome, PeerError>) -> Delivered {
+    match done {
+        Ok(Outcome::Sent) => Delivered::Sent,
+        Ok(Outcome::NotHere) => Delivered::Moved,
+        // A room sheds only transient messages.
+        Ok(Outcome::Shed) => Delivered::Failed,
+        Err(error) => {
+            tracing::debug!(%error, "a delivery failed; the sweeper delivers");
+            Delivered::Failed
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
-use std::sync::Mutex;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use super::*;
 
@@ -6,14 +9,16 @@ use super::*;
 #[derive(Clone, Default)]
 struct Fake {
     delivered: Arc<Mutex<Vec<(String, u64)>>>,
-    /// Look-ups of this user never come back.
+    /// Look-ups of this user take a minute.
+    slow: Option<&'static str>,
+    /// Deliveries to this user never come back.
     stuck: Option<&'static str>,
 }
 
 impl Carrier for Fake {
     async fn look_up(&self, _: u32, uid: &Uid) -> Result<LookUpResult, PeerError> {
-        if self.stuck == Some(uid.as_str()) {
-            std::future::pending::<()>().await;
+        if self.slow == Some(uid.as_str()) {
+            tokio::time::sleep(Duration::from_secs(60)).await;
         }
         let presence = if uid.starts_with("on") { Presence::Online } else { Presence::Offline };
         Ok(LookUpResult { presence: presence.into(), room: 1, fence: 9, ..LookUpResult::default() })
@@ -21,6 +26,9 @@ impl Carrier for Fake {
 
     async fn deliver(&self, room: NodeId, item: DeliverItem, payload: Bytes) -> Result<Outcome, PeerError> {
         assert_eq!((room, item.fence, &*payload), (NodeId(1), 9, &b"hello"[..]));
+        if self.stuck == Some(item.uid.as_str()) {
+            std::future::pending::<()>().await;
+        }
         self.delivered.lock().unwrap().push((item.uid, item.seq));
         Ok(Outcome::Sent)
     }
@@ -49,7 +57,7 @@ struct Stage {
 impl Stage {
     fn new(limits: &DeliveryConfig, fake: Fake) -> Stage {
         let (metrics, cancel) = (Metrics::default(), CancellationToken::new());
-        let (delivery, tasks) = Delivery::spawn(limits, &fake, &metrics, &FlowMetrics::default(), &cancel);
+        let (delivery, tasks) = Delivery::spawn(limits, &fake, &metrics, &cancel);
         Stage { delivery, fake, metrics, cancel, tasks }
     }
 
@@ -110,14 +118,39 @@ async fn payload_bytes_are_bounded_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_up_that_hangs_is_left_to_the_sweeper_and_stops_nobody() {
+async fn a_slow_look_up_delays_only_its_own_user() {
     let stage = Stage::new(
         &DeliveryConfig { lanes: 1, ..DeliveryConfig::default() },
-        Fake { stuck: Some("on-stuck"), ..Fake::default() },
+        Fake { slow: Some("on-slow"), ..Fake::default() },
     );
-    stage.delivery.offer(parcel("on-stuck", 1));
+    stage.delivery.offer(parcel("on-slow", 1));
     stage.delivery.offer(parcel("on-a", 2));
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    stage.delivery.offer(parcel("on-a", 3));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before: Vec<_> = stage.fake.delivered.lock().unwrap().clone();
+    assert_eq!(before, [("on-a".to_owned(), 2), ("on-a".to_owned(), 3)]);
     let (delivered, metrics) = stage.settle().await;
-    assert_eq!(delivered, [("on-a".to_owned(), 2)]);
-    assert_eq!(metrics.delivered_count(Delivered::Failed), 1);
+    assert_eq!(delivered[2], ("on-slow".to_owned(), 1));
+    assert_eq!(metrics.delivered_count(Delivered::Sent), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_hangs_stops_no_other_until_the_lane_is_full() {
+    let limits = DeliveryConfig { lanes: 1, lane_items: 3, ..DeliveryConfig::default() };
+    let stage = Stage::new(&limits, Fake { stuck: Some("on-stuck"), ..Fake::default() });
+    for seq in 1..=2 {
+        stage.delivery.offer(parcel("on-stuck", seq));
+        stage.delivery.offer(parcel("on-a", seq));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(stage.fake.delivered.lock().unwrap().len(), 2);
+    assert!(!stage.delivery.is_idle());
+    // One more fills the lane's hands; then three wait, and the rest is shed.
+    for seq in 3..=8 {
+        stage.delivery.offer(parcel("on-stuck", seq));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(stage.metrics.delivered_count(Delivered::Full), 2);
+    stage.cancel.cancel();
 }

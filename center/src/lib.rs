@@ -103,7 +103,7 @@ impl Service for Center {
         let peers = Peers::new(&host.cluster, config.peers, &peer_metrics, &host.cancel, &host.tasks);
         let end = host.cancel.child_token();
         let carriers = Carriers { registers: peers.registers.clone(), rooms: peers.rooms.clone() };
-        let (delivery, mut stages) = Delivery::spawn(&config.delivery, &carriers, &metrics, &flow, &end);
+        let (delivery, mut stages) = Delivery::spawn(&config.delivery, &carriers, &metrics, &end);
         let (notices, teller) = Notices::spawn(peers.rooms.clone(), &metrics, &flow, end.clone());
         stages.push(host.spawn(async move {
             // What was not told any more is in the logs, which the rooms poll.

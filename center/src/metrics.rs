@@ -45,17 +45,6 @@ pub(crate) enum Delivered {
     Failed,
 }
 
-impl Delivered {
-    pub(crate) const ALL: [Delivered; 6] = [
-        Delivered::Sent,
-        Delivered::Offline,
-        Delivered::Moved,
-        Delivered::Rebuilding,
-        Delivered::Full,
-        Delivered::Failed,
-    ];
-}
-
 /// The counters of one center. Clones share them.
 #[derive(Clone)]
 pub struct Metrics {
@@ -138,8 +127,8 @@ impl Metrics {
         self.errors.get_or_create(&ErrorLabel { api, code: code.to_owned() }).inc();
     }
 
-    pub(crate) fn delivered(&self, outcome: Delivered, count: u64) {
-        self.delivered[outcome as usize].inc_by(count);
+    pub(crate) fn delivered(&self, outcome: Delivered) {
+        self.delivered[outcome as usize].inc();
     }
 
     /// How often a stored message came to this end.

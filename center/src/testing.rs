@@ -106,7 +106,7 @@ impl TestCenter {
         let peers =
             Peers::new(&cluster, config.peers, &PeerMetrics::new(&flow), &cancel, &TaskTracker::new());
         let carriers = Carriers { registers: peers.registers.clone(), rooms: peers.rooms.clone() };
-        let (delivery, _) = Delivery::spawn(&config.delivery, &carriers, &metrics, &flow, &cancel);
+        let (delivery, _) = Delivery::spawn(&config.delivery, &carriers, &metrics, &cancel);
         let (notices, _) = Notices::spawn(peers.rooms.clone(), &metrics, &flow, cancel.clone());
         let ops = Arc::new(Ops::new(config, peers, cluster, delivery, notices, metrics));
         TestCenter { ops, fakes, _stop: cancel.drop_guard() }
