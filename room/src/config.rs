@@ -14,9 +14,9 @@ use crate::{
 
 /// The section `[room]`.
 ///
-/// Worst-case memory: `connections_max` × (about 300 bytes + `max_frame_bytes` for a frame that has not come in whole)
-/// + `queued_bytes_total` for slow readers + `log_bytes` for each app that broadcasts. A connection at rest holds no
-/// buffer.
+/// Worst-case memory is the sum of: `connections_max` × (about 300 bytes and `max_frame_bytes` for a frame that has not
+/// come in whole), `queued_bytes_total` for slow readers, `log_bytes` for each app that broadcasts. A connection at rest
+/// holds no buffer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {

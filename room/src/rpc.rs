@@ -30,7 +30,7 @@ impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
         // An item with an impossible uid has no binding here, and must not fail the others.
         let (places, items): (Vec<usize>, Vec<DeliveryItem>) = request
             .items
-            .into_iter()
+            .iter()
             .enumerate()
             .filter_map(|(place, item)| Some((place, delivery(item, &request.payloads)?)))
             .unzip();
@@ -64,8 +64,7 @@ impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
     }
 
     async fn kick(&self, request: Request<rpc::KickRequest>) -> Result<Response<rpc::KickResponse>, Status> {
-        let orders: Result<Vec<KickOrder>, RoomError> =
-            request.into_inner().items.into_iter().map(kick).collect();
+        let orders: Result<Vec<KickOrder>, RoomError> = request.into_inner().items.iter().map(kick).collect();
         Ok(Response::new(rpc::KickResponse { kicked: self.0.kick(orders?).await? }))
     }
 
@@ -90,7 +89,7 @@ impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
     }
 }
 
-fn delivery(item: rpc::DeliverItem, payloads: &[Bytes]) -> Option<DeliveryItem> {
+fn delivery(item: &rpc::DeliverItem, payloads: &[Bytes]) -> Option<DeliveryItem> {
     // An index out of bounds is a nudge: the message is read from the saver.
     let payload = item.payload.and_then(|index| payloads.get(index as usize)).cloned();
     Some(DeliveryItem {
@@ -105,7 +104,7 @@ fn delivery(item: rpc::DeliverItem, payloads: &[Bytes]) -> Option<DeliveryItem> 
     })
 }
 
-fn kick(item: rpc::KickItem) -> Result<KickOrder, RoomError> {
+fn kick(item: &rpc::KickItem) -> Result<KickOrder, RoomError> {
     let why = match item.reason() {
         rpc::KickReason::Replaced => KickWhy::Replaced,
         rpc::KickReason::Kicked | rpc::KickReason::Unspecified => KickWhy::Kicked,

@@ -77,9 +77,9 @@ mod tests {
         let mut wheel = Wheel::new(10_000);
         wheel.schedule(key(1), 11_001);
         wheel.schedule(key(2), 0);
-        assert_eq!(all(&mut wheel, 10_249), []);
+        assert!(all(&mut wheel, 10_249).is_empty());
         assert_eq!(all(&mut wheel, 10_250), [2], "what is overdue comes up at the next tick");
-        assert_eq!(all(&mut wheel, 11_249), []);
+        assert!(all(&mut wheel, 11_249).is_empty());
         assert_eq!(all(&mut wheel, 11_250), [1]);
         assert!(wheel.is_empty());
     }

@@ -1,1 +1,8 @@
-//! t
+//! The sessions in virtual time, with both ends simulated.
+
+mod broadcasts;
+mod harness;
+mod inboxes;
+mod lifecycle;
+mod model;
+mod sizes;

@@ -1,0 +1,257 @@
+//! Fan-out, catching up, cursors.
+
+use wire::frame::ServerBody;
+
+use super::{
+    super::Limits,
+    harness::{APP, World, ack, cursor, done, run},
+};
+use crate::exchange::{BindDone, Progress};
+
+fn small() -> World {
+    World::new(Limits { slice: 3, ..Limits::default() })
+}
+
+/// `count` connections with one binding each; those with an even number have the tag "even".
+fn crowd(world: &mut World, count: u32) -> Vec<u32> {
+    let one = |n| {
+        let slot = world.connect();
+        let tags: &[&str] = if n % 2 == 0 { &["even", "all"] } else { &["all"] };
+        world.bind_with(slot, 1, &format!("u{n}"), tags, done(u64::from(n) + 1, 0));
+        slot
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn a_broadcast_goes_out_in_slices_and_is_encoded_once() {
+    let mut world = small();
+    let slots = crowd(&mut world, 10);
+    world.sessions.on_log(&run(0, 1, &[(1, "")]), false);
+    let mut slices = 0;
+    while world.sessions.work(world.now, &mut world.out) {
+        slices += 1;
+        assert!(world.out.shared.len() <= slices * 3, "no slice is larger");
+    }
+    assert!(slices >= 3);
+    assert_eq!(world.out.shared.len(), 10);
+    assert!(world.out.shared.iter().all(|at| *at == world.out.shared[0]), "all share the same bytes");
+    for slot in slots {
+        assert_eq!(world.broadcasts(slot), [1]);
+    }
+    assert_eq!(world.sessions.progress(1_001), Progress { targets: 10, sent: 10, acked: 0 });
+}
+
+#[test]
+fn audiences_choose_and_acks_are_counted() {
+    let mut world = small();
+    let slots = crowd(&mut world, 6);
+    world.sessions.on_log(&run(0, 3, &[(1, "even"), (3, "all and not even")]), false);
+    world.work();
+    assert_eq!(world.broadcasts(slots[0]), [1]);
+    assert_eq!(world.broadcasts(slots[1]), [3]);
+    assert_eq!(world.sessions.progress(1_001), Progress { targets: 3, sent: 3, acked: 0 });
+    world.send(slots[0], ack(1, 0, 1));
+    world.send(slots[0], ack(1, 0, 99));
+    world.send(slots[1], ack(1, 0, 99));
+    assert_eq!(world.sessions.progress(1_001).acked, 1);
+    assert_eq!(world.sessions.progress(1_003).acked, 1);
+}
+
+#[test]
+fn what_gathers_leaves_together_in_order() {
+    let mut world = small();
+    let slots = crowd(&mut world, 9);
+    world.sessions.on_log(&run(0, 1, &[(1, "")]), false);
+    world.sessions.work(world.now, &mut world.out);
+    for bseq in 2..=5 {
+        world.sessions.on_log(&run(bseq - 1, bseq, &[(bseq, "")]), false);
+    }
+    world.work();
+    for slot in slots {
+        assert_eq!(world.broadcasts(slot), [1, 2, 3, 4, 5]);
+    }
+}
+
+#[test]
+fn a_slow_reader_costs_its_cursor_and_disturbs_nobody() {
+    let mut world = small();
+    let slots = crowd(&mut world, 4);
+    let slow = slots[2];
+    world.out.room.insert(slow, 0);
+    for bseq in 1..=5 {
+        world.sessions.on_log(&run(bseq - 1, bseq, &[(bseq, "")]), false);
+        world.work();
+    }
+    assert_eq!(world.broadcasts(slots[0]), [1, 2, 3, 4, 5]);
+    assert!(world.frames(slow).is_empty());
+    world.out.room.insert(slow, 30);
+    world.sessions.on_drained(slow, &mut world.out);
+    world.work();
+    let first = world.broadcasts(slow);
+    assert!(!first.is_empty() && first.len() < 5, "{first:?}");
+    world.out.room.clear();
+    world.sessions.on_drained(slow, &mut world.out);
+    world.work();
+    let rest = world.broadcasts(slow);
+    assert_eq!([first, rest].concat(), [1, 2, 3, 4, 5]);
+    world.sessions.on_log(&run(5, 6, &[(6, "")]), false);
+    world.work();
+    assert_eq!(world.broadcasts(slow), [6], "it keeps up again");
+}
+
+#[test]
+fn who_lags_behind_the_tail_reads_the_log_by_pages() {
+    let mut world = World::new(Limits { slice: 3, tail_bytes: 60, ..Limits::default() });
+    let slots = crowd(&mut world, 2);
+    let slow = slots[1];
+    world.out.room.insert(slow, 0);
+    for bseq in 1..=12 {
+        world.sessions.on_log(&run(bseq - 1, bseq, &[(bseq, "")]), false);
+        world.work();
+    }
+    world.out.room.clear();
+    world.sessions.on_drained(slow, &mut world.out);
+    world.work();
+    let mut got = Vec::new();
+    while let Some(ask) = world.sessions.asks.pages.take(9).pop() {
+        assert_eq!(ask.app, APP);
+        let through = (ask.after + 4).min(12);
+        let entries: Vec<(u64, &str)> = (ask.after + 1..=through).map(|bseq| (bseq, "")).collect();
+        world.sessions.on_log(&run(ask.after, through, &entries), true);
+        world.work();
+        got.extend(world.broadcasts(slow));
+    }
+    assert_eq!(got, (1..=12).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_hole_in_the_log_is_asked_for_once() {
+    let mut world = small();
+    let slots = crowd(&mut world, 2);
+    world.sessions.on_log(&run(3, 4, &[(4, "")]), false);
+    world.sessions.on_log(&run(4, 5, &[(5, "")]), false);
+    world.work();
+    assert!(world.frames(slots[0]).is_empty(), "nothing out of order");
+    let asks = world.sessions.asks.pages.take(9);
+    assert_eq!(asks.len(), 1);
+    assert_eq!(asks[0].after, 0);
+    world.sessions.on_log(&run(0, 5, &[(2, ""), (4, ""), (5, "")]), true);
+    world.work();
+    assert_eq!(world.broadcasts(slots[0]), [2, 4, 5]);
+    // It may not have been all.
+    assert_eq!(world.sessions.asks.pages.take(9)[0].after, 5);
+    world.sessions.on_log(&run(5, 5, &[]), true);
+    world.work();
+    assert!(world.sessions.asks.pages.is_empty());
+}
+
+#[test]
+fn who_comes_late_goes_on_from_its_cursor() {
+    let mut world = small();
+    crowd(&mut world, 1);
+    world.sessions.on_log(&run(0, 5, &[(1, ""), (2, "even"), (3, ""), (4, "beta"), (5, "")]), false);
+    world.work();
+    let late = world.connect();
+    world.bind_with(late, 1, "late", &["beta"], BindDone { cursor: cursor(1, 2), ..done(9, 5) });
+    world.work();
+    assert_eq!(world.broadcasts(late), [3, 4, 5]);
+    assert_eq!(world.sessions.progress(1_003).targets, 2);
+    assert_eq!(world.sessions.progress(1_004), Progress { targets: 1, sent: 1, acked: 0 });
+}
+
+/// The saver told the bind of a broadcast whose notice has not reached this thread.
+#[test]
+fn who_is_ahead_gets_nothing_twice() {
+    let mut world = small();
+    let slots = crowd(&mut world, 1);
+    let ahead = world.connect();
+    world.bind_with(ahead, 1, "ahead", &[], BindDone { cursor: cursor(1, 2), ..done(9, 0) });
+    world.sessions.on_log(&run(0, 3, &[(1, ""), (2, ""), (3, "")]), false);
+    world.work();
+    assert_eq!(world.broadcasts(ahead), [3]);
+    assert_eq!(world.broadcasts(slots[0]), [1, 2, 3]);
+}
+
+#[test]
+fn the_cursor_is_kept_when_the_binding_ends() {
+    let mut world = small();
+    let slots = crowd(&mut world, 3);
+    world.sessions.on_log(&run(0, 4, &[(2, ""), (4, "even")]), false);
+    world.work();
+    world.send(slots[0], ack(1, 0, 2));
+    world.send(slots[1], ack(1, 0, 2));
+    for slot in &slots {
+        world.sessions.on_closed(*slot);
+    }
+    let cursors: Vec<_> = world.sessions.take_ends(9).into_iter().map(|end| end.cursor).collect();
+    // The first has not acked 4; the second has all that was for it; the third has acked nothing.
+    assert_eq!(cursors, [Some(cursor(1, 2)), Some(cursor(1, 4)), None]);
+}
+
+#[test]
+fn recalled_and_expired_are_not_sent() {
+    let mut world = small();
+    let slots = crowd(&mut world, 3);
+    world.out.room.insert(slots[1], 0);
+    let mut log = run(0, 3, &[(1, ""), (3, "")]);
+    log.entries.insert(1, {
+        let mut expired = std::sync::Arc::into_inner(super::harness::entry(2, "")).unwrap();
+        expired.expires_ms = world.now.unix_ms;
+        expired.into()
+    });
+    world.sessions.on_log(&log, false);
+    world.work();
+    assert_eq!(world.broadcasts(slots[0]), [1, 3]);
+    let frame =
+        wire::codec::encode_server_frame(&wire::frame::Recall { binding: 0, id: 1_001, app: APP.0 }.into());
+    assert_eq!(world.sessions.recall_broadcast(APP, 1_001, frame), Some(2), "who has not got it is not told");
+    world.work();
+    assert!(matches!(world.one(slots[0]), ServerBody::Recall(_)));
+    world.out.room.clear();
+    world.sessions.on_drained(slots[1], &mut world.out);
+    world.work();
+    assert_eq!(world.broadcasts(slots[1]), [3]);
+}
+
+/// A slot that is freed during a pass and used again must not make a newcomer a target of it.
+#[test]
+fn a_slot_used_again_during_a_pass_is_no_target() {
+    let mut world = small();
+    let slots = crowd(&mut world, 8);
+    world.sessions.on_log(&run(0, 1, &[(1, "")]), false);
+    world.sessions.work(world.now, &mut world.out);
+    world.sessions.on_closed(slots[7]);
+    world.sessions.take_ends(9);
+    let next = world.connect();
+    world.bind_with(next, 1, "next", &[], BindDone { cursor: cursor(1, 1), ..done(99, 1) });
+    world.work();
+    assert!(world.frames(next).is_empty());
+    world.sessions.on_log(&run(1, 2, &[(2, "")]), false);
+    world.work();
+    assert_eq!(world.broadcasts(next), [2]);
+}
+
+#[test]
+fn numbers_that_went_back_begin_anew() {
+    let mut world = small();
+    let slots = crowd(&mut world, 2);
+    world.sessions.on_log(&run(0, 9, &[(9, "")]), false);
+    world.work();
+    world.broadcasts(slots[0]);
+    world.sessions.on_log(&crate::exchange::LogRun { epoch: 2, ..run(3, 3, &[]) }, false);
+    world.sessions.on_log(&crate::exchange::LogRun { epoch: 2, ..run(3, 4, &[(4, "")]) }, false);
+    world.work();
+    assert_eq!(world.broadcasts(slots[0]), [4]);
+}
+
+#[test]
+fn too_many_tags_end_the_bind() {
+    let mut world = World::new(Limits { tags_per_app: 1, ..Limits::default() });
+    let slot = world.connect();
+    let ask = world.ask_bind(slot, 1, "alice", &["a", "b"]);
+    world.answer_bind(&ask, done(5, 0));
+    assert!(matches!(world.one(slot), ServerBody::BindFailed(_)));
+    assert_eq!(world.sessions.take_ends(9)[0].fence, 5.into(), "the register is told");
+    world.bind_with(slot, 1, "alice", &["a"], done(6, 0));
+}

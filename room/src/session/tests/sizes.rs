@@ -1,0 +1,29 @@
+//! What a connection costs at rest. The goal for all of it together is 400 bytes.
+
+use std::mem::size_of;
+
+use super::super::{binding::Binding, connection::Session};
+use crate::{event_loop::CONNECTION_BYTES, exchange::ConnKey};
+
+/// A slab entry adds its tag, or hides it in the value.
+const SLAB: usize = 8;
+/// A slot in the index of users, at the hash table's least load.
+const INDEX: usize = 11;
+/// Two counts and 16 bytes of text, in the allocator's smallest fitting chunk.
+const UID_HEAP: usize = 48;
+
+#[test]
+fn a_connection_at_rest_is_small() {
+    assert!(size_of::<Session>() <= 32, "session: {}", size_of::<Session>());
+    assert!(size_of::<Binding>() <= 136, "binding: {}", size_of::<Binding>());
+    assert_eq!(size_of::<ConnKey>(), 8, "entry of the timer wheel");
+    assert!(CONNECTION_BYTES <= 48, "socket and decoder: {CONNECTION_BYTES}");
+    let all = size_of::<Session>()
+        + size_of::<Binding>()
+        + 2 * SLAB
+        + size_of::<ConnKey>()
+        + CONNECTION_BYTES
+        + INDEX
+        + UID_HEAP;
+    assert!(all <= 300, "one native connection with one binding: {all}");
+}
