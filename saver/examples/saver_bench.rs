@@ -3,12 +3,14 @@
 //!
 //! Each caller appends a batch, waits until it is durable, and acks it: what centers and rooms do at full load.
 
+#![allow(clippy::unwrap_used, reason = "a failure ends the run")]
+
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use saver::{
-    archive::sqlite::{SqliteArchive, SqliteSettings},
     archive::Archive as _,
+    archive::sqlite::{SqliteArchive, SqliteSettings},
     engine::{AckItem, Append, Engine, Everything, Limits},
     inbox::memory::{MemoryInboxes, MemoryLimits},
     metrics::Metrics,
@@ -26,7 +28,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::runtime::Runtime::new()?.block_on(run(messages, users, calls, items))
 }
 
-async fn run(messages: usize, users: usize, calls: usize, items: usize) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(
+    messages: usize,
+    users: usize,
+    calls: usize,
+    items: usize,
+) -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let settings = SqliteSettings {
         path: folder.path().join("archive.db"),
@@ -41,7 +48,8 @@ async fn run(messages: usize, users: usize, calls: usize, items: usize) -> Resul
     let clock = Arc::new(|| MessageId::EPOCH_MS + 1_000_000);
     let metrics = Metrics::default();
     let (engine, writer) =
-        Engine::start(inboxes, archive, Everything, Limits::default(), clock, metrics, cancel.clone()).await?;
+        Engine::start(inboxes, archive, Everything, Limits::default(), clock, metrics, cancel.clone())
+            .await?;
     let writer = tokio::spawn(writer);
 
     let begun = Instant::now();
@@ -71,8 +79,10 @@ async fn run(messages: usize, users: usize, calls: usize, items: usize) -> Resul
                 let done = engine.append(append).await;
                 total += asked.elapsed();
                 slowest = slowest.max(asked.elapsed());
-                let acks = done.into_iter().zip(keys).map(|(done, key)| {
-                    AckItem { key, inbox: Some(done.unwrap().positions[0]), cursor: None }
+                let acks = done.into_iter().zip(keys).map(|(done, key)| AckItem {
+                    key,
+                    inbox: Some(done.unwrap().positions[0]),
+                    cursor: None,
                 });
                 engine.ack(acks.collect()).await.unwrap();
             }
@@ -86,10 +96,14 @@ async fn run(messages: usize, users: usize, calls: usize, items: usize) -> Resul
     let slowest = times.iter().map(|t| t.0).max().unwrap_or_default();
     let mean = times.iter().map(|t| t.1).sum::<std::time::Duration>() / (per_caller / items * calls) as u32;
     let size = std::fs::metadata(&settings.path)?.len() >> 20;
-    println!("{:.0} appends/s and as many acks/s; {calls} calls of {items} in flight, {users} users", done / took);
+    println!(
+        "{:.0} appends/s and as many acks/s; {calls} calls of {items} in flight, {users} users",
+        done / took
+    );
     println!("append call: mean {mean:.1?}, slowest {slowest:.1?}; archive {size} MiB");
     if let Ok(stat) = std::fs::read_to_string("/proc/self/stat") {
-        let ticks: Vec<f64> = stat.split_whitespace().skip(13).take(2).filter_map(|t| t.parse().ok()).collect();
+        let ticks: Vec<f64> =
+            stat.split_whitespace().skip(13).take(2).filter_map(|t| t.parse().ok()).collect();
         println!("processor: {:.1} µs a message", ticks.iter().sum::<f64>() * 1e4 / done);
     }
     cancel.cancel();

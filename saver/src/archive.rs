@@ -12,6 +12,8 @@ use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId, Position, Seq, Uid};
 
 use crate::model::{InboxKey, Row, State, Surviving};
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod sqlite;
 
 /// Why an archive did not do what was asked. Nothing of the group was stored, save for `Io`: there it is not known,
@@ -279,10 +281,8 @@ pub trait Archive: Send + Sync + 'static {
     fn commit(&self, group: &Group) -> impl Future<Output = ArchiveResult<Committed>> + Send;
 
     /// What is in state `Stored` for each of the inboxes, ascending.
-    fn surviving(
-        &self,
-        keys: &[InboxKey],
-    ) -> impl Future<Output = ArchiveResult<Vec<Vec<Surviving>>>> + Send;
+    fn surviving(&self, keys: &[InboxKey])
+    -> impl Future<Output = ArchiveResult<Vec<Vec<Surviving>>>> + Send;
 
     /// What is recorded of these deliveries.
     fn recorded(

@@ -34,6 +34,8 @@ mod ledger;
 mod loads;
 mod logs;
 mod repeats;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use acks::AckItem;
@@ -324,7 +326,8 @@ impl<I: InboxStore, A: Archive> Core<I, A> {
         let charge = Charge::new(&self.queued_messages, messages, &self.queued_bytes, bytes);
         // One call that is larger than the bound is let in when nothing else waits.
         let (waiting, held) = charge.before();
-        let fits = waiting + messages <= self.limits.queue_messages && held + bytes <= self.limits.queue_bytes;
+        let fits =
+            waiting + messages <= self.limits.queue_messages && held + bytes <= self.limits.queue_bytes;
         (fits || waiting == 0).then_some(charge)
     }
 

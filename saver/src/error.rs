@@ -72,7 +72,10 @@ impl Refused {
 
     /// Whether an operator must look.
     pub fn is_alarming(&self) -> bool {
-        matches!(self, Refused::Archive(ArchiveError::DiskFull | ArchiveError::Corrupt(_) | ArchiveError::Io(_)))
+        matches!(
+            self,
+            Refused::Archive(ArchiveError::DiskFull | ArchiveError::Corrupt(_) | ArchiveError::Io(_))
+        )
     }
 }
 

@@ -13,6 +13,8 @@ use wire::id::{Epoch, MessageId, Position};
 
 use crate::model::{Finished, InboxKey, Loaded, Read, Staged, Staging, Surviving};
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod memory;
 
 /// Why an inbox store did not do what was asked.

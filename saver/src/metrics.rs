@@ -154,4 +154,3 @@ impl Metrics {
 pub(crate) fn gauge(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
-

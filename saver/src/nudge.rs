@@ -2,7 +2,7 @@
 
 use cluster::{Cluster, NodeId};
 use peers::{Limits, Registers, Rooms};
-use proto::internal::{Delivery, DeliverItem, LookUpResult, Presence};
+use proto::internal::{DeliverItem, Delivery, LookUpResult, Presence};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 

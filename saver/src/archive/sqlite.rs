@@ -24,6 +24,8 @@ mod error;
 mod schema;
 mod statement;
 mod store;
+#[cfg(test)]
+mod tests;
 mod walks;
 
 /// Readers: enough that a slow ledger query does not hold up loads; each costs a thread.
@@ -137,4 +139,16 @@ async fn open<'a>(
         **slot = Some(options.connect().await.map_err(error::classify)?);
     }
     slot.as_mut().ok_or_else(|| ArchiveError::Io("no connection".to_owned()))
+}
+
+#[cfg(test)]
+impl SqliteArchive {
+    /// Lets the file have so many pages (never fewer than it has); `None` is as many as it likes.
+    pub(crate) async fn limit_pages(&self, pages: Option<u32>) {
+        let sql = format!("PRAGMA max_page_count = {}", pages.unwrap_or(u32::MAX - 1));
+        let set = async |c: &mut SqliteConnection| {
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *c).await.map(drop)
+        };
+        self.transaction(set).await.expect("a pragma does not fail");
+    }
 }

@@ -77,11 +77,7 @@ impl Backlog {
         let before = inner.len();
         inner.finished.extend(finished);
         for (key, cursor) in cursors {
-            inner
-                .cursors
-                .entry(key)
-                .and_modify(|kept| *kept = later(*kept, cursor))
-                .or_insert(cursor);
+            inner.cursors.entry(key).and_modify(|kept| *kept = later(*kept, cursor)).or_insert(cursor);
         }
         inner.since.get_or_insert_with(Instant::now);
         let crossed = before < PLENTY && inner.len() >= PLENTY;
@@ -98,11 +94,7 @@ impl Backlog {
             inner.not_before = Some(Instant::now() + PAUSE);
             // Newer cursors of the same users are there already.
             for (key, cursor) in taken.cursors {
-                inner
-                    .cursors
-                    .entry(key)
-                    .and_modify(|kept| *kept = later(*kept, cursor))
-                    .or_insert(cursor);
+                inner.cursors.entry(key).and_modify(|kept| *kept = later(*kept, cursor)).or_insert(cursor);
             }
             if !taken.finished.is_empty() {
                 let newer = std::mem::replace(&mut inner.finished, taken.finished);

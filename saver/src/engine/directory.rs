@@ -34,9 +34,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             Written::App(Err(AppRefused::KeyTaken)) => {
                 Err(Refused::bad("app_taken", format!("app \"{key}\" exists already")))
             }
-            Written::App(Err(AppRefused::Unknown)) => {
-                Err(Refused::bad("unknown_app", "no app has this id"))
-            }
+            Written::App(Err(AppRefused::Unknown)) => Err(Refused::bad("unknown_app", "no app has this id")),
             _ => Err(Refused::Ending),
         }
     }

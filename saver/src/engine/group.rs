@@ -267,11 +267,7 @@ struct Known {
 }
 
 impl Known {
-    async fn look_up<A: Archive>(
-        archive: &A,
-        items: &[&Append],
-        suspects: &[bool],
-    ) -> Result<Self, Refused> {
+    async fn look_up<A: Archive>(archive: &A, items: &[&Append], suspects: &[bool]) -> Result<Self, Refused> {
         let mut wanted = Vec::new();
         for (item, _) in items.iter().zip(suspects).filter(|(_, suspect)| **suspect) {
             let multicast = item.is_multicast();

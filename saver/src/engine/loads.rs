@@ -48,7 +48,11 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         for item in &items {
             let result = match room {
                 0 => Err(Refused::Busy),
-                _ => self.core.read(&item.key, Read { max_bytes: item.read.max_bytes.min(room), ..item.read }).await,
+                _ => {
+                    self.core
+                        .read(&item.key, Read { max_bytes: item.read.max_bytes.min(room), ..item.read })
+                        .await
+                }
             };
             if let Ok((_, bytes)) = &result {
                 room = room.saturating_sub(*bytes);
@@ -113,7 +117,8 @@ impl<I: InboxStore, A: Archive> Core<I, A> {
         };
         self.backlog.push(std::mem::take(&mut loaded.finished), Vec::new());
         self.metrics.messages_loaded.inc_by(loaded.messages.len() as u64);
-        let held = loaded.messages.iter().filter_map(|m| m.payload.as_ref()).map(bytes::Bytes::len).sum::<usize>();
+        let held =
+            loaded.messages.iter().filter_map(|m| m.payload.as_ref()).map(bytes::Bytes::len).sum::<usize>();
         // What is not held has to fit as well; its size is within the item's bound.
         let missing = loaded.messages.iter().any(|m| m.payload.is_none());
         Ok((loaded, if missing { read.max_bytes.max(held) } else { held }))

@@ -114,8 +114,7 @@ impl LogCache {
         if after < tail.after {
             return None;
         }
-        let mut page =
-            BroadcastPage { through: tail.head.bseq, head: tail.head, ..BroadcastPage::default() };
+        let mut page = BroadcastPage { through: tail.head.bseq, head: tail.head, ..BroadcastPage::default() };
         let mut bytes = 0;
         let first = tail.entries.partition_point(|e| e.place.bseq <= after);
         for entry in tail.entries.range(first..).filter(|e| !e.recalled && e.expires_ms > now_ms) {

@@ -11,12 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wire::id::{AppId, Cursor, MessageId};
 
-use super::{
-    Append, Appended, Core,
-    group,
-    repeats::RecentIds,
-    report,
-};
+use super::{Append, Appended, Core, group, repeats::RecentIds, report};
 use crate::{
     archive::{
         ApiKey, AppRefused, Archive, ArchiveError, Committed, Forget, Group, LoggedBroadcast, NewBroadcast,

@@ -15,6 +15,8 @@ use crate::model::{Finished, InboxKey, Loaded, Read, Staged, Staging, Surviving}
 
 mod entries;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 use entries::Inbox;
 use shard::{Shard, ShardLimits};

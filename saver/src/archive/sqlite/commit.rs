@@ -6,9 +6,7 @@ use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
 use super::{directory, statement::Shape};
 use crate::{
-    archive::{
-        AppRefused, ApiKey, Committed, Forget, Group, NewBroadcast, Numbered, Reservation, Reserved,
-    },
+    archive::{ApiKey, AppRefused, Committed, Forget, Group, NewBroadcast, Numbered, Reservation, Reserved},
     model::{InboxKey, Row, State},
 };
 
@@ -58,7 +56,11 @@ pub(super) async fn write(c: &mut SqliteConnection, group: &Group) -> Result<Com
     DELIVERIES
         .execute(c, &group.deliveries, |v, d| {
             v.int(d.row.0);
-            if d.row.is_multicast() { v.uint(d.id.0) } else { v.null() };
+            if d.row.is_multicast() {
+                v.uint(d.id.0)
+            } else {
+                v.null()
+            };
             v.int(d.key.app().0.into()).text(d.key.text());
             v.uint(d.position.seq.0).uint(d.position.epoch.0);
             v.uint(d.accepted_ms).uint(d.expires_ms).int(d.payload_bytes.into());
@@ -82,7 +84,8 @@ pub(super) async fn write(c: &mut SqliteConnection, group: &Group) -> Result<Com
     for (app, id) in &group.broadcast_recalls {
         let sql = "UPDATE broadcast SET recalled = 1 \
                    WHERE id = ? AND app = ? AND recalled = 0 AND expires > ?";
-        let query = sqlx::query(sql).bind(signed(*id)).bind(i64::from(app.0)).bind(group.now_ms.cast_signed());
+        let query =
+            sqlx::query(sql).bind(signed(*id)).bind(i64::from(app.0)).bind(group.now_ms.cast_signed());
         done.broadcast_recalls.push(query.execute(&mut *c).await?.rows_affected() > 0);
     }
     for app in &group.apps {
@@ -130,24 +133,27 @@ async fn newcomer(c: &mut SqliteConnection, key: &InboxKey) -> Result<Cursor, sq
 }
 
 async fn reserve(c: &mut SqliteConnection, r: &Reservation, now_ms: u64) -> Result<Reserved, sqlx::Error> {
-    let known = sqlx::query("SELECT id, fingerprint FROM reservation WHERE app = ? AND word = ? AND expires > ?")
-        .bind(i64::from(r.app.0))
-        .bind(&r.word)
-        .bind(now_ms.cast_signed())
-        .fetch_optional(&mut *c)
-        .await?;
+    let known =
+        sqlx::query("SELECT id, fingerprint FROM reservation WHERE app = ? AND word = ? AND expires > ?")
+            .bind(i64::from(r.app.0))
+            .bind(&r.word)
+            .bind(now_ms.cast_signed())
+            .fetch_optional(&mut *c)
+            .await?;
     if let Some(row) = known {
         let id = MessageId(row.try_get::<i64, _>(0)?.cast_unsigned());
         return Ok(Reserved { id, repeated: true, mismatch: row.try_get::<Vec<u8>, _>(1)? != r.fingerprint });
     }
-    sqlx::query("INSERT OR REPLACE INTO reservation (app, word, id, fingerprint, expires) VALUES (?,?,?,?,?)")
-        .bind(i64::from(r.app.0))
-        .bind(&r.word)
-        .bind(signed(r.id))
-        .bind(r.fingerprint.to_vec())
-        .bind(r.expires_ms.cast_signed())
-        .execute(c)
-        .await?;
+    sqlx::query(
+        "INSERT OR REPLACE INTO reservation (app, word, id, fingerprint, expires) VALUES (?,?,?,?,?)",
+    )
+    .bind(i64::from(r.app.0))
+    .bind(&r.word)
+    .bind(signed(r.id))
+    .bind(r.fingerprint.to_vec())
+    .bind(r.expires_ms.cast_signed())
+    .execute(c)
+    .await?;
     Ok(Reserved { id: r.id, repeated: false, mismatch: false })
 }
 
@@ -186,10 +192,8 @@ async fn append_broadcast(c: &mut SqliteConnection, b: &NewBroadcast) -> Result<
 }
 
 async fn put_app(c: &mut SqliteConnection, app: &App) -> Result<Result<App, AppRefused>, sqlx::Error> {
-    let taken: Option<i64> = sqlx::query_scalar("SELECT id FROM app WHERE key = ?")
-        .bind(&app.key)
-        .fetch_optional(&mut *c)
-        .await?;
+    let taken: Option<i64> =
+        sqlx::query_scalar("SELECT id FROM app WHERE key = ?").bind(&app.key).fetch_optional(&mut *c).await?;
     if taken.is_some_and(|id| id != i64::from(app.id)) {
         return Ok(Err(AppRefused::KeyTaken));
     }

@@ -31,15 +31,14 @@ pub(super) async fn put_app(
 ) -> Result<Result<App, AppRefused>, sqlx::Error> {
     let id: Option<i64> = match app.id {
         0 => sqlx::query_scalar("SELECT coalesce(max(id), 0) + 1 FROM app").fetch_optional(&mut *c).await?,
-        id => {
-            sqlx::query_scalar("SELECT id FROM app WHERE id = ?").bind(id).fetch_optional(&mut *c).await?
-        }
+        id => sqlx::query_scalar("SELECT id FROM app WHERE id = ?").bind(id).fetch_optional(&mut *c).await?,
     };
     let Some(id) = id else { return Ok(Err(AppRefused::Unknown)) };
-    let revision: i64 =
-        sqlx::query_scalar("UPDATE counter SET value = value + 1 WHERE name = 'app_revision' RETURNING value")
-            .fetch_one(&mut *c)
-            .await?;
+    let revision: i64 = sqlx::query_scalar(
+        "UPDATE counter SET value = value + 1 WHERE name = 'app_revision' RETURNING value",
+    )
+    .fetch_one(&mut *c)
+    .await?;
     sqlx::query("INSERT OR REPLACE INTO app VALUES (?,?,?,?,?,?,?,?,?,?,?)")
         .bind(id)
         .bind(&app.key)
@@ -61,8 +60,11 @@ pub(super) async fn put_app(
 impl SqliteArchive {
     pub(super) async fn read_apps(&self, after_revision: u64) -> ArchiveResult<(Vec<App>, u64)> {
         let mut c = self.reader().await?;
-        let rows =
-            sqlx::query(COLUMNS).bind(after_revision.cast_signed()).fetch_all(&mut *c).await.map_err(classify)?;
+        let rows = sqlx::query(COLUMNS)
+            .bind(after_revision.cast_signed())
+            .fetch_all(&mut *c)
+            .await
+            .map_err(classify)?;
         let apps: Vec<App> = rows.iter().map(app).collect::<Result<_, _>>().map_err(classify)?;
         // The newest app's revision and not the counter: an app that is committed between two statements would else
         // never be seen.

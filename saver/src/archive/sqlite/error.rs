@@ -3,6 +3,7 @@
 use crate::archive::ArchiveError;
 
 /// Translates an error. The low byte of an extended result code is the primary one (sqlite.org/rescode.html).
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
 pub(super) fn classify(error: sqlx::Error) -> ArchiveError {
     let text = error.to_string();
     let code = match &error {

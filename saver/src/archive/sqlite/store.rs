@@ -10,8 +10,8 @@ use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 use super::{SqliteArchive, commit};
 use crate::{
     archive::{
-        ApiKey, Archive, ArchiveResult, BroadcastPage, Committed, Group, LoggedBroadcast, ROW_BLOCK, Recorded,
-        StoredPlace, Wanted,
+        ApiKey, Archive, ArchiveResult, BroadcastPage, Committed, Group, LoggedBroadcast, ROW_BLOCK,
+        Recorded, StoredPlace, Wanted,
     },
     model::{InboxKey, Row, Surviving},
 };

@@ -151,13 +151,7 @@ impl Inbox {
     }
 
     /// Reads on from a position.
-    pub(super) fn load(
-        &mut self,
-        read: Read,
-        epoch: Epoch,
-        max_loads: u32,
-        now_ms: u64,
-    ) -> (Loaded, Tally) {
+    pub(super) fn load(&mut self, read: Read, epoch: Epoch, max_loads: u32, now_ms: u64) -> (Loaded, Tally) {
         let mut finished = Vec::new();
         let mut gone = Tally::default();
         // A position of an epoch that has not been yet says nothing.

@@ -102,7 +102,7 @@ impl Shard {
         let crowded = |s: &Self| {
             s.inboxes.len() >= s.limits.inboxes || s.held.messages + inbox.len() > s.limits.messages
         };
-        self.make_room(crowded)?;
+        self.make_room(now_ms, crowded)?;
         inbox.touched_s = coarse(now_ms);
         self.held.messages += inbox.len();
         self.ring.push_back(absent.key.clone());
@@ -114,7 +114,7 @@ impl Shard {
         if self.held.messages >= self.limits.messages {
             // The inbox itself must not be let go on the way.
             self.find(&item.key, now_ms)?.touched_s = u32::MAX;
-            let room = self.make_room(|s| s.held.messages >= s.limits.messages);
+            let room = self.make_room(now_ms, |s| s.held.messages >= s.limits.messages);
             self.find(&item.key, now_ms)?;
             room?;
         }
@@ -172,13 +172,16 @@ impl Shard {
         (self.inboxes.len(), self.held.messages, self.held.payload_bytes)
     }
 
-    fn make_room(&mut self, crowded: impl Fn(&Self) -> bool) -> InboxResult<()> {
+    fn make_room(&mut self, now_ms: u64, crowded: impl Fn(&Self) -> bool) -> InboxResult<()> {
+        let lately = coarse(now_ms).saturating_sub(1);
         let mut tries = 0;
         while crowded(self) {
             if tries == PRESSURE_TRIES || self.ring.is_empty() {
                 return Err(InboxError::Full);
             }
-            self.turn(|i| i.touched_s != u32::MAX);
+            // Whoever is in use is asked last.
+            let desperate = tries > PRESSURE_TRIES / 2;
+            self.turn(|i| i.touched_s < lately || (desperate && i.touched_s != u32::MAX));
             tries += 1;
         }
         Ok(())

@@ -1,0 +1,432 @@
+//! The engine over the in-process store and an SQLite file, with a clock of the tests' own.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wire::id::{AppId, Bseq, Epoch, MessageId, Position, Seq, Uid};
+
+use super::*;
+use crate::{
+    archive::{
+        ArchiveError, NewBroadcast, Reservation,
+        sqlite::{SqliteArchive, SqliteSettings},
+    },
+    cleanup::{self, CleanupSettings},
+    inbox::{
+        Waiting,
+        memory::{MemoryInboxes, MemoryLimits},
+    },
+    model::{Read, Row},
+    sweep::{self, Nudge, Nudged, SweepSettings},
+};
+
+const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
+const APP: AppId = AppId(1);
+const ROOMY: MemoryLimits =
+    MemoryLimits { inboxes: 16_000, messages: 16_000, payload_bytes: 1 << 20, idle_s: 60 };
+
+struct Rig {
+    engine: Engine<MemoryInboxes, SqliteArchive>,
+    clock: Arc<AtomicU64>,
+    cancel: CancellationToken,
+    writer: JoinHandle<()>,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        Self::with(ROOMY, Limits::default()).await
+    }
+
+    async fn with(memory: MemoryLimits, limits: Limits) -> Self {
+        Self::open(Arc::new(tempfile::tempdir().unwrap()), memory, limits).await
+    }
+
+    async fn open(folder: Arc<tempfile::TempDir>, memory: MemoryLimits, limits: Limits) -> Self {
+        let settings = SqliteSettings {
+            path: folder.path().join("archive.db"),
+            cache_bytes: 1 << 20,
+            busy_timeout: std::time::Duration::from_millis(200),
+        };
+        let archive = SqliteArchive::open(&settings).await.unwrap();
+        let inboxes = MemoryInboxes::new(archive.begin_epoch().await.unwrap(), memory);
+        let now = Arc::new(AtomicU64::new(NOW));
+        let clock = now.clone();
+        let clock: Clock = Arc::new(move || clock.load(Ordering::Relaxed));
+        let cancel = CancellationToken::new();
+        let start =
+            Engine::start(inboxes, archive, Everything, limits, clock, Metrics::default(), cancel.clone());
+        let (engine, writer) = start.await.unwrap();
+        Self { engine, clock: now, cancel, writer: tokio::spawn(writer), folder }
+    }
+
+    /// Ends this life and begins another on the same archive.
+    async fn again(self) -> Self {
+        let folder = self.folder.clone();
+        self.cancel.cancel();
+        self.writer.await.unwrap();
+        self.engine.archive().close().await;
+        Self::open(folder, ROOMY, Limits::default()).await
+    }
+
+    fn pass(&self, ms: u64) {
+        self.clock.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    async fn push(&self, n: u64, uid: &str) -> Result<Appended, Refused> {
+        self.engine.append(vec![append(n, &[uid])]).await.remove(0)
+    }
+
+    async fn load(&self, uid: &str, read: Read) -> LoadedInbox {
+        let item = LoadItem { key: key(uid), read, bind: false };
+        self.engine.load(vec![item]).await.remove(0).unwrap()
+    }
+
+    async fn ids(&self, uid: &str) -> Vec<u64> {
+        self.load(uid, ALL).await.inbox.messages.iter().map(|m| m.id.0 - id(0).0).collect()
+    }
+
+    async fn ack(&self, uid: &str, position: Position) {
+        let item = AckItem { key: key(uid), inbox: Some(position), cursor: None };
+        self.engine.ack(vec![item]).await.unwrap();
+    }
+
+    async fn ledger(&self, n: u64) -> Ledger {
+        self.engine.ledger(APP, id(n)).await.unwrap()
+    }
+
+    /// Lets the disk hold so many pages, or as many as there may be.
+    async fn disk(&self, pages: Option<u32>) {
+        self.engine.archive().limit_pages(pages).await;
+    }
+}
+
+const ALL: Read = Read { after: None, acknowledges: false, max_messages: 1000, max_bytes: 1 << 20 };
+
+fn key(uid: &str) -> InboxKey {
+    InboxKey::new(APP, Uid::new(uid).unwrap())
+}
+
+fn id(n: u64) -> MessageId {
+    MessageId(MessageId::from_parts(NOW, 1, 0).0 + n)
+}
+
+fn append(n: u64, uids: &[&str]) -> Append {
+    Append {
+        id: id(n),
+        keys: uids.iter().map(|uid| key(uid)).collect(),
+        payload: Bytes::from(format!("payload {n}")),
+        accepted_ms: NOW,
+        expires_ms: NOW + 60_000,
+        inbox_cap: None,
+        multicast: uids.len() > 1,
+    }
+}
+
+fn seq(appended: &Result<Appended, Refused>) -> Vec<u64> {
+    appended.as_ref().unwrap().positions.iter().map(|p| p.seq.0).collect()
+}
+
+/// Counts of a ledger: targets, acked, stored, expired, dropped, recalled.
+fn counts(l: &Ledger) -> [u64; 6] {
+    let dropped = l.dropped.values().sum();
+    assert_eq!(l.targets, l.acked + l.stored + l.expired + dropped + l.recalled, "{l:?}");
+    [l.targets, l.acked, l.stored, l.expired, dropped, l.recalled]
+}
+
+#[tokio::test]
+async fn what_was_answered_outlives_the_process() {
+    let rig = Rig::new().await;
+    for n in 1..=3 {
+        assert_eq!(seq(&rig.push(n, "a").await), [n]);
+    }
+    let epoch = rig.load("a", ALL).await.inbox.start.epoch;
+    rig.ack("a", Position { epoch, seq: Seq(1) }).await;
+    let rig = rig.again().await;
+    let loaded = rig.load("a", Read { after: Some(Position { epoch, seq: Seq(2) }), ..ALL }).await.inbox;
+    assert!(loaded.start.epoch > epoch);
+    assert_eq!((loaded.start.seq, loaded.messages.len()), (Seq(2), 1));
+    assert_eq!(loaded.messages[0].payload.as_deref(), Some(&b"payload 3"[..]));
+    assert_eq!(rig.ids("a").await, [2, 3]);
+    assert_eq!(seq(&rig.push(4, "a").await), [4]);
+    assert_eq!(counts(&rig.ledger(1).await), [1, 1, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_repeat_stores_nothing() {
+    let rig = Rig::new().await;
+    let first = rig.push(1, "a").await.unwrap();
+    let again = rig.push(1, "a").await.unwrap();
+    assert_eq!((&again.positions, again.repeated, first.repeated), (&first.positions, true, false));
+    // Twins in one call.
+    let twins = rig.engine.append(vec![append(2, &["a"]), append(2, &["a"]), append(3, &["a"])]).await;
+    assert_eq!(twins.iter().map(|t| seq(t)[0]).collect::<Vec<_>>(), [2, 2, 3]);
+    assert_eq!(twins.iter().map(|t| t.as_ref().unwrap().repeated).collect::<Vec<_>>(), [false, true, false]);
+    let rig = rig.again().await;
+    let again = rig.push(1, "a").await.unwrap();
+    assert_eq!((again.positions, again.repeated), (first.positions.clone(), true));
+    rig.ack("a", first.positions[0]).await;
+    rig.engine.flush().await.unwrap();
+    assert_eq!(seq(&rig.push(1, "a").await), [0]);
+    assert_eq!(rig.ids("a").await, [2, 3]);
+}
+
+/// One caller that uses an id for two users must not fail the transaction that others ride in.
+#[tokio::test]
+async fn an_id_in_use_is_refused_alone() {
+    let rig = Rig::new().await;
+    let results = rig.engine.append(vec![append(1, &["a"]), append(1, &["b"]), append(2, &["b"])]).await;
+    assert_eq!((seq(&results[0]), seq(&results[2])), (vec![1], vec![1]));
+    assert_eq!(results[1].as_ref().unwrap_err().code(), "id_taken");
+    assert_eq!(rig.push(1, "c").await.unwrap_err().code(), "id_taken");
+}
+
+/// Somebody else has written a row that this saver takes for new: the group is tried again with a look-up.
+#[tokio::test]
+async fn a_conflict_is_resolved() {
+    let rig = Rig::new().await;
+    let other = Rig::open(rig.folder.clone(), ROOMY, Limits::default()).await;
+    assert_eq!(seq(&other.push(5, "a").await), [1]);
+    let results = rig.engine.append(vec![append(5, &["a"]), append(6, &["b"])]).await;
+    assert!(results[0].as_ref().unwrap().repeated);
+    // Number 1 went with the first try.
+    assert_eq!(seq(&results[1]), [2]);
+    assert_eq!(rig.ids("b").await, [6]);
+}
+
+#[tokio::test]
+async fn a_multicast_is_for_all_and_balances() {
+    let rig = Rig::new().await;
+    let sent = rig.engine.append(vec![append(1, &["a", "b", "c", "d"])]).await.remove(0).unwrap();
+    assert_eq!(sent.positions.len(), 4);
+    // Later receivers of the same message, and a repeat for an earlier one.
+    let more = rig.engine.append(vec![append(1, &["d", "e"])]).await.remove(0).unwrap();
+    assert_eq!((more.positions[0], more.repeated), (sent.positions[3], false));
+    rig.ack("a", sent.positions[0]).await;
+    let recalled = rig.engine.recall(APP, id(1)).await.unwrap();
+    let names = |uids: &[Uid]| uids.iter().map(|u| u.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&recalled.delivered), ["a"]);
+    assert_eq!(recalled.recalled.len(), 4);
+    assert_eq!(counts(&rig.ledger(1).await), [5, 1, 0, 0, 0, 4]);
+    assert!(rig.ids("b").await.is_empty());
+    assert!(!rig.ledger(99).await.found);
+}
+
+#[tokio::test]
+async fn caps_expiry_and_dead_letters_are_in_the_ledger() {
+    let limits = Limits { max_loads: 2, ..Limits::default() };
+    let rig = Rig::with(ROOMY, limits).await;
+    for n in 1..=3 {
+        let one = Append { inbox_cap: Some(2), ..append(n, &["a"]) };
+        rig.engine.append(vec![one]).await.remove(0).unwrap();
+    }
+    assert_eq!(rig.ledger(1).await.dropped["inbox_full"], 1);
+    for _ in 0..2 {
+        assert_eq!(rig.ids("a").await, [2, 3]);
+    }
+    assert!(rig.ids("a").await.is_empty());
+    assert_eq!(rig.ledger(2).await.dropped["max_loads"], 1);
+    rig.push(4, "a").await.unwrap();
+    assert_eq!(rig.engine.depth(&key("a")).await.unwrap(), 1);
+    rig.pass(60_000);
+    assert_eq!(counts(&rig.ledger(4).await), [1, 0, 0, 1, 0, 0]);
+    assert_eq!(rig.engine.depth(&key("a")).await.unwrap(), 0);
+    assert!(rig.ids("a").await.is_empty());
+}
+
+#[tokio::test]
+async fn clean_up_expires_and_forgets() {
+    let rig = Rig::new().await;
+    for n in 1..=5 {
+        rig.push(n, &format!("u{n}")).await.unwrap();
+    }
+    rig.engine.append(vec![append(6, &["a", "b"])]).await.remove(0).unwrap();
+    let settings = CleanupSettings { retention: std::time::Duration::from_secs(120), per_second: 1_000_000 };
+    assert_eq!(cleanup::round(&rig.engine, settings).await.unwrap(), 0);
+    rig.pass(60_000);
+    assert_eq!(cleanup::round(&rig.engine, settings).await.unwrap(), 7);
+    assert_eq!(counts(&rig.ledger(6).await), [2, 0, 0, 2, 0, 0]);
+    rig.pass(120_000);
+    assert_eq!(cleanup::round(&rig.engine, settings).await.unwrap(), 7);
+    assert!(!rig.ledger(6).await.found && !rig.ledger(1).await.found);
+}
+
+/// When the disk is full callers are told so, readers see nothing of what was refused, acks wait, and when there is
+/// room again everything goes on in order.
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers() {
+    let rig = Rig::new().await;
+    let first = rig.push(1, "a").await.unwrap();
+    rig.disk(Some(1)).await;
+    let big = Append { payload: vec![1; 300_000].into(), ..append(2, &["a"]) };
+    let refused = rig.engine.append(vec![big.clone()]).await.remove(0).unwrap_err();
+    assert_eq!((refused.code(), refused.retry_after_ms()), ("archive_full", Some(5000)));
+    assert_eq!(rig.ids("a").await, [1]);
+    rig.ack("a", first.positions[0]).await;
+    rig.disk(None).await;
+    let stored = rig.engine.append(vec![big]).await.remove(0).unwrap();
+    assert!(stored.positions[0].seq > Seq(1) && !stored.repeated);
+    assert_eq!(rig.ids("a").await, [2]);
+    assert_eq!(counts(&rig.ledger(1).await), [1, 1, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn full_queues_refuse() {
+    let limits = Limits { backlog: 1, queue_messages: 2, ..Limits::default() };
+    let rig = Rig::with(ROOMY, limits).await;
+    let calls = (0..50).map(|n| {
+        let engine = rig.engine.clone();
+        async move { engine.append(vec![append(2 * n + 1, &["a"]), append(2 * n + 2, &["b"])]).await }
+    });
+    let results: Vec<_> = futures::future::join_all(calls).await.into_iter().flatten().collect();
+    assert!(results.iter().any(|r| r.is_ok()));
+    assert!(results.iter().filter_map(|r| r.as_ref().err()).all(|e| e.code() == "busy"));
+    let stored = results.iter().filter(|r| r.is_ok()).count();
+    assert_eq!(rig.ids("a").await.len() + rig.ids("b").await.len(), stored);
+    assert_eq!(rig.engine.waiting().0, 0);
+    let last = rig.load("a", ALL).await.inbox.through;
+    let epoch = rig.engine.inboxes().epoch();
+    rig.ack("a", Position { epoch, seq: last }).await;
+    let item = AckItem { key: key("b"), inbox: Some(Position { epoch, seq: Seq(1) }), cursor: None };
+    assert_eq!(rig.engine.ack(vec![item]).await, Err(Refused::Busy));
+}
+
+/// Far more users than fit into memory: everything is found again in the archive.
+#[tokio::test]
+async fn memory_is_bounded_and_nothing_is_lost() {
+    let memory = MemoryLimits { inboxes: 320, messages: 640, payload_bytes: 0, idle_s: 60 };
+    let rig = Rig::with(memory, Limits::default()).await;
+    for round in 0..3u64 {
+        for part in 0..10u64 {
+            let items = (0..50).map(|n| {
+                let user = part * 50 + n;
+                append(1 + round * 500 + user, &[&format!("u{user}")])
+            });
+            let results = rig.engine.append(items.collect()).await;
+            assert!(results.iter().all(|r| r.is_ok()), "{results:?}");
+        }
+    }
+    assert!(rig.engine.inboxes().resident().messages <= 640);
+    for user in (0..500).step_by(7) {
+        let loaded = rig.load(&format!("u{user}"), ALL).await.inbox;
+        assert_eq!(loaded.messages.len(), 3, "u{user}");
+        assert!(loaded.messages.is_sorted_by(|a, b| a.seq < b.seq && a.id < b.id));
+        assert!(loaded.messages.iter().all(|m| m.payload.is_some()));
+    }
+}
+
+#[tokio::test]
+async fn a_new_user_begins_at_the_head_of_the_log() {
+    let rig = Rig::new().await;
+    let broadcast = |n: u64| NewBroadcast {
+        app: APP,
+        id: id(n),
+        payload: Bytes::from_static(b"x"),
+        audience: String::new(),
+        accepted_ms: NOW,
+        expires_ms: NOW + 60_000,
+    };
+    let bind = |uid: &str| LoadItem { key: key(uid), read: ALL, bind: true };
+    rig.engine.append_broadcast(broadcast(1)).await.unwrap();
+    let cursors = rig.engine.load(vec![bind("a"), bind("b")]).await;
+    let cursor = cursors[0].as_ref().unwrap().cursor.unwrap();
+    assert_eq!((cursor.bseq, cursors[1].as_ref().unwrap().cursor), (Bseq(1), Some(cursor)));
+    let second = rig.engine.append_broadcast(broadcast(2)).await.unwrap();
+    assert!(rig.engine.append_broadcast(broadcast(2)).await.unwrap().repeated);
+    assert_eq!(rig.engine.heads(&[APP]).await.unwrap(), [(APP, second.place)]);
+    let page = rig.engine.load_broadcasts(APP, cursor.bseq, 9, 99).await.unwrap();
+    assert_eq!((page.broadcasts.len(), page.through), (1, Bseq(2)));
+    // The cursor stays until the device says more.
+    let again = rig.engine.load(vec![bind("a")]).await.remove(0).unwrap();
+    assert_eq!(again.cursor, Some(cursor));
+    let moved = AckItem { key: key("a"), inbox: None, cursor: Some(second.place) };
+    rig.engine.ack(vec![moved]).await.unwrap();
+    let rig = rig.again().await;
+    let again = rig.engine.load(vec![bind("a"), bind("b")]).await;
+    assert_eq!(again[0].as_ref().unwrap().cursor, Some(second.place));
+    assert_eq!(again[1].as_ref().unwrap().cursor, Some(cursor));
+    assert!(rig.engine.recall_broadcast(APP, id(2)).await.unwrap());
+    assert!(rig.engine.load_broadcasts(APP, Bseq(0), 9, 99).await.unwrap().broadcasts.len() == 1);
+    let ledger = rig.ledger(2).await;
+    assert!(ledger.found && ledger.broadcast.unwrap().recalled);
+}
+
+#[tokio::test]
+async fn words_are_reserved_once() {
+    let rig = Rig::new().await;
+    let reserve = |n: u64| Reservation {
+        app: APP,
+        word: "w".into(),
+        id: id(n),
+        fingerprint: Bytes::from_static(b"f"),
+        expires_ms: NOW + 1000,
+    };
+    let (a, b) = tokio::join!(rig.engine.reserve(reserve(1)), rig.engine.reserve(reserve(2)));
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert_eq!(a.id, b.id);
+    assert!(a.repeated != b.repeated);
+}
+
+/// A restart numbers in a new epoch and finds in the archive what another saver wrote meanwhile.
+#[tokio::test]
+async fn a_restart_sees_what_others_wrote() {
+    let rig = Rig::new().await;
+    rig.push(1, "a").await.unwrap();
+    let epoch = rig.engine.inboxes().epoch();
+    let other = Rig::open(rig.folder.clone(), ROOMY, Limits::default()).await;
+    other.push(2, "a").await.unwrap();
+    rig.engine.restart().await.unwrap();
+    assert!(rig.engine.inboxes().epoch() > Epoch(epoch.0 + 1));
+    assert_eq!(rig.ids("a").await, [1, 2]);
+    assert_eq!(seq(&rig.push(3, "a").await), [3]);
+}
+
+struct Recorder(std::sync::Mutex<Vec<(String, u64)>>, Nudged);
+
+impl Nudge for Recorder {
+    async fn nudge(&self, key: &InboxKey, waiting: Waiting) -> Nudged {
+        self.0.lock().unwrap().push((key.uid().to_string(), waiting.reaches.seq.0));
+        self.1
+    }
+}
+
+#[tokio::test]
+async fn overdue_inboxes_are_nudged_until_acked() {
+    let rig = Rig::new().await;
+    let settings = SweepSettings { after: std::time::Duration::from_secs(10), per_second: 100 };
+    let online = Recorder(std::sync::Mutex::default(), Nudged::Online);
+    let last = rig.push(1, "a").await.unwrap();
+    rig.push(2, "b").await.unwrap();
+    rig.ack("a", last.positions[0]).await;
+    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 0);
+    rig.pass(10_000);
+    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 1);
+    rig.pass(5_000);
+    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 0);
+    rig.pass(5_000);
+    let offline = Recorder(std::sync::Mutex::default(), Nudged::Offline);
+    assert_eq!(sweep::step(&rig.engine, &offline, settings).await.unwrap(), 0);
+    // Nobody there: not looked up again until something happens.
+    rig.pass(50_000);
+    assert_eq!(sweep::step(&rig.engine, &offline, settings).await.unwrap(), 0);
+    assert_eq!(*online.0.lock().unwrap(), [("b".to_owned(), 1)]);
+    assert_eq!(*offline.0.lock().unwrap(), [("b".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn the_end_writes_what_was_taken_in() {
+    let rig = Rig::new().await;
+    let last = rig.push(1, "a").await.unwrap();
+    rig.ack("a", last.positions[0]).await;
+    let engine = rig.engine.clone();
+    let rig = rig.again().await;
+    assert!(rig.ids("a").await.is_empty());
+    assert_eq!(engine.append(vec![append(2, &["a"])]).await, [Err(Refused::Ending)]);
+    assert!(matches!(Refused::from(ArchiveError::Locked).retry_after_ms(), Some(500)));
+    assert_eq!(Row::unicast(id(1)).0, id(1).0.cast_signed());
+}
