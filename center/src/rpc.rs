@@ -62,12 +62,16 @@ impl Grpc {
     /// Checks who calls, then does it.
     async fn run<Q, A, F, Fut>(&self, request: Request<Q>, operation: F) -> Answer<A>
     where
+        Q: prost::Message,
         F: FnOnce(Arc<Ops>, Caller, Q) -> Fut,
         Fut: Future<Output = Result<A>>,
     {
         let done = async {
             let caller = self.caller(&request).await?;
-            operation(Arc::clone(&self.ops), caller, request.into_inner()).await
+            let request = request.into_inner();
+            // While it arrived its bytes were counted by `Metered`.
+            let _held = self.ops.bodies().take(request.encoded_len())?;
+            operation(Arc::clone(&self.ops), caller, request).await
         };
         done.await.map(Response::new).map_err(|error| self.refuse(error))
     }

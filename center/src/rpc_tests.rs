@@ -154,6 +154,14 @@ async fn apps_are_for_admins() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_not_here_is_answered_in_grpc() {
+    let api = Api::start().await;
+    let mut router = proto::v1::router_client::RouterClient::new(api.transport.clone());
+    let answer = router.route(v1::RouteRequest::default()).await.unwrap_err();
+    assert_eq!((answer.code(), word(&answer)), (Code::Unimplemented, "no_route"));
+}
+
+#[tokio::test]
 async fn reflection_lists_the_public_services_and_no_others() {
     let api = Api::start().await;
     let mut reflection = ServerReflectionClient::new(api.transport.clone());

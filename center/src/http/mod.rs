@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, patch, post},
 };
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
     error::{Error, whole_millis},
@@ -32,7 +32,7 @@ pub(crate) fn router(ops: Arc<Ops>) -> Router {
     let routes =
         ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.handlers)()));
     routes
-        .fallback(|| async { Error::NoRoute })
+        .fallback(no_route)
         .method_not_allowed_fallback(|| async { Error::NoMethod })
         .layer(middleware::map_response_with_state(Arc::clone(&ops), count_error))
         .with_state(ops)
@@ -71,6 +71,16 @@ const ROUTES: &[Route] = &[
     Route { path: "/", methods: &["get"], handlers: || get(docs::page) },
     Route { path: "/docs", methods: &["get"], handlers: || get(docs::page_by_name) },
 ];
+
+/// A gRPC client that asks for a service that is not here can read only a gRPC answer.
+async fn no_route(headers: HeaderMap) -> Response {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        tonic::Status::from(Error::NoRoute).into_http()
+    } else {
+        Error::NoRoute.into_response()
+    }
+}
 
 /// Word of the error that a response tells, for the metrics.
 #[derive(Clone)]

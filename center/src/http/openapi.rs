@@ -3,7 +3,7 @@
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        self, Content, Ref, ResponseBuilder,
+        self, Content, Ref, RefOr, ResponseBuilder,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -68,6 +68,11 @@ impl Modify for Everywhere {
             for operation in operations.into_iter().flatten() {
                 if operation.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == "docs")) {
                     continue;
+                }
+                for response in operation.responses.responses.values_mut() {
+                    if let RefOr::T(response) = response {
+                        response.description = "Done".to_owned();
+                    }
                 }
                 operation.responses.responses.insert("default".to_owned(), error.clone().into());
                 operation.security = Some(vec![SecurityRequirement::new("app_key", Vec::<String>::new())]);
