@@ -1,7 +1,7 @@
 //! Logging, with a filter that can be changed at run time.
 
 use std::{
-    io,
+    io::{self, IsTerminal as _},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -55,7 +55,9 @@ pub fn start(settings: &LogSettings) -> Result<LogFilter, StartError> {
     let filter = parse(&settings.filter).map_err(|reason| StartError::config("log.filter", reason))?;
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    // Colours are for people: a log file or a pipe gets none.
+    let colours = io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(io::stderr);
     match settings.format {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
