@@ -63,12 +63,14 @@ pub fn serve(payload: usize) -> anyhow::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     frame::write(&mut io::stdout(), &listener.local_addr()?.port())?;
     let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
+    // Kept here too: a waker that is dropped takes its last call with it.
+    let at_end = waker.clone();
     // Ends with the process; it holds nothing.
     thread::Builder::new().name("floor-stdin".into()).spawn(move || {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        let _ = waker.wake();
+        let _ = at_end.wake();
     })?;
-    Server {
+    let served = Server {
         poll,
         listener,
         connections: Vec::new(),
@@ -79,7 +81,9 @@ pub fn serve(payload: usize) -> anyhow::Result<()> {
         in_rounds: Duration::ZERO,
         sent: 0,
     }
-    .run()
+    .run();
+    drop(waker);
+    served
 }
 
 impl Server {

@@ -2,11 +2,11 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser};
 use rand::RngExt as _;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Where a storm of `up` on the same machine finds the dispatcher.
-const DISPATCHER: &str = "http://127.0.0.1:7400";
+const DISPATCHER: &str = "http://127.0.0.1:7700";
 
 /// The devices and how they connect.
 #[derive(Debug, Clone, Args)]
@@ -82,11 +82,14 @@ pub struct Devices {
 #[derive(Debug, Clone, Args)]
 pub struct Api {
     /// Base URL of a center, several times for several
-    #[arg(long = "center", value_name = "URL", default_value = "http://127.0.0.1:7080")]
+    #[arg(long = "center", value_name = "URL", default_value = "http://127.0.0.1:7800")]
     pub centers: Vec<String>,
     /// API key of the app
     #[arg(long, env = "LONGWIRE_KEY", hide_env_values = true)]
     pub key: Option<String>,
+    /// File that holds the API key, e.g. that of the demo app in the data folder of `longwire up`
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// Name of the app
     #[arg(long, default_value = "demo", env = "LONGWIRE_APP")]
     pub app: String,
@@ -124,7 +127,11 @@ impl Api {
     /// # Errors
     /// If the key is missing, or an address is not legible.
     pub fn connect(&self) -> anyhow::Result<Centers> {
-        let key = self.key.clone().context("an API key is needed: --key or LONGWIRE_KEY")?;
+        let key = match (&self.key_file, &self.key) {
+            (Some(path), _) => read_line(path)?,
+            (None, Some(key)) => key.clone(),
+            (None, None) => bail!("an API key is needed: --key, --key-file or LONGWIRE_KEY"),
+        };
         Centers::new(&ApiOptions {
             centers: self.centers.clone(),
             key,
@@ -192,6 +199,12 @@ impl Devices {
         let centers = api.connect().context("without --secret, tokens come from the center")?;
         super::tokens::fetch(&centers, &self.uid_prefix, self.users).await.map(Tokens::Ready)
     }
+}
+
+/// A file of one line; read once, before anything runs.
+fn read_line(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(text.trim_end().to_owned())
 }
 
 /// A number that the runs of a day do not share: it is in payloads and idempotency keys, and must differ even when

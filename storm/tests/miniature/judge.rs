@@ -1,15 +1,14 @@
 //! The judge against servers in miniature: it clears those that keep their promises, and sees every one that is
 //! broken.
 
-mod fake;
-
 use std::time::Duration;
 
-use fake::{Fake, Fault};
 use storm::{
     scenario::{Api, Devices},
     verify::{self, Verdict, VerifyOptions},
 };
+
+use super::fake::{Fake, Fault};
 
 fn options(fake: &Fake) -> VerifyOptions {
     VerifyOptions {
