@@ -1,5 +1,7 @@
 //! The device on real sockets, against a small room.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
 mod room;
 
 use std::{

@@ -1,6 +1,8 @@
 //! Whatever happens to connections, rooms and stores, the app sees each message once and in order, and what
 //! it has confirmed leaves the store.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
 mod room;
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,7 @@
 //! The session's rules one by one, in virtual time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
 mod room;
 
 use std::{sync::Arc, time::Duration};

@@ -1,6 +1,8 @@
 //! Properties of the codec: what goes in comes out, however the stream is cut; random bytes do no harm;
 //! the hand-made encoders write what prost writes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use wire::{

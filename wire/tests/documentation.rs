@@ -1,6 +1,8 @@
 //! Writes the tables and the example of `docs/protocol.md` from the code, and fails if they are not there.
 //! `UPDATE_DOCS=1 cargo test -p wire --test documentation` puts them there.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
 use std::{env, fmt::Write, fs, path::Path};
 
 use bytes::Bytes;
