@@ -93,6 +93,8 @@ impl FakeCluster {
 pub(crate) struct TestCenter {
     pub(crate) ops: Arc<Ops>,
     pub(crate) fakes: Fakes,
+    discovery: Embedded,
+    local: LocalServices,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -100,7 +102,7 @@ impl TestCenter {
     pub(crate) async fn start(config: Config) -> TestCenter {
         let FakeCluster { fakes, discovery, local } = FakeCluster::start(&config).await;
         let me = Arc::new(Me::new(Role::Center, NodeId(9), Incarnation(1), "default", None));
-        let cluster = Cluster::new(Arc::new(discovery), local, me);
+        let cluster = Cluster::new(Arc::new(discovery.clone()), local.clone(), me);
         let cancel = CancellationToken::new();
         let (metrics, flow) = (Metrics::default(), FlowMetrics::default());
         let peers =
@@ -109,7 +111,18 @@ impl TestCenter {
         let (delivery, _) = Delivery::spawn(&config.delivery, &carriers, &metrics, &cancel);
         let (notices, _) = Notices::spawn(peers.rooms.clone(), &metrics, &flow, cancel.clone());
         let ops = Arc::new(Ops::new(config, peers, cluster, delivery, notices, metrics));
-        TestCenter { ops, fakes, _stop: cancel.drop_guard() }
+        TestCenter { ops, fakes, discovery, local, _stop: cancel.drop_guard() }
+    }
+
+    /// A second saver comes up; a part of all users is its own from then on.
+    pub(crate) async fn add_saver(&self) -> Fakes {
+        let fakes = Fakes::default();
+        fakes.fill(self.ops.config());
+        self.local.insert(NodeId(5), Routes::new(SaverServer::new(fakes.clone())));
+        let me = Arc::new(Me::new(Role::Saver, NodeId(5), Incarnation(1), "default", None));
+        me.set_state(NodeState::Ready);
+        self.discovery.join(me).await.unwrap();
+        fakes
     }
 }
 

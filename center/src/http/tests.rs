@@ -191,6 +191,34 @@ async fn a_multicast_is_one_message_for_each_different_user() {
 }
 
 #[tokio::test]
+async fn a_shard_that_refuses_costs_a_multicast_only_its_own_users() {
+    let api = Api::start().await;
+    let second = api.center.add_saver().await;
+    let refusal =
+        internal::Refusal { code: "archive_behind".into(), message: "later".into(), retry_after_ms: 1_500 };
+    second.state().refuse = Some(refusal.clone());
+    let uids: Vec<_> = (0..100).map(|n| format!("user-{n}")).collect();
+    let body = json!({"uids": uids, "payload": "x"});
+    // The center's lines follow the picture of the cluster a moment later.
+    let answer = loop {
+        let answer = api.post("/v1/multicast", body.clone()).await;
+        if answer.json["failed"] != json!([]) {
+            break answer.json;
+        }
+        tokio::task::yield_now().await;
+    };
+    let failed = answer["failed"].as_array().unwrap();
+    assert!(failed.iter().all(|user| user["error"]["code"] == "archive_behind"));
+    assert_eq!(failed[0]["error"]["retry_after_ms"], 1_500);
+    let accepted = answer["accepted"].as_u64().unwrap();
+    assert!(accepted > 0 && accepted + failed.len() as u64 == 100, "{answer}");
+
+    // When nobody at all could be stored for, the call itself has failed.
+    api.center.fakes.state().refuse = Some(refusal);
+    assert_eq!(api.post("/v1/multicast", body).await.error(), (503, "archive_behind", ""));
+}
+
+#[tokio::test]
 async fn a_broadcast_goes_into_the_log_and_to_the_rooms_and_tells_its_progress() {
     let api = Api::start().await;
     let answer = api.post("/v1/broadcasts", json!({"payload": "all", "audience": "ios and not beta"})).await;
@@ -386,6 +414,17 @@ async fn callers_are_told_when_to_come_back() {
     assert_eq!(api.get("/v1/users/a").await.error(), (503, "busy", ""));
     let api = Api::with(Config { body_bytes_in_flight: 10, ..Config::default() }).await;
     assert_eq!(api.post("/v1/push", json!({"uid": "a", "payload": "x"})).await.error(), (503, "busy", ""));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let api =
+        Api::with(Config { body_timeout: std::time::Duration::from_millis(5), ..Config::default() }).await;
+    let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    let request = Request::post("/v1/push").header("authorization", format!("Bearer {DEMO_KEY}"));
+    let answer = api.send(request.body(Body::from_stream(never)).unwrap()).await;
+    assert_eq!(answer.error(), (408, "body_timeout", ""));
+    assert_eq!(api.center.ops.bodies().held(), 0);
 }
 
 #[tokio::test]
