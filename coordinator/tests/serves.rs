@@ -207,9 +207,8 @@ async fn operators_see_and_replay_dead_letters() {
     let letter = loop {
         let (status, mut body) = http(address, "GET", "/v1/dead-letters?app=demo", "").await;
         assert_eq!(status, 200);
-        let first = body["dead_letters"][0].take();
-        if !first.is_null() {
-            break first;
+        if let Some(letter) = body["dead_letters"].as_array_mut().unwrap().pop() {
+            break letter;
         }
     };
     assert_eq!(
