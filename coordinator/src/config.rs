@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The section `[coordinator]`.
 ///
 /// Worst-case memory: `memory_bytes` of events under way, and for every app with traffic 2 × `workers_per_app`
-/// tasks of a few KiB with windows of [`SpillConfig::window`] events each while its backend is behind.
+/// tasks of a few KiB, each with [`SpillConfig::window_bytes`] while its backend is behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -111,14 +111,14 @@ pub struct SpillConfig {
     pub app_bytes: u64,
     /// Bytes that may wait in all. Default 4 GiB of disk.
     pub bytes: u64,
-    /// Events that a worker reads from the queue at a time. Default 32.
-    pub window: u32,
+    /// Bytes of events that a worker reads from the queue at a time (one larger event goes by itself). Default 32 KiB.
+    pub window_bytes: usize,
     /// Dead letters kept of one app and kind of callback; the oldest go. Default 10,000.
     pub dead_letters: u32,
 }
 
 impl Default for SpillConfig {
     fn default() -> Self {
-        SpillConfig { app_bytes: 256 << 20, bytes: 4 << 30, window: 32, dead_letters: 10_000 }
+        SpillConfig { app_bytes: 256 << 20, bytes: 4 << 30, window_bytes: 32 << 10, dead_letters: 10_000 }
     }
 }

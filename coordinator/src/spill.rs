@@ -71,8 +71,8 @@ pub(crate) trait Spill: Send + Sync + 'static {
     /// Keeps events; answers their rows when all of them are durable. None is kept if it fails.
     fn append(&self, entries: Vec<Entry>) -> SpillResult<'_, Vec<RowId>>;
 
-    /// The oldest events of a worker after a row.
-    fn read(&self, part: PartKey, after: RowId, limit: u32) -> SpillResult<'_, Vec<Waiting>>;
+    /// The oldest events of a worker after a row: about so many bytes, at least one if there is one.
+    fn read(&self, part: PartKey, after: RowId, bytes: usize) -> SpillResult<'_, Vec<Waiting>>;
 
     /// Forgets an event that was delivered, some time soon. If a crash comes between, it is delivered once more.
     fn remove(&self, row: RowId) -> SpillResult<'_, ()>;

@@ -79,7 +79,8 @@ impl Worker {
         let now = Instant::now();
         let patience = self.lane.patience(job.since, now);
         let Some(patience) = patience.filter(|_| !self.lane.breaker.is_open()) else {
-            return self.fall_behind(job).await.map_or((), drop);
+            self.fall_behind(job).await;
+            return;
         };
         let mut trying = attempt(&self.lane, &job.event);
         match tokio::time::timeout_at(patience, &mut trying).await {
@@ -204,8 +205,8 @@ impl Worker {
     async fn head(&mut self) -> Result<Option<Waiting>, SpillError> {
         loop {
             if self.window.is_empty() {
-                let limit = self.lane.tools.config.spill.window.max(1);
-                let read = self.lane.tools.spill.read(self.part, self.read_to, limit).await?;
+                let most = self.lane.tools.config.spill.window_bytes;
+                let read = self.lane.tools.spill.read(self.part, self.read_to, most).await?;
                 self.window.extend(read);
                 self.read_to = self.window.back().map_or(self.read_to, |last| last.row);
             }

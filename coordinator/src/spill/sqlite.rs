@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use flow::{BatchLimits, Batcher, CallError, FlowMetrics, Full};
+use futures::TryStreamExt as _;
 use sqlx::{
     ConnectOptions as _, Row as _, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
@@ -23,6 +24,8 @@ const GROUP_WRITES: usize = 512;
 const GROUP_BYTES: usize = 4 << 20;
 /// Reads are short and indexed; two keep one large app from holding up the others.
 const READERS: u32 = 2;
+/// Events in one read, if the bound in bytes allows: SQLite does not look for more than are asked for.
+const READ_EVENTS: i64 = 256;
 /// Another process must never have the file; if one has it for a moment (a backup), it is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -98,9 +101,9 @@ impl Spill for SqliteSpill {
         })
     }
 
-    fn read(&self, part: PartKey, after: RowId, limit: u32) -> SpillResult<'_, Vec<Waiting>> {
+    fn read(&self, part: PartKey, after: RowId, bytes: usize) -> SpillResult<'_, Vec<Waiting>> {
         Box::pin(async move {
-            let rows = sqlx::query(
+            let mut rows = sqlx::query(
                 "SELECT row, event, spilled_ms, attempts, refusals FROM waiting
                  WHERE app = ? AND kind = ? AND part = ? AND row > ? ORDER BY row LIMIT ?",
             )
@@ -108,10 +111,17 @@ impl Spill for SqliteSpill {
             .bind(part.lane.kind.code())
             .bind(i64::from(part.part))
             .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(&self.readers)
-            .await?;
-            rows.iter().map(|row| waiting(part.lane.kind, row)).collect()
+            .bind(READ_EVENTS)
+            .fetch(&self.readers);
+            let (mut read, mut size) = (Vec::new(), 0);
+            while size < bytes
+                && let Some(row) = rows.try_next().await?
+            {
+                let waiting = waiting(part.lane.kind, &row)?;
+                size += waiting.event.bytes();
+                read.push(waiting);
+            }
+            Ok(read)
         })
     }
 

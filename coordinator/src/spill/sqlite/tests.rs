@@ -25,7 +25,7 @@ async fn ids(spill: &SqliteSpill, parts: u16) -> Vec<Vec<u64>> {
     for part in 0..parts {
         let (mut ids, mut after) = (Vec::new(), 0);
         loop {
-            let page = spill.read(PartKey { lane: LANE, part }, after, 7).await.unwrap();
+            let page = spill.read(PartKey { lane: LANE, part }, after, 1000).await.unwrap();
             let Some(last) = page.last() else { break };
             after = last.row;
             ids.extend(page.iter().map(|waiting| waiting.event.id()));
