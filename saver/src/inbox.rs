@@ -85,7 +85,7 @@ pub trait InboxStore: Send + Sync + 'static {
     /// Numbers deliveries in their order; nobody sees them before [`InboxStore::publish`]. One result for each.
     fn stage(
         &self,
-        items: Vec<Staging>,
+        items: &[Staging],
         now_ms: u64,
     ) -> impl Future<Output = InboxResult<Vec<InboxResult<Staged>>>> + Send;
 

@@ -7,7 +7,7 @@ use super::{Append, Appended, Core, report, writer::Writer};
 use crate::{
     archive::{Archive, Body, Group, NewDelivery, Recorded, Wanted},
     error::Refused,
-    inbox::InboxStore,
+    inbox::{InboxError, InboxResult, InboxStore},
     model::{InboxKey, Row, Staged, Staging, State},
 };
 
@@ -102,8 +102,7 @@ async fn number<I: InboxStore, A: Archive>(
             }
         });
     }
-    let now = writer.core.now_ms();
-    let results = writer.core.inboxes.stage(stagings, now).await?;
+    let results = stage(&writer.core, &stagings).await?;
     let mut prepared = Prepared { fates, staged: Vec::with_capacity(results.len()), origin };
     let mut failed: Vec<(usize, Refused)> = Vec::new();
     let mut kept = Vec::with_capacity(results.len());
@@ -125,6 +124,27 @@ async fn number<I: InboxStore, A: Archive>(
         prepared.drop_failed(&writer.core, failed).await;
     }
     Ok(prepared)
+}
+
+/// Stages all of a batch. An inbox that was let go since it was made sure of is rebuilt once more: by now the others of
+/// the batch are pinned, and no longer in its way.
+async fn stage<I: InboxStore, A: Archive>(
+    core: &Core<I, A>,
+    stagings: &[Staging],
+) -> Result<Vec<InboxResult<Staged>>, Refused> {
+    let now = core.now_ms();
+    let mut results = core.inboxes.stage(stagings, now).await?;
+    let absent = |r: &InboxResult<Staged>| matches!(r, Err(InboxError::Absent));
+    let again: Vec<usize> = (0..results.len()).filter(|n| absent(&results[*n])).collect();
+    if !again.is_empty() {
+        let items: Vec<Staging> = again.iter().map(|n| stagings[*n].clone()).collect();
+        let keys: Vec<InboxKey> = items.iter().map(|i| i.key.clone()).collect();
+        core.ensure(&keys).await?;
+        for (n, result) in again.into_iter().zip(core.inboxes.stage(&items, now).await?) {
+            results[n] = result;
+        }
+    }
+    Ok(results)
 }
 
 impl Prepared {

@@ -63,7 +63,7 @@ async fn bring<S: InboxStore>(store: &S, uid: &str, rows: Vec<Surviving>) {
 }
 
 async fn stage<S: InboxStore>(store: &S, items: Vec<Staging>) -> Vec<Staged> {
-    store.stage(items, NOW).await.unwrap().into_iter().map(Result::unwrap).collect()
+    store.stage(&items, NOW).await.unwrap().into_iter().map(Result::unwrap).collect()
 }
 
 async fn append<S: InboxStore>(store: &S, uid: &str, ids: impl IntoIterator<Item = u64>) {
@@ -78,7 +78,7 @@ async fn load<S: InboxStore>(store: &S, uid: &str, read: Read) -> Loaded {
 /// An inbox that was never brought up can neither be written nor read.
 pub(crate) async fn absent_until_rebuilt<S: InboxStore>(store: S) {
     assert_eq!(store.absent(&[key("a"), key("b")]).await.unwrap().len(), 2);
-    let staged = store.stage(vec![staging("a", 1)], NOW).await.unwrap();
+    let staged = store.stage(&[staging("a", 1)], NOW).await.unwrap();
     assert!(matches!(staged[0], Err(InboxError::Absent)));
     assert_eq!(store.load(&key("a"), ALL, 9, NOW).await.unwrap_err(), InboxError::Absent);
     assert_eq!(store.ack(&key("a"), at(1, 1), NOW).await.unwrap_err(), InboxError::Absent);

@@ -133,10 +133,10 @@ impl InboxStore for MemoryInboxes {
         self.shard(&absent.key).rebuild(absent, surviving, now_ms)
     }
 
-    async fn stage(&self, items: Vec<Staging>, now_ms: u64) -> InboxResult<Vec<InboxResult<Staged>>> {
+    async fn stage(&self, items: &[Staging], now_ms: u64) -> InboxResult<Vec<InboxResult<Staged>>> {
         let epoch = self.epoch();
         Ok(items
-            .into_iter()
+            .iter()
             .map(|item| {
                 let mut shard = self.shard(&item.key);
                 shard.stage(item, epoch, now_ms)

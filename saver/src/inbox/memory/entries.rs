@@ -46,6 +46,8 @@ pub(super) struct Inbox {
     pins: u32,
     /// Last use, coarse seconds.
     pub(super) touched_s: u32,
+    /// Used since the clock's hand came by.
+    pub(super) used: bool,
     /// In the shard's watch queue.
     pub(super) watched: bool,
 }
@@ -68,7 +70,17 @@ impl Inbox {
                 loads: 0,
             })
             .collect();
-        Self { key, last, visible: last, doomed: 0, entries, pins: 0, touched_s: 0, watched: false }
+        Self {
+            key,
+            last,
+            visible: last,
+            doomed: 0,
+            entries,
+            pins: 0,
+            touched_s: 0,
+            used: true,
+            watched: false,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -83,6 +95,10 @@ impl Inbox {
         self.pins > 0
     }
 
+    pub(super) fn pin(&mut self) {
+        self.pins += 1;
+    }
+
     pub(super) fn unpin(&mut self) {
         self.pins = self.pins.saturating_sub(1);
     }
@@ -92,7 +108,7 @@ impl Inbox {
     }
 
     /// Numbers a delivery and tells what it pushes out.
-    pub(super) fn stage(&mut self, item: Staging, epoch: Epoch, hold_payload: bool) -> (Position, Vec<Row>) {
+    pub(super) fn stage(&mut self, item: &Staging, epoch: Epoch, hold_payload: bool) -> (Position, Vec<Row>) {
         self.last += 1;
         self.pins += 1;
         let position = Position { epoch, seq: Seq(self.last) };
@@ -103,7 +119,7 @@ impl Inbox {
             accepted_ms: item.accepted_ms,
             expires_ms: item.expires_ms,
             payload_bytes: u32::try_from(item.payload.len()).unwrap_or(u32::MAX),
-            payload: hold_payload.then_some(item.payload),
+            payload: hold_payload.then(|| item.payload.clone()),
             loads: 0,
         });
         let mut pushed_out = Vec::new();

@@ -70,6 +70,7 @@ impl Shard {
     pub(super) fn find(&mut self, key: &InboxKey, now_ms: u64) -> InboxResult<&mut Inbox> {
         let inbox = self.inboxes.find_mut(key.hash64(), |i| i.key == *key).ok_or(InboxError::Absent)?;
         inbox.touched_s = coarse(now_ms);
+        inbox.used = true;
         Ok(inbox)
     }
 
@@ -78,8 +79,9 @@ impl Shard {
         self.inboxes.find_mut(key.hash64(), |i| i.key == *key).ok_or(InboxError::Absent)
     }
 
-    pub(super) fn absent(&self, key: &InboxKey) -> Option<Absent> {
-        let here = self.inboxes.find(key.hash64(), |i| i.key == *key).is_some();
+    /// Whoever asks is about to use the inbox, so that it had better not be let go meanwhile.
+    pub(super) fn absent(&mut self, key: &InboxKey) -> Option<Absent> {
+        let here = self.peek(key).map(|inbox| inbox.used = true).is_ok();
         (!here).then(|| Absent { key: key.clone(), version: self.evictions })
     }
 
@@ -102,7 +104,7 @@ impl Shard {
         let crowded = |s: &Self| {
             s.inboxes.len() >= s.limits.inboxes || s.held.messages + inbox.len() > s.limits.messages
         };
-        self.make_room(now_ms, crowded)?;
+        self.make_room(crowded)?;
         inbox.touched_s = coarse(now_ms);
         self.held.messages += inbox.len();
         self.ring.push_back(absent.key.clone());
@@ -110,20 +112,19 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn stage(&mut self, item: Staging, epoch: Epoch, now_ms: u64) -> InboxResult<Staged> {
+    pub(super) fn stage(&mut self, item: &Staging, epoch: Epoch, now_ms: u64) -> InboxResult<Staged> {
         if self.held.messages >= self.limits.messages {
             // The inbox itself must not be let go on the way.
-            self.find(&item.key, now_ms)?.touched_s = u32::MAX;
-            let room = self.make_room(now_ms, |s| s.held.messages >= s.limits.messages);
-            self.find(&item.key, now_ms)?;
+            self.find(&item.key, now_ms)?.pin();
+            let room = self.make_room(|s| s.held.messages >= s.limits.messages);
+            self.find(&item.key, now_ms)?.unpin();
             room?;
         }
         let bytes = item.payload.len();
         let hold = self.held.payload_bytes + bytes <= self.limits.payload_bytes;
-        let key = item.key.clone();
-        let (position, pushed_out) = self.find(&key, now_ms)?.stage(item, epoch, hold);
+        let (position, pushed_out) = self.find(&item.key, now_ms)?.stage(item, epoch, hold);
         self.held += Tally { messages: 1, payload_bytes: if hold { bytes } else { 0 } };
-        Ok(Staged { key, position, pushed_out })
+        Ok(Staged { key: item.key.clone(), position, pushed_out })
     }
 
     pub(super) fn gone(&mut self, gone: Tally) {
@@ -172,26 +173,25 @@ impl Shard {
         (self.inboxes.len(), self.held.messages, self.held.payload_bytes)
     }
 
-    fn make_room(&mut self, now_ms: u64, crowded: impl Fn(&Self) -> bool) -> InboxResult<()> {
-        let lately = coarse(now_ms).saturating_sub(1);
+    /// Lets go of what has not been used since the clock's hand came by last, or else of what the hand is at.
+    fn make_room(&mut self, crowded: impl Fn(&Self) -> bool) -> InboxResult<()> {
         let mut tries = 0;
         while crowded(self) {
             if tries == PRESSURE_TRIES || self.ring.is_empty() {
                 return Err(InboxError::Full);
             }
-            // Whoever is in use is asked last.
-            let desperate = tries > PRESSURE_TRIES / 2;
-            self.turn(|i| i.touched_s < lately || (desperate && i.touched_s != u32::MAX));
+            let desperate = tries >= PRESSURE_TRIES / 2;
+            self.turn(|i| desperate || !std::mem::take(&mut i.used));
             tries += 1;
         }
         Ok(())
     }
 
     /// Moves the clock's hand by one inbox; lets it go if it may be and `wanted`.
-    fn turn(&mut self, wanted: impl Fn(&Inbox) -> bool) -> bool {
+    fn turn(&mut self, wanted: impl FnOnce(&mut Inbox) -> bool) -> bool {
         let Some(key) = self.ring.pop_front() else { return false };
-        let Ok(slot) = self.inboxes.find_entry(key.hash64(), |i| i.key == key) else { return false };
-        if slot.get().is_pinned() || !wanted(slot.get()) {
+        let Ok(mut slot) = self.inboxes.find_entry(key.hash64(), |i| i.key == key) else { return false };
+        if slot.get().is_pinned() || !wanted(slot.get_mut()) {
             self.ring.push_back(key);
             return false;
         }

@@ -27,7 +27,7 @@ async fn bring(store: &MemoryInboxes, uid: &str) -> InboxResult<()> {
 }
 
 async fn append(store: &MemoryInboxes, item: Staging) -> Position {
-    let staged = store.stage(vec![item], 0).await.unwrap().remove(0).unwrap();
+    let staged = store.stage(&[item], 0).await.unwrap().remove(0).unwrap();
     store.publish(std::slice::from_ref(&staged), 0).await.unwrap();
     staged.position
 }
@@ -78,7 +78,7 @@ async fn what_is_pinned_stays_and_a_full_store_says_so() {
     for n in 0..500 {
         let uid = format!("u{n}");
         match bring(&store, &uid).await {
-            Ok(()) => held.push(store.stage(vec![staging(&uid, n + 1)], 0).await.unwrap().remove(0)),
+            Ok(()) => held.push(store.stage(&[staging(&uid, n + 1)], 0).await.unwrap().remove(0)),
             Err(e) => {
                 assert_eq!(e, InboxError::Full);
                 refused += 1;
