@@ -1,8 +1,9 @@
 //! `[saver]`: where the archive is, and the bounds of everything.
 //!
-//! Worst-case memory, with the defaults: inboxes 250 B × 200,000 + messages 130 B × 500,000 + payloads 64 MiB =
-//! 180 MB; writer's queue 32 MiB + 250 B × 20,000 = 38 MB; acks that wait 64 B × 100,000 = 6 MB; broadcasts 16 MiB;
-//! SQLite's page cache 16 MiB + 3 × 4 MiB; answers under way `load_bytes` each. Together about 290 MB.
+//! Worst-case memory, with the defaults: inboxes 450 B × 200,000 + messages 180 B × 500,000 + payloads 64 MiB =
+//! 250 MB; writer's queue 32 MiB + 250 B × 20,000 = 38 MB; acks that wait 64 B × 100,000 = 6 MB; broadcasts 16 MiB;
+//! SQLite's page cache 16 MiB + 3 × 4 MiB; answers under way `load_bytes` each. Together about 350 MB. (An inbox: 105 B
+//! in a hash table, its place in the eviction ring and on watch, and its uid; tables and rings may be half empty.)
 
 use std::{path::PathBuf, time::Duration};
 
@@ -25,10 +26,10 @@ pub struct Config {
     pub archive_busy_timeout: Duration,
     /// Page cache of the archive's writer; each of three readers has a quarter of it. Bytes. Default: 16 MiB.
     pub archive_cache_bytes: u64,
-    /// Inboxes held in memory, about 250 B each. What does not fit comes back from the archive when it is needed.
+    /// Inboxes held in memory, at most 450 B each. What does not fit comes back from the archive when it is needed.
     /// Default: 200,000.
     pub inboxes: usize,
-    /// Messages held in memory, about 130 B each without payload; at least 16 times `max_inbox_cap`. Default:
+    /// Messages held in memory, at most 180 B each without payload; at least 16 times `max_inbox_cap`. Default:
     /// 500,000.
     pub messages: usize,
     /// Payloads held in memory; further ones are read from the archive. Bytes. Default: 64 MiB.

@@ -18,6 +18,9 @@ use crate::{
 /// Times, ids and numbers are stored as signed 64-bit integers.
 const GREATEST: u64 = i64::MAX as u64;
 
+/// Longest idempotency key; callers allow 128.
+const MAX_WORD_BYTES: usize = 256;
+
 /// The saver, as the other services call it.
 pub struct Rpc<I, A>(pub Engine<I, A>);
 
@@ -176,7 +179,12 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
 
     async fn reserve(&self, request: Request<rpc::ReserveRequest>) -> Answer<rpc::ReserveResponse> {
         let r = request.into_inner();
-        let reservation = message_id(r.id).map(|id| Reservation {
+        let long = r.key.is_empty() || r.key.len() > MAX_WORD_BYTES;
+        let id = message_id(r.id).and_then(|id| match long {
+            true => Err(Refused::bad("bad_idempotency_key", "an idempotency key has 1 to 256 bytes")),
+            false => Ok(id),
+        });
+        let reservation = id.map(|id| Reservation {
             app: AppId(r.app),
             word: r.key,
             id,

@@ -112,7 +112,7 @@ pub async fn step<I: InboxStore, A: Archive, N: Nudge>(
 }
 
 /// After a start no inbox is in memory, so none is on watch: puts those there that a center may just have written to.
-async fn recover<I: InboxStore, A: Archive>(engine: &Engine<I, A>, settings: SweepSettings) {
+pub(crate) async fn recover<I: InboxStore, A: Archive>(engine: &Engine<I, A>, settings: SweepSettings) {
     let newest = match engine.archive().greatest_id().await {
         Ok(id) => id,
         Err(e) => return warn!(error = %e, "cannot look for messages to sweep"),

@@ -32,29 +32,29 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             return Err(Refused::Busy);
         }
         let now = self.now_ms();
-        let mut finished = Vec::new();
         let mut cursors = Vec::new();
         let mut absent = Vec::new();
         for AckItem { key, inbox, cursor } in items {
             if let Some(position) = inbox {
                 match self.core.inboxes.ack(&key, position, now).await {
-                    Ok(done) => finished.extend(done),
+                    // At once: what was taken out must not be forgotten if the caller goes away.
+                    Ok(done) => self.core.backlog.push(done, Vec::new()),
                     Err(InboxError::Absent) => absent.push((key.clone(), position)),
                     Err(e) => return Err(e.into()),
                 }
             }
             cursors.extend(cursor.map(|cursor| (key, cursor)));
         }
-        self.core.backlog.push(std::mem::take(&mut finished), cursors);
+        self.core.backlog.push(Vec::new(), cursors);
         if absent.is_empty() {
             return Ok(());
         }
         let keys: Vec<InboxKey> = absent.iter().map(|(key, _)| key.clone()).collect();
         self.core.ensure(&keys).await?;
         for (key, position) in absent {
-            finished.extend(self.core.inboxes.ack(&key, position, now).await?);
+            let done = self.core.inboxes.ack(&key, position, now).await?;
+            self.core.backlog.push(done, Vec::new());
         }
-        self.core.backlog.push(finished, Vec::new());
         Ok(())
     }
 }

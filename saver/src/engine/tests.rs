@@ -418,6 +418,36 @@ async fn overdue_inboxes_are_nudged_until_acked() {
     assert_eq!(*offline.0.lock().unwrap(), [("b".to_owned(), 1)]);
 }
 
+/// After a kill nothing is in memory and so nothing is on watch, though a center may have died with the saver.
+#[tokio::test]
+async fn a_new_life_sweeps_what_the_last_one_left() {
+    let rig = Rig::new().await;
+    rig.push(1, "a").await.unwrap();
+    rig.engine.append(vec![append(2, &["b", "c"])]).await.remove(0).unwrap();
+    let rig = rig.again().await;
+    let settings = SweepSettings { after: std::time::Duration::from_secs(10), per_second: 100 };
+    sweep::recover(&rig.engine, settings).await;
+    rig.pass(10_000);
+    let online = Recorder(std::sync::Mutex::default(), Nudged::Online);
+    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 3);
+}
+
+/// A message is stored for all receivers of a call or for none; others in the transaction do not suffer.
+#[tokio::test]
+async fn a_multicast_that_finds_no_room_leaves_nothing() {
+    let memory = MemoryLimits { inboxes: 64, messages: 64, payload_bytes: 0, idle_s: 60 };
+    let rig = Rig::with(memory, Limits::default()).await;
+    let names: Vec<String> = (0..100).map(|n| format!("u{n}")).collect();
+    let many: Vec<&str> = names.iter().map(String::as_str).collect();
+    let items = vec![append(1, &["a"]), append(2, &many), append(2, &many), append(3, &["a"])];
+    let results = rig.engine.append(items).await;
+    assert_eq!((seq(&results[0]), results[3].is_ok()), (vec![1], true));
+    assert!(results[1..3].iter().all(|r| r.as_ref().unwrap_err().code() == "busy"), "{results:?}");
+    assert!(!rig.ledger(2).await.found);
+    assert_eq!(rig.ids("a").await, [1, 3]);
+    assert!(rig.ids("u7").await.is_empty());
+}
+
 #[tokio::test]
 async fn the_end_writes_what_was_taken_in() {
     let rig = Rig::new().await;

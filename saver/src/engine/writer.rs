@@ -92,6 +92,8 @@ pub(super) struct Writer<I, A> {
     queue: mpsc::Receiver<Op>,
     pub(super) recent: RecentIds,
     rows: RowNumbers,
+    /// The last transaction failed.
+    failing: bool,
 }
 
 /// Numbers for the rows of multicasts.
@@ -103,7 +105,7 @@ struct RowNumbers {
 
 impl<I: InboxStore, A: Archive> Writer<I, A> {
     pub(super) fn new(core: Arc<Core<I, A>>, queue: mpsc::Receiver<Op>, greatest: MessageId) -> Self {
-        Self { core, queue, recent: RecentIds::new(greatest), rows: RowNumbers::default() }
+        Self { core, queue, recent: RecentIds::new(greatest), rows: RowNumbers::default(), failing: false }
     }
 
     pub(super) async fn run(mut self, cancel: CancellationToken) {
@@ -222,7 +224,10 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
             self.core.metrics.committed(started.elapsed(), group, result.is_ok());
             group.cursors.truncate(cursors);
             match result {
-                Ok(done) => break (prepared.publish(&self.core, items).await, Ok(done)),
+                Ok(done) => {
+                    self.went_well();
+                    break (prepared.publish(&self.core, items).await, Ok(done));
+                }
                 // Something that was held to be new is there: somebody else wrote it, so ask for each.
                 Err(ArchiveError::Conflict(_)) if !look_up_all => {
                     prepared.withdraw(&self.core).await;
@@ -230,7 +235,7 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
                 }
                 Err(e) => {
                     let refused = Refused::Archive(e);
-                    report(&refused, "a transaction");
+                    self.failed(&refused);
                     break (prepared.refuse(&self.core, &refused).await, Err(refused));
                 }
             }
@@ -244,6 +249,19 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
             self.core.metrics.refused(refused, 1);
         }
         outcome
+    }
+
+    /// An archive that fails is told once, not for each of thousands of transactions a second.
+    fn failed(&mut self, refused: &Refused) {
+        if !std::mem::replace(&mut self.failing, true) {
+            report(refused, "a transaction");
+        }
+    }
+
+    fn went_well(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("the archive takes transactions again");
+        }
     }
 
     async fn settle(&self, finished: &[crate::model::Finished]) {

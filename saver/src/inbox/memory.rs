@@ -1,6 +1,6 @@
 //! The in-process inbox store.
 //!
-//! Memory at worst: about 250 B for each resident inbox (uid of 30 B included), 130 B for each message, and
+//! Memory at worst: 450 B for each resident inbox (uid of 30 B included), 180 B for each message, and
 //! `payload_bytes` for payloads; see [`MemoryLimits`]. What does not fit is let go and comes back from the archive.
 
 use std::sync::{

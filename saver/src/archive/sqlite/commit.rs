@@ -102,10 +102,10 @@ async fn finish(c: &mut SqliteConnection, finished: &[(Row, State)]) -> Result<(
     for state in State::FINAL {
         let rows: Vec<Row> = finished.iter().filter(|(_, s)| *s == state).map(|(row, _)| *row).collect();
         let Some(shape) = finishing(state).filter(|_| !rows.is_empty()) else { continue };
-        shape.execute(c, &rows, |v, row| _ = v.int(row.0)).await?;
+        shape.execute_in(c, &rows).await?;
         if state.frees_payload() {
             let unicast: Vec<Row> = rows.into_iter().filter(|row| !row.is_multicast()).collect();
-            FREE_BODIES.execute(c, &unicast, |v, row| _ = v.int(row.0)).await?;
+            FREE_BODIES.execute_in(c, &unicast).await?;
         }
     }
     Ok(())
@@ -214,9 +214,9 @@ async fn put_key(c: &mut SqliteConnection, key: &ApiKey) -> Result<bool, sqlx::E
 }
 
 async fn forget(c: &mut SqliteConnection, forget: &Forget) -> Result<u64, sqlx::Error> {
-    let mut gone = FORGET_ROWS.execute(c, &forget.unicast, |v, row| _ = v.int(row.0)).await?;
+    let mut gone = FORGET_ROWS.execute_in(c, &forget.unicast).await?;
     // The payloads of dead letters.
-    FREE_BODIES.execute(c, &forget.unicast, |v, row| _ = v.int(row.0)).await?;
+    FREE_BODIES.execute_in(c, &forget.unicast).await?;
     for id in &forget.multicast {
         let rows = "DELETE FROM delivery WHERE id IN \
                     (SELECT id FROM delivery WHERE message = ? AND state != 0 LIMIT ?)";

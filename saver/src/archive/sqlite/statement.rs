@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::model::Row;
 use sqlx::{Arguments as _, AssertSqlSafe, SqliteConnection, error::BoxDynError, sqlite::SqliteArguments};
 
 /// Sizes are powers of two up to 512, so that every count of rows is served by at most ten statements, and those
@@ -42,6 +43,27 @@ impl Shape {
         for (power, part) in parts(items) {
             let mut values = Values::default();
             part.iter().for_each(|item| bind(&mut values, item));
+            let query = sqlx::query_with(self.sql(power), values.finish()?);
+            changed += query.execute(&mut *connection).await?.rows_affected();
+        }
+        Ok(changed)
+    }
+}
+
+impl Shape {
+    /// Executes a statement with an `IN (…)` over all rows. The last part is filled up with its last row, which changes
+    /// nothing, so that it is one statement and not one for each bit of its length.
+    pub(super) async fn execute_in(
+        &self,
+        connection: &mut SqliteConnection,
+        rows: &[Row],
+    ) -> Result<u64, sqlx::Error> {
+        let mut changed = 0;
+        for part in rows.chunks(1 << (SIZES - 1)) {
+            let power = part.len().next_power_of_two().ilog2() as usize;
+            let filling = part.last().into_iter().cycle().take((1 << power) - part.len());
+            let mut values = Values::default();
+            part.iter().chain(filling).for_each(|row| _ = values.int(row.0));
             let query = sqlx::query_with(self.sql(power), values.finish()?);
             changed += query.execute(&mut *connection).await?.rows_affected();
         }

@@ -10,7 +10,7 @@ use crate::{
     model::{Finished, InboxKey, Loaded, LoadedMessage, Read, Row, Staging, State, Surviving, covers},
 };
 
-/// A message in an inbox: about 90 bytes, and its payload if that is held.
+/// A message in an inbox: 88 bytes, and its payload if that is held.
 #[derive(Debug)]
 struct Entry {
     birth: Position,
@@ -112,6 +112,10 @@ impl Inbox {
         self.last += 1;
         self.pins += 1;
         let position = Position { epoch, seq: Seq(self.last) };
+        if self.entries.capacity() == 0 {
+            // Most inboxes hold one message for a moment; a first growth by itself would make room for four.
+            self.entries.reserve_exact(1);
+        }
         self.entries.push_back(Entry {
             birth: position,
             row: item.row,
