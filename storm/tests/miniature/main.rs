@@ -1,5 +1,7 @@
 //! Storms against a center and a room in miniature.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod fake;
 mod judge;
 mod scenarios;

@@ -81,7 +81,8 @@ impl Router {
 
 async fn route(client: &reqwest::Client, url: &str, question: Question) -> Answer {
     let index = question.index;
-    let route = group(client, url, &question).await.map_err(|error| format!("{error:#}"));
+    // The root alone: the rest names the user, and reasons are counted.
+    let route = group(client, url, &question).await.map_err(|error| error.root_cause().to_string());
     Answer { index, route }
 }
 
