@@ -11,8 +11,6 @@ mod events;
 mod inboxes;
 mod pending;
 mod services;
-#[cfg(test)]
-mod tests;
 mod upstream;
 
 use std::{
@@ -151,7 +149,15 @@ impl Drop for UnderWay {
 /// Everything that runs on the tokio side, as futures that their owner spawns and names.
 pub type Work = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Makes the tokio side of a room. Each future ends when its thread has ended or `cancel` fires.
+/// The work of the tokio side.
+pub struct Works {
+    /// Run until the room is cancelled.
+    pub keepers: Vec<Work>,
+    /// Each ends when its thread has ended and everything that the thread asked for is done.
+    pub streams: Vec<Work>,
+}
+
+/// Makes the tokio side of a room.
 pub fn build<S: Services>(
     services: S,
     identity: Identity,
@@ -159,7 +165,7 @@ pub fn build<S: Services>(
     threads: Vec<(Thread, AskStreams)>,
     metrics: RoomMetrics,
     cancel: CancellationToken,
-) -> (Arc<Backend<S>>, Vec<Work>) {
+) -> (Arc<Backend<S>>, Works) {
     let all: Vec<Thread> = threads.iter().map(|(thread, _)| thread.clone()).collect();
     let (events, event_stream) = Events::new(limits.events, metrics.clone());
     let (broadcasts, log_keeper) = Broadcasts::new(services.clone(), all, &limits, cancel.clone());
@@ -176,18 +182,19 @@ pub fn build<S: Services>(
         cancel,
         under_way: Arc::default(),
     });
-    let mut work: Vec<Work> =
+    let keepers: Vec<Work> =
         vec![Box::pin(log_keeper.run()), Box::pin(events::run(Arc::clone(&backend), event_stream))];
+    let mut streams: Vec<Work> = Vec::new();
     for (thread, asks) in threads {
         let backend = || Arc::clone(&backend);
-        work.push(Box::pin(binds::run(backend(), thread.clone(), asks.binds)));
-        work.push(Box::pin(inboxes::run_loads(backend(), thread.clone(), asks.loads)));
-        work.push(Box::pin(inboxes::run_acks(backend(), asks.acks)));
-        work.push(Box::pin(ends::run(backend(), asks.ends)));
-        work.push(Box::pin(upstream::run(backend(), thread.clone(), asks.ups)));
-        work.push(Box::pin(broadcasts::run_pages(backend(), thread, asks.pages)));
+        streams.push(Box::pin(binds::run(backend(), thread.clone(), asks.binds)));
+        streams.push(Box::pin(inboxes::run_loads(backend(), thread.clone(), asks.loads)));
+        streams.push(Box::pin(inboxes::run_acks(backend(), asks.acks)));
+        streams.push(Box::pin(ends::run(backend(), asks.ends)));
+        streams.push(Box::pin(upstream::run(backend(), thread.clone(), asks.ups)));
+        streams.push(Box::pin(broadcasts::run_pages(backend(), thread, asks.pages)));
     }
-    (backend, work)
+    (backend, Works { keepers, streams })
 }
 
 /// The items of a queue of batches, one by one; it ends with the queue.

@@ -6,6 +6,8 @@ mod hand_over;
 mod listener;
 mod order;
 mod outbox;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::{

@@ -12,7 +12,8 @@ use flow::FlowMetrics;
 use peers::{AppDirectory, Coordinators, PeerMetrics, Registers, Savers};
 use proto::internal::room_server::RoomServer;
 use service::{Host, Service, StartError};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
@@ -30,6 +31,8 @@ const ASK_BATCHES: usize = 16;
 const COLLECT: Duration = Duration::from_secs(1);
 /// How often a drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(20);
+/// Files that are not connections: calls between services, logs, an archive in the same process.
+const SPARE_FILES: usize = 512;
 /// Of the drain's time this much is kept for closing who would not leave, and for the last acks and ends.
 const LAST_PART: f64 = 0.25;
 
@@ -37,8 +40,9 @@ const LAST_PART: f64 = 0.25;
 pub struct Room {
     orders: Arc<Orders<Peers>>,
     threads: Vec<JoinHandle<()>>,
+    /// Tasks that end when their thread has ended and all that it asked for is done.
+    streams: Vec<tokio::task::JoinHandle<()>>,
     address: SocketAddr,
-    host: Host,
 }
 
 impl Room {
@@ -63,11 +67,13 @@ impl Service for Room {
             peer_metrics.register(registry);
         });
 
+        let connections = open_files(config.connections_max);
+        let config = Config { connections_max: connections, ..config };
         let mut address = config.listen;
         let mut loops = Vec::new();
         for number in 0..config.threads {
             let failed = |source| StartError::Listen { key: "room.listen".to_owned(), address, source };
-            let listener = listen(address).map_err(failed)?;
+            let listener = listen(address, config.threads, number).map_err(failed)?;
             let (asks, streams) = ask_queues(ASK_BATCHES);
             let made = EventLoop::new(config.setup(number as u8), listener, asks).map_err(failed)?;
             // With port 0 the first thread's choice is the room's.
@@ -86,18 +92,20 @@ impl Service for Room {
         }
         let (backend, work) =
             backend::build(services, identity, config.backend(), asks, metrics.clone(), host.cancel.clone());
-        for task in work {
-            host.spawn(task);
+        for keeper in work.keepers {
+            host.spawn(keeper);
         }
+        let streams = work.streams.into_iter().map(|stream| host.spawn(stream)).collect();
         let threads = spawn(event_loops)?;
-        host.spawn(collect(metrics, handles.clone(), config.connections_max, host.clone()));
+        host.spawn(collect(metrics, handles.clone(), connections, host.clone()));
+        host.spawn(stop_with(host.cancel.clone(), handles.clone()));
         host.me().set_endpoints(config.endpoints(address));
         let me = host.me().clone();
         let orders = Orders::new(backend, handles, config.drain_order(), move || {
             me.set_state(NodeState::Draining);
         });
         tracing::info!(%address, threads = config.threads, "devices");
-        Ok(Self { orders: Arc::new(orders), threads, address, host })
+        Ok(Self { orders: Arc::new(orders), threads, streams, address })
     }
 
     fn rpc(&self) -> Routes {
@@ -113,16 +121,22 @@ impl Service for Room {
         }
         self.wait(leave_by, |thread| thread.status().connections.load(Ordering::Relaxed) == 0).await;
         self.order(|| Order::CloseAll).await;
-        // What bindings leave behind: acks, cursors, ends. Then what the ends set off: offline events.
+        // What bindings leave behind: acks, cursors, ends. A thread ends when it has handed all of it over, the streams
+        // when they have done it, and then there are the offline events that the ends have set off.
         let end = began + deadline;
-        self.wait(end, |thread| thread.status().at_rest.load(Ordering::Relaxed)).await;
-        self.order(|| Order::Stop { now: Instant::now() >= end }).await;
+        self.order(|| Order::Stop { now: false }).await;
+        let mut done = true;
+        for stream in self.streams {
+            done &= timeout_at(end, stream).await.is_ok();
+        }
         while self.orders.backend().is_busy() && Instant::now() < end {
             sleep(LOOK).await;
         }
-        if Instant::now() >= end {
-            tracing::warn!("the drain's time is up; what is left will be found by the sweeper");
-            self.order(|| Order::Stop { now: true }).await;
+        if !done || self.orders.backend().is_busy() {
+            tracing::warn!("the drain's time is up; messages that were not acked will be sent again");
+        }
+        for thread in self.orders.threads() {
+            let _ = thread.send(Order::Stop { now: true }).await;
         }
         for thread in self.threads {
             // It ends at once; joining it off the runtime costs nothing.
@@ -131,7 +145,6 @@ impl Service for Room {
                 tracing::error!("a thread of connections had panicked");
             }
         }
-        drop(self.host);
     }
 }
 
@@ -189,4 +202,29 @@ async fn collect(metrics: RoomMetrics, threads: Vec<Thread>, capacity: usize, ho
             threads.iter().map(|thread| thread.status().connections.load(Ordering::Relaxed)).sum();
         host.me().set_load(Load { connections, capacity: capacity as u64 });
     }
+}
+
+/// Ends the threads when the process ends without a drain.
+async fn stop_with(cancel: CancellationToken, threads: Vec<Thread>) {
+    cancel.cancelled().await;
+    for thread in threads {
+        // One that has ended already is what is wanted.
+        let _ = thread.send(Order::Stop { now: true }).await;
+    }
+}
+
+/// Raises the process's limit of open files as far as it goes, and gives how many connections that allows.
+fn open_files(wanted: usize) -> usize {
+    let files = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => usize::try_from(files).unwrap_or(usize::MAX),
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+            return wanted;
+        }
+    };
+    let possible = files.saturating_sub(SPARE_FILES).max(1);
+    if possible < wanted {
+        tracing::info!(possible, wanted, "the limit of open files bounds the connections");
+    }
+    wanted.min(possible)
 }

@@ -1,1 +1,6 @@
+//! The tokio side against simulated services and a simulated thread, in paused time.
 
+mod binds;
+mod cluster;
+mod logs;
+mod rest;

@@ -64,18 +64,28 @@ fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
 }
 
-/// Opens the port. Several threads open the same one, and the kernel spreads connections over them.
+/// Opens the port for one thread of `threads`. If there are several they open the same one, and the kernel spreads
+/// connections over them.
 ///
 /// # Errors
 /// What the system says.
-pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+pub fn listen(address: SocketAddr, threads: usize, number: usize) -> io::Result<std::net::TcpListener> {
+    if threads > 1 && number == 0 {
+        // A shared port would also be shared with another room of this machine, unnoticed.
+        bind(address, false)?;
+    }
+    let socket = bind(address, threads > 1)?;
     // Connections inherit it: one system call here instead of one for each.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }

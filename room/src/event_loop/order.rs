@@ -157,3 +157,15 @@ impl Thread {
         &self.status
     }
 }
+
+#[cfg(test)]
+impl Thread {
+    /// A thread whose orders a test follows itself.
+    pub(crate) fn simulated() -> (Self, mpsc::Receiver<Order>) {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let (orders, follow) = mpsc::channel(64);
+        let bell = Arc::new(Bell { waker, asleep: AtomicBool::new(false) });
+        (Self { orders, bell, status: Arc::default() }, follow)
+    }
+}

@@ -419,3 +419,7 @@ impl Socket {
 
 /// Bytes of one connection's entry here, for the memory account.
 pub(crate) const SOCKET_BYTES: usize = std::mem::size_of::<Socket>();
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

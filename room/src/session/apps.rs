@@ -52,13 +52,14 @@ impl App {
         tags: &[String],
         max_tags: usize,
     ) -> Result<Option<Box<[u32]>>, TooManyTags> {
-        let fresh = tags.iter().filter(|tag| !self.tags.numbers.contains_key(tag.as_str())).count();
+        let mut tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        let fresh = tags.iter().filter(|tag| !self.tags.numbers.contains_key(**tag)).count();
         if self.tags.tags.len() + fresh > max_tags {
             return Err(TooManyTags);
         }
-        let mut numbers: Vec<u32> = tags.iter().map(|tag| self.tags.enter(tag, slot)).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
+        let numbers: Vec<u32> = tags.into_iter().map(|tag| self.tags.enter(tag, slot)).collect();
         self.members.insert(slot);
         Ok((!numbers.is_empty()).then(|| numbers.into_boxed_slice()))
     }

@@ -183,7 +183,10 @@ impl Sessions {
     ) {
         self.tally.bind_failed(code);
         let retry_after_ms = match (code, retry_after_ms) {
-            (BindCode::Busy, None | Some(0)) => self.jitter.from(self.limits.retry_after_ms),
+            (BindCode::Busy, told) => {
+                let least = told.filter(|told| *told > 0).unwrap_or(self.limits.retry_after_ms);
+                self.jitter.from(least)
+            }
             (_, told) => told.unwrap_or(0),
         };
         tell(

@@ -190,6 +190,7 @@ fn an_answer_for_a_binding_that_is_gone_is_ignored() {
     world.deliver(&nudge("alice", 1, 1));
     let ask = world.load_ask().unwrap();
     world.send(slot, wire::frame::Unbind { binding: 1 });
+    world.frames(slot);
     world.sessions.take_ends(9);
     world.bind_with(slot, 1, "bob", &[], super::harness::done(4, 0));
     world.frames(slot);

@@ -283,7 +283,7 @@ fn who_does_not_read_is_closed() {
     let slot = world.connect();
     world.bind(slot, 1, "alice", 1);
     world.out.stalled_ms.insert(slot, 130_000);
-    world.pass(30_250);
+    world.pass(10_250);
     assert_eq!(close_code(&world.one(slot)), CloseCode::Slow);
     assert_eq!(world.out.aborted, [slot]);
 }

@@ -17,7 +17,9 @@ fn a_connection_at_rest_is_small() {
     assert!(size_of::<Session>() <= 32, "session: {}", size_of::<Session>());
     assert!(size_of::<Binding>() <= 136, "binding: {}", size_of::<Binding>());
     assert_eq!(size_of::<ConnKey>(), 8, "entry of the timer wheel");
-    assert!(CONNECTION_BYTES <= 48, "socket and decoder: {CONNECTION_BYTES}");
+    // With debug assertions mio keeps the number of its poll in every socket.
+    let debug = if cfg!(debug_assertions) { 8 } else { 0 };
+    assert!(CONNECTION_BYTES <= 48 + debug, "socket and decoder: {CONNECTION_BYTES}");
     let all = size_of::<Session>()
         + size_of::<Binding>()
         + 2 * SLAB
@@ -25,5 +27,5 @@ fn a_connection_at_rest_is_small() {
         + CONNECTION_BYTES
         + INDEX
         + UID_HEAP;
-    assert!(all <= 300, "one native connection with one binding: {all}");
+    assert!(all <= 300 + debug, "one native connection with one binding: {all}");
 }
