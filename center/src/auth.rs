@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use hashbrown::HashMap;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::Mutex, time::Instant};
@@ -159,17 +160,25 @@ impl KeyCache {
     /// What the key stands for; `find` asks a saver and is called only when the cache cannot tell.
     pub async fn get<F, Fut>(&self, hash: KeyHash, find: F) -> Result<Grant>
     where
-        F: FnOnce(KeyHash) -> Fut,
-        Fut: Future<Output = Result<Option<Grant>>>,
+        F: FnOnce(KeyHash) -> Fut + Send,
+        Fut: Future<Output = Result<Option<Grant>>> + Send,
     {
         match self.seen(&hash) {
-            Seen::Fresh(grant) => return Ok(grant),
-            Seen::Unknown => return Err(Error::BadKey),
+            Seen::Fresh(grant) => Ok(grant),
+            Seen::Unknown => Err(Error::BadKey),
+            // Boxed: this is rare, and every request would carry its state.
+            seen => self.renew(hash, seen, find).boxed().await,
+        }
+    }
+
+    async fn renew<F, Fut>(&self, hash: KeyHash, seen: Seen, find: F) -> Result<Grant>
+    where
+        F: FnOnce(KeyHash) -> Fut + Send,
+        Fut: Future<Output = Result<Option<Grant>>> + Send,
+    {
+        if let Seen::Stale(grant) = seen {
             // A saver that is away does not lock out a key that was good a moment ago.
-            Seen::Stale(grant) => {
-                return self.ask(hash, find).await.or_else(|e| e.is_transient().then_some(grant).ok_or(e));
-            }
-            Seen::Never => {}
+            return self.ask(hash, find).await.or_else(|e| e.is_transient().then_some(grant).ok_or(e));
         }
         let _waiting = Waiting::enter(&self.waiting)?;
         let _lane = self.lanes[usize::from(hash[0]) % LANES].lock().await;

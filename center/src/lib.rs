@@ -25,6 +25,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cluster::Role;
 use flow::FlowMetrics;
+use futures::{FutureExt as _, future::BoxFuture};
 use peers::PeerMetrics;
 use service::{Host, Service, StartError};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -81,46 +82,7 @@ impl Service for Center {
     type Config = Config;
 
     async fn start(config: Config, host: Host) -> Result<Center, StartError> {
-        let first = config.bootstrap.as_ref().map(|section| First::read(section, &config.new_apps));
-        let first = first
-            .transpose()
-            .map_err(|e| StartError::config(format!("center.bootstrap.{}", e.field().unwrap_or("app")), e))?;
-        let listener = TcpListener::bind(config.listen).await.map_err(|source| StartError::Listen {
-            key: "center.listen".to_owned(),
-            address: config.listen,
-            source,
-        })?;
-        let address = listener.local_addr().map_err(StartError::other)?;
-
-        let flow = FlowMetrics::default();
-        let peer_metrics = PeerMetrics::new(&flow);
-        let metrics = Metrics::default();
-        host.metrics.register("center", |registry| {
-            metrics.register(registry);
-            flow.register(registry);
-            peer_metrics.register(registry);
-        });
-        let peers = Peers::new(&host.cluster, config.peers, &peer_metrics, &host.cancel, &host.tasks);
-        let end = host.cancel.child_token();
-        let carriers = Carriers { registers: peers.registers.clone(), rooms: peers.rooms.clone() };
-        let (delivery, mut stages) = Delivery::spawn(&config.delivery, &carriers, &metrics, &end);
-        let (notices, teller) = Notices::spawn(peers.rooms.clone(), &metrics, &flow, end.clone());
-        stages.push(host.spawn(async move {
-            // What was not told any more is in the logs, which the rooms poll.
-            let _ = teller.await;
-        }));
-        if let Some(first) = first {
-            let tries = bootstrap::bootstrap_patiently(peers.savers.clone(), first, end.clone());
-            stages.push(host.spawn(tries));
-        }
-        let connections_max = config.connections_max;
-        let ops = Arc::new(Ops::new(config, peers, host.cluster.clone(), delivery, notices, metrics.clone()));
-        let router = router(&ops).map_err(StartError::other)?;
-        let stop = end.child_token();
-        let server =
-            host.spawn(server::serve(listener, router, connections_max, metrics, stop.clone(), DRAIN_GRACE));
-        tracing::info!(%address, "API");
-        Ok(Center { ops, address, stop, end, server, stages })
+        begin(config, host).await
     }
 
     fn rpc(&self) -> Routes {
@@ -138,6 +100,55 @@ impl Service for Center {
             let _ = stage.await;
         }
     }
+}
+
+/// A plain function that answers a box: so the center is compiled in this crate, and not again in every program that
+/// starts one.
+fn begin(config: Config, host: Host) -> BoxFuture<'static, Result<Center, StartError>> {
+    assemble(config, host).boxed()
+}
+
+async fn assemble(config: Config, host: Host) -> Result<Center, StartError> {
+    let first = config.bootstrap.as_ref().map(|section| First::read(section, &config.new_apps));
+    let first = first
+        .transpose()
+        .map_err(|e| StartError::config(format!("center.bootstrap.{}", e.field().unwrap_or("app")), e))?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|source| StartError::Listen {
+        key: "center.listen".to_owned(),
+        address: config.listen,
+        source,
+    })?;
+    let address = listener.local_addr().map_err(StartError::other)?;
+
+    let flow = FlowMetrics::default();
+    let peer_metrics = PeerMetrics::new(&flow);
+    let metrics = Metrics::default();
+    host.metrics.register("center", |registry| {
+        metrics.register(registry);
+        flow.register(registry);
+        peer_metrics.register(registry);
+    });
+    let peers = Peers::new(&host.cluster, config.peers, &peer_metrics, &host.cancel, &host.tasks);
+    let end = host.cancel.child_token();
+    let carriers = Carriers { registers: peers.registers.clone(), rooms: peers.rooms.clone() };
+    let (delivery, mut stages) = Delivery::spawn(&config.delivery, &carriers, &metrics, &end);
+    let (notices, teller) = Notices::spawn(peers.rooms.clone(), &metrics, &flow, end.clone());
+    stages.push(host.spawn(async move {
+        // What was not told any more is in the logs, which the rooms poll.
+        let _ = teller.await;
+    }));
+    if let Some(first) = first {
+        let tries = bootstrap::bootstrap_patiently(peers.savers.clone(), first, end.clone());
+        stages.push(host.spawn(tries));
+    }
+    let connections_max = config.connections_max;
+    let ops = Arc::new(Ops::new(config, peers, host.cluster.clone(), delivery, notices, metrics.clone()));
+    let router = router(&ops).map_err(StartError::other)?;
+    let stop = end.child_token();
+    let server =
+        host.spawn(server::serve(listener, router, connections_max, metrics, stop.clone(), DRAIN_GRACE));
+    tracing::info!(%address, "API");
+    Ok(Center { ops, address, stop, end, server, stages })
 }
 
 #[cfg(test)]

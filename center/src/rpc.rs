@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::middleware;
+use futures::{FutureExt as _, future::BoxFuture};
 use http::header::AUTHORIZATION;
 use proto::v1::{
     self,
@@ -17,6 +18,7 @@ use crate::{
     ops::{Caller, Ops},
 };
 
+type Operation<Q, A> = for<'a> fn(&'a Ops, &'a Caller, Q) -> BoxFuture<'a, Result<A>>;
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 /// Both services over one set of operations.
@@ -54,24 +56,16 @@ pub(crate) fn add_to(
 }
 
 impl Grpc {
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller> {
-        let headers: &http::HeaderMap = request.metadata().as_ref();
-        self.ops.authenticate(headers.get(AUTHORIZATION)).await
-    }
-
-    /// Checks who calls, then does it.
-    async fn run<Q, A, F, Fut>(&self, request: Request<Q>, operation: F) -> Answer<A>
-    where
-        Q: prost::Message,
-        F: FnOnce(Arc<Ops>, Caller, Q) -> Fut,
-        Fut: Future<Output = Result<A>>,
-    {
+    /// Checks who calls, then does it. Operations come boxed, so that the code of their states is made once, and
+    /// not again in each layer of tonic and axum around them.
+    async fn run<Q: prost::Message, A>(&self, request: Request<Q>, operation: Operation<Q, A>) -> Answer<A> {
         let done = async {
-            let caller = self.caller(&request).await?;
+            let headers: &http::HeaderMap = request.metadata().as_ref();
+            let caller = self.ops.authenticate(headers.get(AUTHORIZATION)).await?;
             let request = request.into_inner();
             // While it arrived its bytes were counted by `Metered`.
             let _held = self.ops.bodies().take(request.encoded_len())?;
-            operation(Arc::clone(&self.ops), caller, request).await
+            operation(&self.ops, &caller, request).await
         };
         done.await.map(Response::new).map_err(|error| self.refuse(error))
     }
@@ -85,72 +79,77 @@ impl Grpc {
 #[tonic::async_trait]
 impl PushService for Grpc {
     async fn push(&self, request: Request<v1::PushRequest>) -> Answer<v1::PushResponse> {
-        self.run(request, async |ops, caller, push| ops.push(&caller, push).await).await
+        self.run(request, |ops, caller, push| ops.push(caller, push).boxed()).await
     }
 
     async fn push_batch(&self, request: Request<v1::PushBatchRequest>) -> Answer<v1::PushBatchResponse> {
-        self.run(request, async |ops, caller, batch| {
-            let done = ops.push_batch(&caller, batch.pushes).await?;
-            let results = done.into_iter().map(|result| one_of_many(&ops, result)).collect();
-            Ok(v1::PushBatchResponse { results })
-        })
-        .await
+        self.run(request, |ops, caller, batch| push_batch(ops, caller, batch).boxed()).await
     }
 
     async fn multicast(&self, request: Request<v1::MulticastRequest>) -> Answer<v1::MulticastResponse> {
-        self.run(request, async |ops, caller, request| ops.multicast(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.multicast(caller, request).boxed()).await
     }
 
     async fn broadcast(&self, request: Request<v1::BroadcastRequest>) -> Answer<v1::BroadcastResponse> {
-        self.run(request, async |ops, caller, request| ops.broadcast(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.broadcast(caller, request).boxed()).await
     }
 
     async fn recall(&self, request: Request<v1::RecallRequest>) -> Answer<v1::RecallResponse> {
-        self.run(request, async |ops, caller, request| ops.recall(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.recall(caller, request).boxed()).await
     }
 
     async fn get_message(&self, request: Request<v1::GetMessageRequest>) -> Answer<v1::MessageLedger> {
-        self.run(request, async |ops, caller, request| ops.message(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.message(caller, request).boxed()).await
     }
 
     async fn get_broadcast(&self, request: Request<v1::GetBroadcastRequest>) -> Answer<v1::BroadcastState> {
-        self.run(request, async |ops, caller, request| ops.broadcast_state(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.broadcast_state(caller, request).boxed()).await
     }
 
     async fn get_user(&self, request: Request<v1::GetUserRequest>) -> Answer<v1::UserState> {
-        self.run(request, async |ops, caller, request| ops.user(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.user(caller, request).boxed()).await
     }
 
     async fn kick(&self, request: Request<v1::KickRequest>) -> Answer<v1::KickResponse> {
-        self.run(request, async |ops, caller, request| ops.kick(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.kick(caller, request).boxed()).await
     }
 
     async fn issue_token(&self, request: Request<v1::IssueTokenRequest>) -> Answer<v1::IssueTokenResponse> {
-        self.run(request, async |ops, caller, request| ops.issue_token(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.issue_token(caller, request).boxed()).await
     }
 }
 
 #[tonic::async_trait]
 impl AdminService for Grpc {
     async fn create_app(&self, request: Request<v1::CreateAppRequest>) -> Answer<v1::CreateAppResponse> {
-        self.run(request, async |ops, caller, request| ops.create_app(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.create_app(caller, request).boxed()).await
     }
 
     async fn update_app(&self, request: Request<v1::UpdateAppRequest>) -> Answer<v1::AppInfo> {
-        self.run(request, async |ops, caller, request| ops.update_app(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.update_app(caller, request).boxed()).await
     }
 
     async fn get_app(&self, request: Request<v1::GetAppRequest>) -> Answer<v1::AppInfo> {
-        self.run(request, async |ops, caller, request| ops.show_app(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.show_app(caller, request).boxed()).await
     }
 
     async fn list_apps(&self, request: Request<v1::ListAppsRequest>) -> Answer<v1::ListAppsResponse> {
-        self.run(request, async |ops, caller, _| ops.list_apps(&caller).await).await
+        self.run(request, |ops, caller, _| ops.list_apps(caller).boxed()).await
     }
 
     async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Answer<v1::CreateKeyResponse> {
-        self.run(request, async |ops, caller, request| ops.create_key(&caller, request).await).await
+        self.run(request, |ops, caller, request| ops.create_key(caller, request).boxed()).await
     }
+}
+
+async fn push_batch(
+    ops: &Ops,
+    caller: &Caller,
+    batch: v1::PushBatchRequest,
+) -> Result<v1::PushBatchResponse> {
+    let done = ops.push_batch(caller, batch.pushes).await?;
+    let results = done.into_iter().map(|result| one_of_many(ops, result)).collect();
+    Ok(v1::PushBatchResponse { results })
 }
 
 fn one_of_many(ops: &Ops, result: Result<v1::PushResponse>) -> v1::PushResult {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json as Answer, extract::State};
+use futures::FutureExt as _;
 use http::StatusCode;
 use proto::v1;
 
@@ -30,14 +31,14 @@ pub(super) async fn create(
     body: Json<NewAppBody>,
 ) -> Result<(StatusCode, Answer<NewApp>)> {
     let (body, _held) = body.into_parts();
-    let created = ops.create_app(&caller, body.into()).await?;
+    let created = ops.create_app(&caller, body.into()).boxed().await?;
     Ok((StatusCode::CREATED, Answer(created.into())))
 }
 
 /// All apps.
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = Apps)))]
 pub(super) async fn list(State(ops): State<Arc<Ops>>, caller: Caller) -> Result<Answer<Apps>> {
-    let listed = ops.list_apps(&caller).await?;
+    let listed = ops.list_apps(&caller).boxed().await?;
     Ok(Answer(Apps { apps: listed.apps.into_iter().map(App::from).collect() }))
 }
 
@@ -52,7 +53,7 @@ pub(super) async fn show(
     caller: Caller,
     InPath(app): InPath<String>,
 ) -> Result<Answer<App>> {
-    let info = ops.show_app(&caller, v1::GetAppRequest { app }).await?;
+    let info = ops.show_app(&caller, v1::GetAppRequest { app }).boxed().await?;
     Ok(Answer(info.into()))
 }
 
@@ -69,7 +70,7 @@ pub(super) async fn update(
     body: Json<AppPatch>,
 ) -> Result<Answer<App>> {
     let (body, _held) = body.into_parts();
-    let info = ops.update_app(&caller, body.into_request(app)).await?;
+    let info = ops.update_app(&caller, body.into_request(app)).boxed().await?;
     Ok(Answer(info.into()))
 }
 
@@ -86,6 +87,6 @@ pub(super) async fn create_key(
     body: Json<NewKeyBody>,
 ) -> Result<(StatusCode, Answer<NewKey>)> {
     let (body, _held) = body.into_parts();
-    let created = ops.create_key(&caller, v1::CreateKeyRequest { app, scopes: body.scopes }).await?;
+    let created = ops.create_key(&caller, v1::CreateKeyRequest { app, scopes: body.scopes }).boxed().await?;
     Ok((StatusCode::CREATED, Answer(NewKey { key: created.key })))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json as Answer, extract::State};
+use futures::FutureExt as _;
 use proto::v1;
 use wire::id::MessageId;
 
@@ -30,7 +31,7 @@ pub(super) async fn ledger(
     InPath(MessageId(id)): InPath<MessageId>,
     InQuery(AppQuery { app }): InQuery<AppQuery>,
 ) -> Result<Answer<Ledger>> {
-    let ledger = ops.message(&caller, v1::GetMessageRequest { app, id }).await?;
+    let ledger = ops.message(&caller, v1::GetMessageRequest { app, id }).boxed().await?;
     Ok(Answer(ledger.into()))
 }
 
@@ -48,7 +49,7 @@ pub(super) async fn recall(
     InPath(MessageId(id)): InPath<MessageId>,
     InQuery(AppQuery { app }): InQuery<AppQuery>,
 ) -> Result<Answer<Recalled>> {
-    let recalled = ops.recall(&caller, v1::RecallRequest { app, id }).await?;
+    let recalled = ops.recall(&caller, v1::RecallRequest { app, id }).boxed().await?;
     Ok(Answer(recalled.into()))
 }
 
@@ -64,6 +65,6 @@ pub(super) async fn progress(
     InPath(MessageId(id)): InPath<MessageId>,
     InQuery(AppQuery { app }): InQuery<AppQuery>,
 ) -> Result<Answer<BroadcastProgress>> {
-    let state = ops.broadcast_state(&caller, v1::GetBroadcastRequest { app, id }).await?;
+    let state = ops.broadcast_state(&caller, v1::GetBroadcastRequest { app, id }).boxed().await?;
     Ok(Answer(state.into()))
 }

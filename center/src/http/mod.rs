@@ -1,4 +1,5 @@
-//! The HTTP API: a thin translation between JSON and [`crate::ops`].
+//! The HTTP API: a thin translation between JSON and [`crate::ops`]. Handlers box the operations, so that the code of
+//! their states is made once, and not again in each of axum's layers around them.
 
 mod answers;
 mod apps;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json as Answer, extract::State};
+use futures::FutureExt as _;
 
 use super::{
     answers::{Broadcasted, Multicasted, Pushed},
@@ -31,7 +32,7 @@ pub(super) async fn push(
     body: Json<PushBody>,
 ) -> Result<Answer<Pushed>> {
     let (body, _held) = body.into_parts();
-    let pushed = ops.push(&caller, body.into_request(key.0)?).await?;
+    let pushed = ops.push(&caller, body.into_request(key.0)?).boxed().await?;
     Ok(Answer(pushed.into()))
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn multicast(
     body: Json<MulticastBody, ManyUsers>,
 ) -> Result<Answer<Multicasted>> {
     let (body, _held) = body.into_parts();
-    let done = ops.multicast(&caller, body.into_request(key.0)?).await?;
+    let done = ops.multicast(&caller, body.into_request(key.0)?).boxed().await?;
     Ok(Answer(done.into()))
 }
 
@@ -72,6 +73,6 @@ pub(super) async fn broadcast(
     body: Json<BroadcastBody>,
 ) -> Result<Answer<Broadcasted>> {
     let (body, _held) = body.into_parts();
-    let done = ops.broadcast(&caller, body.into_request(key.0)?).await?;
+    let done = ops.broadcast(&caller, body.into_request(key.0)?).boxed().await?;
     Ok(Answer(done.into()))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json as Answer, extract::State};
+use futures::FutureExt as _;
 use proto::v1;
 
 use super::{
@@ -27,7 +28,7 @@ pub(super) async fn state(
     InPath(uid): InPath<String>,
     InQuery(AppQuery { app }): InQuery<AppQuery>,
 ) -> Result<Answer<User>> {
-    let user = ops.user(&caller, v1::GetUserRequest { app, uid }).await?;
+    let user = ops.user(&caller, v1::GetUserRequest { app, uid }).boxed().await?;
     Ok(Answer(user.into()))
 }
 
@@ -43,7 +44,7 @@ pub(super) async fn kick(
     InPath(uid): InPath<String>,
     InQuery(AppQuery { app }): InQuery<AppQuery>,
 ) -> Result<Answer<Kicked>> {
-    let kicked = ops.kick(&caller, v1::KickRequest { app, uid }).await?;
+    let kicked = ops.kick(&caller, v1::KickRequest { app, uid }).boxed().await?;
     Ok(Answer(Kicked { was_online: kicked.was_online }))
 }
 
@@ -58,6 +59,6 @@ pub(super) async fn token(
     body: Json<TokenBody>,
 ) -> Result<Answer<Token>> {
     let (body, _held) = body.into_parts();
-    let issued = ops.issue_token(&caller, body.into()).await?;
+    let issued = ops.issue_token(&caller, body.into()).boxed().await?;
     Ok(Answer(Token { token: issued.token, expires_ms: issued.expires_ms }))
 }
