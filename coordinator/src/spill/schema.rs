@@ -39,7 +39,8 @@ const TABLES: [&str; 4] = [
 
 /// Makes the tables where they are missing, and deals the waiting events to `parts` workers.
 pub(super) async fn prepare(connection: &mut SqliteConnection, parts: u16) -> Result<(), SpillError> {
-    let mut tx = connection.begin().await?;
+    // Immediate, so that another process's lock is waited for; a lock that is taken later fails at once.
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&mut *tx).await?.try_get(0)?;
     match version {
         0 => {

@@ -44,7 +44,7 @@ pub(super) async fn commit(
     rules: Rules,
     writes: Vec<Write>,
 ) -> Result<Vec<Written>, SpillError> {
-    let mut tx = connection.begin().await?;
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut answers = Vec::with_capacity(writes.len());
     for write in writes {
         answers.push(apply(&mut tx, rules, write).await?);
