@@ -80,24 +80,30 @@ impl fmt::Display for Expression {
             Self::Tag(tag) => write!(f, "\"{}\"", tag.replace('\\', "\\\\").replace('"', "\\\"")),
             Self::Not(inner) => {
                 f.write_str("not ")?;
-                grouped(inner, f)
+                grouped(inner, matches!(**inner, Self::And(_) | Self::Or(_)), f)
             }
-            Self::And(parts) => joined(parts, " and ", f),
-            Self::Or(parts) => joined(parts, " or ", f),
+            Self::And(parts) => joined(parts, " and ", |part| matches!(part, Self::And(_) | Self::Or(_)), f),
+            // `and` binds closer, so it needs no parentheses here: the text never nests deeper than what was read.
+            Self::Or(parts) => joined(parts, " or ", |part| matches!(part, Self::Or(_)), f),
         }
     }
 }
 
-fn joined(parts: &[Expression], by: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn joined(
+    parts: &[Expression],
+    by: &str,
+    group: impl Fn(&Expression) -> bool,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
             f.write_str(by)?;
         }
-        grouped(part, f)?;
+        grouped(part, group(part), f)?;
     }
     Ok(())
 }
 
-fn grouped(part: &Expression, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if matches!(part, Expression::And(_) | Expression::Or(_)) { write!(f, "({part})") } else { part.fmt(f) }
+fn grouped(part: &Expression, group: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if group { write!(f, "({part})") } else { part.fmt(f) }
 }

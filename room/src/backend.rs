@@ -11,6 +11,8 @@ mod events;
 mod inboxes;
 mod pending;
 mod services;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use std::{

@@ -1,0 +1,139 @@
+//! The bind pipeline.
+
+use std::time::Duration;
+
+use wire::{
+    frame::BindCode,
+    id::{AppId, AppKey, Bseq, Cursor, Epoch, FenceNumber, Position, Seq, Uid},
+};
+
+use super::cluster::{Side, token};
+use crate::{event_loop::Order, exchange::KickWhy};
+
+#[tokio::test(start_paused = true)]
+async fn token_then_register_then_inbox() {
+    let mut side = Side::new();
+    side.services.state().head = 8;
+    side.services.state().cursor = Some(6);
+    let done = side.bind("alice").await;
+    assert_eq!((done.fence, done.app), (FenceNumber(1), AppId(7)));
+    assert_eq!(done.inbox.start, Position { epoch: Epoch(3), seq: Seq(4) });
+    assert_eq!((done.cursor.bseq, done.log.bseq), (Bseq(6), Bseq(8)));
+    side.settle().await;
+    {
+        let state = side.services.state();
+        assert_eq!(state.calls[..4], ["app", "bind", "load", "heads"]);
+        assert!(state.loads[0].bind && !state.loads[0].acknowledges);
+        assert_eq!(state.events, [("alice".to_owned(), true, 1)]);
+    }
+    side.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_bad_token_has_its_code_and_costs_the_cluster_nothing() {
+    let mut side = Side::new();
+    for (app, token, code) in [
+        ("nobody", token("nobody", "alice"), BindCode::UnknownApp),
+        ("demo", token("other", "alice"), BindCode::WrongApp),
+        ("demo", token("demo", "bob"), BindCode::WrongUid),
+        ("demo", "x".to_owned(), BindCode::BadToken),
+    ] {
+        let mut ask = side.bind_ask("alice");
+        ask.app = AppKey::new(app).unwrap();
+        ask.token = token;
+        side.asks.binds.send(vec![ask]).await.unwrap();
+        assert_eq!(side.bound().await.result.unwrap_err().code, code);
+    }
+    assert!(!side.services.state().calls.contains(&"bind"));
+    side.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_inbox_cannot_be_read_is_given_back() {
+    let mut side = Side::new();
+    side.services.fail("load", 1);
+    let ask = side.bind_ask("alice");
+    side.asks.binds.send(vec![ask]).await.unwrap();
+    let refusal = side.bound().await.result.unwrap_err();
+    assert_eq!(refusal.code, BindCode::Busy);
+    assert!(refusal.retry_after_ms > 0);
+    assert!(side.services.state().sessions.is_empty());
+    assert!(side.services.state().events.is_empty(), "nobody was online");
+    side.end().await;
+}
+
+/// Were both under way at once, the one that came first could reach the register last and throw the newer out.
+#[tokio::test(start_paused = true)]
+async fn binds_of_one_user_go_one_after_the_other() {
+    let mut side = Side::new();
+    side.services.state().bind_takes = Duration::from_millis(500);
+    let first = side.bind_ask("alice");
+    let second = side.bind_ask("alice");
+    let other = side.bind_ask("bob");
+    let keys = [first.binding, second.binding];
+    side.asks.binds.send(vec![first]).await.unwrap();
+    side.asks.binds.send(vec![second, other]).await.unwrap();
+    let mut fences = Vec::new();
+    while fences.len() < 3 {
+        let Order::Bound(answers) = side.order().await else { panic!("no answer") };
+        fences.extend(answers.into_iter().map(|answer| (answer.binding, answer.result.unwrap().fence)));
+    }
+    let fence = |key| fences.iter().find(|(binding, _)| *binding == key).unwrap().1;
+    assert!(fence(keys[0]) < fence(keys[1]));
+    side.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_during_a_bind_is_not_missed() {
+    let mut side = Side::new();
+    side.services.state().bind_takes = Duration::from_millis(500);
+    let ask = side.bind_ask("alice");
+    side.asks.binds.send(vec![ask]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let uid = Uid::new("alice").unwrap();
+    assert!(side.backend.pending.note_message(AppId(7), &uid));
+    assert!(side.backend.pending.note_kick(AppId(7), &uid, FenceNumber(1), KickWhy::Replaced));
+    let done = side.bound().await.result.unwrap();
+    assert_eq!((done.kicked, done.reload), (Some(KickWhy::Replaced), true));
+    side.settle().await;
+    assert!(!side.backend.pending.note_message(AppId(7), &uid), "it is over");
+    side.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_kick_is_for_an_older_session() {
+    let mut side = Side::new();
+    side.services.state().fence = 5;
+    side.services.state().bind_takes = Duration::from_millis(500);
+    let ask = side.bind_ask("alice");
+    side.asks.binds.send(vec![ask]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let uid = Uid::new("alice").unwrap();
+    side.backend.pending.note_kick(AppId(7), &uid, FenceNumber(5), KickWhy::Replaced);
+    assert_eq!(side.bound().await.result.unwrap().kicked, None);
+    side.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_devices_own_cursor_wins_if_it_can_be_true() {
+    let own = |bseq, epoch| Some(Cursor { epoch: Epoch(epoch), bseq: Bseq(bseq) });
+    for (device, cursor, meaning) in [
+        (None, 5, "the saver's"),
+        (own(7, 1), 7, "it has seen what the saver was not told"),
+        (own(3, 1), 5, "older than the saver's"),
+        (own(99, 1), 5, "ahead of the log"),
+        (own(7, 2), 5, "of another log"),
+    ] {
+        let mut side = Side::new();
+        side.services.state().head = 8;
+        side.services.state().cursor = Some(5);
+        let mut ask = side.bind_ask("alice");
+        ask.broadcasts = device;
+        ask.inbox = Some(Position { epoch: Epoch(2), seq: Seq(1) });
+        side.asks.binds.send(vec![ask]).await.unwrap();
+        let done = side.bound().await.result.unwrap();
+        assert_eq!((done.cursor.bseq, done.saved_cursor.bseq), (Bseq(cursor), Bseq(5)), "{meaning}");
+        assert!(side.services.state().loads[0].acknowledges, "its place in its inbox is an ack");
+        side.end().await;
+    }
+}

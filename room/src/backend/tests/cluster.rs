@@ -1,0 +1,224 @@
+//! Simulated services.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use peers::PeerError;
+use proto::internal as rpc;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use wire::id::{AppKey, ConnId, Uid};
+
+use crate::{
+    backend::{Backend, BackendLimits, Identity, Services, build},
+    event_loop::{AskQueues, Order, Thread, ask_queues},
+    exchange::{BindAnswer, BindAsk, BindDone, BindingKey},
+    metrics::RoomMetrics,
+};
+
+const SECRET: &[u8] = b"secret";
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Names of the calls, in their order.
+    pub(super) calls: Vec<&'static str>,
+    /// How often each call fails from now on.
+    failing: HashMap<&'static str, usize>,
+    pub(super) fence: u64,
+    pub(super) sessions: HashMap<String, u64>,
+    pub(super) log: Vec<rpc::StoredBroadcast>,
+    pub(super) head: u64,
+    /// Uid, online, fence.
+    pub(super) events: Vec<(String, bool, u64)>,
+    pub(super) acks: Vec<rpc::AckItem>,
+    pub(super) loads: Vec<rpc::LoadItem>,
+    pub(super) cursor: Option<u64>,
+    pub(super) up: VecDeque<rpc::UpOutcome>,
+    /// Calls of `bind` take so long.
+    pub(super) bind_takes: Duration,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Simulated(Arc<Mutex<State>>);
+
+impl Simulated {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn fail(&self, call: &'static str, times: usize) {
+        self.state().failing.insert(call, times);
+    }
+
+    fn call(&self, call: &'static str) -> Result<MutexGuard<'_, State>, PeerError> {
+        let mut state = self.state();
+        state.calls.push(call);
+        if let Some(left) = state.failing.get_mut(call).filter(|left| **left > 0) {
+            *left -= 1;
+            return Err(PeerError::NoNode(::cluster::Role::Saver));
+        }
+        Ok(state)
+    }
+}
+
+impl Services for Simulated {
+    async fn app(&self, key: &str) -> Result<Option<Arc<rpc::App>>, PeerError> {
+        drop(self.call("app")?);
+        let app = rpc::App { id: 7, key: "demo".into(), token_secret: SECRET.into(), ..rpc::App::default() };
+        Ok((key == "demo").then(|| Arc::new(app)))
+    }
+
+    async fn bind(&self, item: rpc::BindItem) -> Result<u64, PeerError> {
+        let takes = self.state().bind_takes;
+        tokio::time::sleep(takes).await;
+        let mut state = self.call("bind")?;
+        state.fence += 1;
+        let fence = state.fence;
+        state.sessions.insert(item.uid, fence);
+        Ok(fence)
+    }
+
+    async fn unbind(&self, item: rpc::UnbindItem) -> Result<bool, PeerError> {
+        let mut state = self.call("unbind")?;
+        let same = state.sessions.get(&item.uid) == Some(&item.fence);
+        if same {
+            state.sessions.remove(&item.uid);
+        }
+        Ok(same)
+    }
+
+    async fn load(&self, item: rpc::LoadItem) -> Result<rpc::LoadResult, PeerError> {
+        let mut state = self.call("load")?;
+        state.loads.push(item);
+        let cursor = state.cursor.map(|bseq| rpc::BroadcastCursor { epoch: 1, bseq });
+        let start = Some(rpc::Position { epoch: 3, seq: 4 });
+        Ok(rpc::LoadResult { start, through: 4, cursor, ..rpc::LoadResult::default() })
+    }
+
+    async fn ack(&self, item: rpc::AckItem) -> Result<(), PeerError> {
+        self.call("ack")?.acks.push(item);
+        Ok(())
+    }
+
+    async fn heads(&self, apps: &[u32]) -> Result<Vec<rpc::BroadcastHead>, PeerError> {
+        let state = self.call("heads")?;
+        Ok(apps.iter().map(|app| rpc::BroadcastHead { app: *app, epoch: 1, head: state.head }).collect())
+    }
+
+    async fn log(
+        &self,
+        request: rpc::LoadBroadcastsRequest,
+    ) -> Result<rpc::LoadBroadcastsResponse, PeerError> {
+        let state = self.call("log")?;
+        let broadcasts =
+            state.log.iter().filter(|stored| stored.bseq > request.after_bseq).cloned().collect();
+        let through = state.head.max(request.after_bseq);
+        Ok(rpc::LoadBroadcastsResponse {
+            epoch: 1,
+            broadcasts,
+            through,
+            head: state.head,
+            ..rpc::LoadBroadcastsResponse::default()
+        })
+    }
+
+    async fn up(&self, _: rpc::UpItem) -> Result<rpc::UpResult, PeerError> {
+        let outcome = self.call("up")?.up.pop_front().unwrap_or(rpc::UpOutcome::Taken);
+        Ok(rpc::UpResult { outcome: outcome.into(), retry_after_ms: 70 })
+    }
+
+    async fn event(&self, event: rpc::StateEvent) -> Result<bool, PeerError> {
+        self.call("event")?.events.push((event.uid, event.online, event.fence));
+        Ok(true)
+    }
+}
+
+/// The tokio side of a room with one simulated thread.
+pub(super) struct Side {
+    pub(super) services: Simulated,
+    pub(super) backend: Arc<Backend<Simulated>>,
+    pub(super) asks: AskQueues,
+    pub(super) orders: mpsc::Receiver<Order>,
+    cancel: CancellationToken,
+    tasks: JoinSet<()>,
+    binding: u32,
+}
+
+impl Side {
+    pub(super) fn new() -> Self {
+        let services = Simulated::default();
+        let (thread, orders) = Thread::simulated();
+        let (asks, streams) = ask_queues(4);
+        let cancel = CancellationToken::new();
+        let (backend, works) = build(
+            services.clone(),
+            Identity { node: 4, incarnation: 9 },
+            BackendLimits::default(),
+            vec![(thread, streams)],
+            RoomMetrics::default(),
+            cancel.clone(),
+        );
+        let mut tasks = JoinSet::new();
+        for work in works.keepers.into_iter().chain(works.streams) {
+            tasks.spawn(work);
+        }
+        Self { services, backend, asks, orders, cancel, tasks, binding: 0 }
+    }
+
+    pub(super) fn bind_ask(&mut self, uid: &str) -> BindAsk {
+        self.binding += 1;
+        BindAsk {
+            binding: BindingKey { slot: self.binding, generation: 1 },
+            conn: ConnId(5),
+            app: AppKey::new("demo").unwrap(),
+            uid: Uid::new(uid).unwrap(),
+            token: token("demo", uid),
+            tags: vec!["t".into()],
+            inbox: None,
+            broadcasts: None,
+        }
+    }
+
+    pub(super) async fn order(&mut self) -> Order {
+        tokio::time::timeout(Duration::from_secs(60), self.orders.recv()).await.unwrap().unwrap()
+    }
+
+    pub(super) async fn bound(&mut self) -> BindAnswer {
+        match self.order().await {
+            Order::Bound(mut answers) => answers.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Binds a user, so that its app is followed.
+    pub(super) async fn bind(&mut self, uid: &str) -> BindDone {
+        let ask = self.bind_ask(uid);
+        self.asks.binds.send(vec![ask]).await.unwrap();
+        self.bound().await.result.unwrap()
+    }
+
+    /// Lets everything that is under way come to its end.
+    pub(super) async fn settle(&self) {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+
+    /// The thread ends; all that it asked for is done, and the tasks end.
+    pub(super) async fn end(self) {
+        let Self { asks, cancel, mut tasks, .. } = self;
+        drop(asks);
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        cancel.cancel();
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+    }
+}
+
+pub(super) fn token(app: &str, uid: &str) -> String {
+    let claims = serde_json::json!({"app": app, "sub": uid, "exp": 9_000_000_000u64});
+    encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap()
+}
