@@ -121,5 +121,4 @@ impl IntoResponse for Error {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
