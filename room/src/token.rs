@@ -243,7 +243,7 @@ mod tests {
         #[test]
         fn a_changed_token_never_opens(at in 0usize..200, byte in 0u8..128) {
             let token = hs256(&claims());
-            let mut bytes = token.clone().into_bytes();
+            let mut bytes = token.into_bytes();
             let at = at % bytes.len();
             prop_assume!(bytes[at] != byte);
             bytes[at] = byte;
