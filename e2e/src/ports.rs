@@ -1,23 +1,55 @@
 //! Free ports of the loopback interface.
 
 use std::{
+    fs::File,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{Mutex, PoisonError},
 };
 
 /// Below the range from which the kernel takes ports for outgoing connections (32768 up), so that no connection of
 /// a test can take a port between our look and the program's bind.
 const FIRST: u16 = 20_000;
-const LAST: u16 = 31_999;
+/// Ports that a process of tests takes at a time: four clusters.
+const BLOCK: u16 = 100;
+const BLOCKS: u16 = 120;
 
-/// An address that nobody listens on. Tests of other processes look too, so each starts at a place of its own.
+/// The ports of this process. Tests of other processes take others: the lock says so, and goes with the process.
+#[derive(Default)]
+struct Taken {
+    locks: Vec<File>,
+    next: u16,
+    end: u16,
+}
+
+static TAKEN: Mutex<Taken> = Mutex::new(Taken { locks: Vec::new(), next: 0, end: 0 });
+
+impl Taken {
+    fn another_block(&mut self) {
+        let folder = std::env::temp_dir();
+        for block in 0..BLOCKS {
+            let lock = File::options().create(true).append(true).open(folder.join(format!("longwire-e2e-ports-{block}")));
+            if let Ok(lock) = lock
+                && lock.try_lock().is_ok()
+            {
+                self.locks.push(lock);
+                self.next = FIRST + block * BLOCK;
+                self.end = self.next + BLOCK;
+                return;
+            }
+        }
+        panic!("{BLOCKS} processes of tests hold all ports");
+    }
+}
+
+/// An address that nobody listens on.
 pub(crate) fn free() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let span = LAST - FIRST;
-    let start = (std::process::id().wrapping_mul(2_654_435_761) >> 8) as u16 % span;
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % span;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if taken.next == taken.end {
+            taken.another_block();
+        }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, taken.next));
+        taken.next += 1;
         if TcpListener::bind(address).is_ok() {
             return address;
         }

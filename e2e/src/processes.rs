@@ -71,7 +71,7 @@ impl Processes {
                     addresses.api.push(format!("http://{listen}"));
                     write!(
                         own,
-                        "[center]\nlisten = \"{listen}\"\n[center.bootstrap]\napp = \"demo\"\nkey_file = {key_file:?}\n"
+                        "[center]\nlisten = \"{listen}\"\n[center.auth]\nunknown_key_ttl = \"200ms\"\n[center.bootstrap]\napp = \"demo\"\nkey_file = {key_file:?}\n"
                     )?;
                 }
                 "dispatcher" => {

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::{
     RawDevice,
     api::{ApiClient, App},
+    eventually,
     in_process::InProcess,
     processes::Processes,
 };
@@ -79,7 +80,38 @@ impl Stack {
                 (Running::Cluster(running), addresses)
             }
         };
-        Ok(Self { running, addresses, folder })
+        let stack = Self { running, addresses, folder };
+        stack.settled().await?;
+        Ok(stack)
+    }
+
+    /// Waits until all parts have found each other: the dispatcher all rooms, the centers the demo app, and the
+    /// registers that they are complete.
+    async fn settled(&self) -> anyhow::Result<()> {
+        let rooms = match self.shape() {
+            Shape::AllInOne => 1,
+            Shape::Cluster => 2,
+        };
+        let within = Duration::from_secs(30);
+        eventually("the dispatcher knows all rooms", within, async || {
+            let known = self.rooms().await?;
+            anyhow::ensure!(known.len() == rooms, "it knows {known:?}");
+            Ok(())
+        })
+        .await?;
+        for center in 0..self.addresses.api.len() {
+            let api = self.api_of(center);
+            // A user for each of the registers, whichever hash they have.
+            for n in 0..8 {
+                eventually("the registers know who is online", within, async || {
+                    let user = api.user(&format!("anyone-{n}")).await?;
+                    anyhow::ensure!(user["rebuilding"] == false, "{user}");
+                    Ok(())
+                })
+                .await?;
+            }
+        }
+        Ok(())
     }
 
     /// Where it listens.
@@ -139,7 +171,8 @@ impl Stack {
         match &mut self.running {
             Running::AllInOne(running) => running.start_again().await,
             Running::Cluster(running) => running.start_all().await,
-        }
+        }?;
+        self.settled().await
     }
 
     /// How its services run.

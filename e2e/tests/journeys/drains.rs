@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use e2e::{RawDevice, Stack, TestDevice};
 use wire::frame::{Push, Reconnect, ServerBody};
 
-crate::journeys! { a_drain_sends_devices_away_and_loses_nothing }
+crate::journeys! { a_drain_sends_devices_away_and_loses_nothing expects ["peer does not answer"] }
 
 async fn a_drain_sends_devices_away_and_loses_nothing(stack: &mut Stack) -> anyhow::Result<()> {
     let api = stack.api();
