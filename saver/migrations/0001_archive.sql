@@ -72,7 +72,7 @@ CREATE TABLE reservation (
     fingerprint BLOB NOT NULL,
     expires     INTEGER NOT NULL,
     PRIMARY KEY (app, word)
-) WITHOUT ROWID;
+);
 CREATE INDEX reservation_expires ON reservation (expires);
 
 CREATE TABLE app (

@@ -14,6 +14,8 @@ use crate::model::{InboxKey, Row, State, Surviving};
 
 #[cfg(test)]
 pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod flaky;
 pub mod sqlite;
 
 /// Why an archive did not do what was asked. Nothing of the group was stored, save for `Io`: there it is not known,

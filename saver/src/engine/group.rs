@@ -44,8 +44,7 @@ pub(super) async fn prepare<I: InboxStore, A: Archive>(
         Ok(prepared) => prepared,
         Err(refused) => {
             report(&refused, "reading before a transaction");
-            let fates = items.iter().map(|_| Err(refused.clone())).collect();
-            Prepared { fates, staged: Vec::new(), origin: Vec::new() }
+            Prepared::refused(items, &refused)
         }
     }
 }
@@ -148,6 +147,12 @@ async fn stage<I: InboxStore, A: Archive>(
 }
 
 impl Prepared {
+    /// Nothing of the batch is to be stored.
+    pub(super) fn refused(items: &[&Append], refused: &Refused) -> Self {
+        let fates = items.iter().map(|_| Err(refused.clone())).collect();
+        Self { fates, staged: Vec::new(), origin: Vec::new() }
+    }
+
     /// Puts the batch into a group, in place of what an earlier try put there.
     pub(super) fn fill(&self, group: &mut Group, items: &[&Append]) {
         group.bodies.clear();

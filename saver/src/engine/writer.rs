@@ -11,7 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wire::id::{AppId, Cursor, MessageId};
 
-use super::{Append, Appended, Core, group, repeats::RecentIds, report};
+use super::{
+    Append, Appended, Core,
+    group::{self, Prepared},
+    repeats::RecentIds,
+    report,
+};
 use crate::{
     archive::{
         ApiKey, AppRefused, Archive, ArchiveError, Committed, Forget, Group, LoggedBroadcast, NewBroadcast,
@@ -94,6 +99,9 @@ pub(super) struct Writer<I, A> {
     rows: RowNumbers,
     /// The last transaction failed.
     failing: bool,
+    /// A transaction failed in a way that leaves open whether its deliveries are in the archive. If they are, the
+    /// inboxes in memory lack them, so before anything else is numbered all are forgotten.
+    in_doubt: bool,
 }
 
 /// Numbers for the rows of multicasts.
@@ -105,7 +113,14 @@ struct RowNumbers {
 
 impl<I: InboxStore, A: Archive> Writer<I, A> {
     pub(super) fn new(core: Arc<Core<I, A>>, queue: mpsc::Receiver<Op>, greatest: MessageId) -> Self {
-        Self { core, queue, recent: RecentIds::new(greatest), rows: RowNumbers::default(), failing: false }
+        Self {
+            core,
+            queue,
+            recent: RecentIds::new(greatest),
+            rows: RowNumbers::default(),
+            failing: false,
+            in_doubt: false,
+        }
     }
 
     pub(super) async fn run(mut self, cancel: CancellationToken) {
@@ -178,7 +193,8 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
             places.push(Place::add(&mut group, write));
             replies.push(reply);
         }
-        let (results, committed) = self.commit(&items, &mut group, flush).await;
+        let doubt = if self.in_doubt && !items.is_empty() { self.restart().await.err() } else { None };
+        let (results, committed) = self.commit(&items, &mut group, flush, doubt).await;
         drop(items);
         let mut results = results.into_iter();
         for (items, reply, _charge) in appends {
@@ -207,12 +223,16 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
         items: &[&Append],
         group: &mut Group,
         flush: bool,
+        doubt: Option<Refused>,
     ) -> (Vec<Result<Appended, Refused>>, Result<Committed, Refused>) {
         let taken = self.core.backlog.take(FINISHED_STEP, flush);
         let base = group.finished.len();
         let mut look_up_all = false;
         let outcome = loop {
-            let prepared = group::prepare(self, items, look_up_all).await;
+            let prepared = match &doubt {
+                None => group::prepare(self, items, look_up_all).await,
+                Some(refused) => Prepared::refused(items, refused),
+            };
             prepared.fill(group, items);
             group.finished.truncate(base);
             group.finished.extend(prepared.pushed_out());
@@ -234,6 +254,8 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
                     look_up_all = true;
                 }
                 Err(e) => {
+                    let unknown = matches!(e, ArchiveError::Io(_) | ArchiveError::Corrupt(_));
+                    self.in_doubt |= unknown && !group.deliveries.is_empty();
                     let refused = Refused::Archive(e);
                     self.failed(&refused);
                     break (prepared.refuse(&self.core, &refused).await, Err(refused));
@@ -273,7 +295,7 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
     /// Writes a part of the backlog by itself; false if the archive refuses.
     async fn flush_some(&mut self) -> bool {
         let mut group = Group { now_ms: self.core.now_ms(), ..Group::default() };
-        self.commit(&[], &mut group, true).await.1.is_ok()
+        self.commit(&[], &mut group, true, None).await.1.is_ok()
     }
 
     async fn flush_all(&mut self) -> bool {
@@ -288,10 +310,15 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
     }
 
     async fn restart(&mut self) -> Result<(), Refused> {
+        // What left the inboxes must not come back with them.
+        if self.core.backlog.len() > 0 && !self.flush_all().await {
+            return Err(Refused::Busy);
+        }
         let epoch = self.core.archive.begin_epoch().await?;
         self.core.inboxes.restart(epoch).await?;
         self.core.logs.clear();
         self.recent = RecentIds::new(self.core.archive.greatest_id().await?);
+        self.in_doubt = false;
         tracing::info!(%epoch, "inboxes begin anew");
         Ok(())
     }

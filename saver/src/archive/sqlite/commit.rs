@@ -227,8 +227,7 @@ async fn forget(c: &mut SqliteConnection, forget: &Forget) -> Result<u64, sqlx::
     }
     let over = [
         (
-            "DELETE FROM reservation WHERE (app, word) IN \
-             (SELECT app, word FROM reservation WHERE expires < ? LIMIT ?)",
+            "DELETE FROM reservation WHERE rowid IN (SELECT rowid FROM reservation WHERE expires < ? LIMIT ?)",
             forget.reservations_before_ms,
         ),
         (
