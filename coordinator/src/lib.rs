@@ -63,8 +63,11 @@ impl Service for Coordinator {
     const ROLE: cluster::Role = cluster::Role::Coordinator;
     type Config = Config;
 
+    fn check(config: &Config) -> Result<(), StartError> {
+        check(config)
+    }
+
     async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        check(&config)?;
         let metrics = CoordinatorMetrics::register(&host.metrics);
         let flow = FlowMetrics::default();
         let peer_metrics = PeerMetrics::new(&flow);

@@ -80,8 +80,11 @@ impl Service for Dispatcher {
     const ROLE: cluster::Role = cluster::Role::Dispatcher;
     type Config = Config;
 
+    fn check(config: &Config) -> Result<(), StartError> {
+        check(config)
+    }
+
     async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        check(&config)?;
         let fail = |source| StartError::Listen {
             key: "dispatcher.listen".to_owned(),
             address: config.listen,

@@ -62,7 +62,10 @@ impl Api {
         let endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(|e| ExitError::usage(format!("--api {url:?} is no address: {e}")))?;
         let channel = endpoint.connect().await.map_err(|e| {
-            ExitError::failure(format!("no center answers at {url}: {}; is `longwire up` running?", root_cause(&e)))
+            ExitError::failure(format!(
+                "no center answers at {url}: {}; is `longwire up` running?",
+                root_cause(&e)
+            ))
         })?;
         Ok(Self { channel, bearer: Bearer(bearer), app: app.to_owned() })
     }

@@ -18,10 +18,11 @@ use crate::args::{Arguments, Command};
 /// With the line to print and the exit code: 64 for what the caller can correct on the command line or in the
 /// configuration, 1 for the rest.
 pub fn run(arguments: Arguments) -> Result<(), ExitError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ExitError::failure)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ExitError::failure)?;
     runtime.block_on(async {
         match arguments.command {
-            Command::Up(up) => up::run(up).await,
+            Command::Up(up) => Box::pin(up::run(up)).await,
             Command::Listen(listen) => listen::run(listen).await,
             Command::Push(push) => push::run(push).await,
             Command::User(user) => operate::user(user).await,

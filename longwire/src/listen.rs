@@ -1,12 +1,9 @@
 //! `longwire listen`: a device on the command line.
 
-use std::{collections::HashMap, io::Write as _, path::Path};
+use std::{collections::BTreeSet, io::Write as _, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use client::{
-    Device, Event, Snapshot,
-    session::Cause,
-};
+use client::{Device, Event, Snapshot, session::Cause};
 use serde_json::{Value, json};
 use service::{ExitError, signals};
 use wire::{
@@ -14,10 +11,7 @@ use wire::{
     id::{AppKey, Uid},
 };
 
-use crate::{
-    api::Api,
-    args, operate,
-};
+use crate::{api::Api, args, operate};
 
 pub(crate) async fn run(args: args::Listen) -> Result<(), ExitError> {
     let app: AppKey = args.api.app.parse().map_err(|e| ExitError::usage(format!("--app: {e}")))?;
@@ -33,7 +27,12 @@ pub(crate) async fn run(args: args::Listen) -> Result<(), ExitError> {
             // Asked anew before each bind, so that a listener outlives its first token.
             builder.token(move |_, uid| {
                 let api = api.clone();
-                async move { operate::issue(&api, uid.as_str(), None).await.map_err(|e| e.to_string().into()) }
+                async move {
+                    let issued = operate::issue(&api, uid.as_str(), None).await;
+                    issued.map_err(|e| e.to_string().into()).inspect_err(|e: &client::device::BoxError| {
+                        eprintln!("longwire: no token: {e}; asking again");
+                    })
+                }
             })
         }
     };
@@ -123,8 +122,8 @@ struct Printer {
     json: bool,
     count: Option<u64>,
     printed: u64,
-    /// Connections lost so far, by cause, so that a long outage is told once.
-    outage: HashMap<String, u64>,
+    /// What went wrong since the last connection, so that a long outage is told once.
+    outage: BTreeSet<String>,
 }
 
 impl Printer {
@@ -135,7 +134,7 @@ impl Printer {
             json: args.json,
             count: args.count,
             printed: 0,
-            outage: HashMap::new(),
+            outage: BTreeSet::new(),
         }
     }
 
@@ -168,7 +167,8 @@ impl Printer {
                 Ok(After::Keep)
             }
             Event::Broadcast(b) => {
-                let text = || format!("(broadcast {}) {}", b.cursor.bseq.0, String::from_utf8_lossy(&b.payload));
+                let text =
+                    || format!("(broadcast {}) {}", b.cursor.bseq.0, String::from_utf8_lossy(&b.payload));
                 self.line(text, || {
                     let value = json!({
                         "type": "broadcast", "app": self.app, "uid": self.uid, "id": b.id.0.to_string(),
@@ -181,9 +181,10 @@ impl Printer {
             }
             Event::Recalled { id, .. } => {
                 let text = || format!("(recalled) message {}", id.0);
-                self.line(text, || {
-                    json!({ "type": "recall", "app": self.app, "uid": self.uid, "id": id.0.to_string() })
-                })?;
+                self.line(
+                    text,
+                    || json!({ "type": "recall", "app": self.app, "uid": self.uid, "id": id.0.to_string() }),
+                )?;
                 Ok(After::GoOn)
             }
             Event::Connected { conn, .. } => {
@@ -196,12 +197,13 @@ impl Printer {
                 Ok(After::GoOn)
             }
             Event::Disconnected(ending) => {
-                let cause = ending.cause.to_string();
-                let times = self.outage.entry(cause.clone()).or_default();
-                *times += 1;
-                if *times == 1 && ending.cause != Cause::Requested {
-                    eprintln!("longwire: {cause}; reconnecting");
+                if ending.cause != Cause::Requested {
+                    self.trouble(&ending.cause.to_string());
                 }
+                Ok(After::GoOn)
+            }
+            Event::Unreachable { reason } => {
+                self.trouble(reason);
                 Ok(After::GoOn)
             }
             Event::BindFailed { code, message, gives_up, .. } => {
@@ -217,16 +219,29 @@ impl Printer {
                     Err(Stop::Failed(format!("replaced: {} listens elsewhere now", self.uid)))
                 }
                 UnboundReason::Kicked => Err(Stop::Failed("kicked by the app's backend".to_owned())),
-                UnboundReason::Unspecified | UnboundReason::Requested | UnboundReason::Lost => Ok(After::GoOn),
+                UnboundReason::Unspecified | UnboundReason::Requested | UnboundReason::Lost => {
+                    Ok(After::GoOn)
+                }
             },
             // A listener sends nothing, and its token provider answers for tokens.
             Event::UpDone { .. } | Event::TokenNeeded { .. } => Ok(After::GoOn),
         }
     }
 
+    /// Tells each cause once an outage.
+    fn trouble(&mut self, cause: &str) {
+        if self.outage.insert(cause.to_owned()) {
+            eprintln!("longwire: {cause}; trying again");
+        }
+    }
+
     fn line(&self, text: impl Fn() -> String, json: impl Fn() -> Value) -> Result<(), Stop> {
         let mut out = std::io::stdout().lock();
-        if self.json { writeln!(out, "{}", json())? } else { writeln!(out, "{}", text())? }
+        if self.json {
+            writeln!(out, "{}", json())?
+        } else {
+            writeln!(out, "{}", text())?
+        }
         out.flush()?;
         Ok(())
     }

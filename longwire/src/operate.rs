@@ -2,8 +2,8 @@
 //! people can read and scripts can use.
 
 use proto::v1::{
-    AppInfo, CreateAppRequest, CreateKeyRequest, GetMessageRequest, GetUserRequest, IssueTokenRequest, KickRequest,
-    ListAppsRequest, RecallRequest,
+    AppInfo, CreateAppRequest, CreateKeyRequest, GetMessageRequest, GetUserRequest, IssueTokenRequest,
+    KickRequest, ListAppsRequest, RecallRequest,
 };
 use serde_json::{Value, json};
 use service::ExitError;
@@ -17,7 +17,8 @@ pub(crate) async fn user(args: args::User) -> Result<(), ExitError> {
     let api = Api::open(&args.api).await?;
     let request = GetUserRequest { app: api.app.clone(), uid: args.uid };
     let user = api.push().get_user(request).await.map_err(|s| refused(&s))?.into_inner();
-    let mut shown = json!({ "app": user.app, "uid": user.uid, "online": user.online, "inbox_depth": user.inbox_depth });
+    let mut shown =
+        json!({ "app": user.app, "uid": user.uid, "online": user.online, "inbox_depth": user.inbox_depth });
     if user.online {
         shown["room"] = json!(user.room);
         shown["conn"] = json!(user.conn.to_string());
@@ -90,7 +91,8 @@ pub(crate) async fn app(command: args::App) -> Result<(), ExitError> {
         }
         args::App::List { api } => {
             let api = Api::open(&api).await?;
-            let apps = api.admin().list_apps(ListAppsRequest {}).await.map_err(|s| refused(&s))?.into_inner().apps;
+            let apps =
+                api.admin().list_apps(ListAppsRequest {}).await.map_err(|s| refused(&s))?.into_inner().apps;
             print(&Value::Array(apps.iter().map(show).collect()));
         }
         args::App::Key { api, scopes } => {

@@ -33,7 +33,11 @@ pub(crate) async fn run(args: args::Push) -> Result<(), ExitError> {
     } else {
         unicast(&api, &args, payload, ttl_s).await?
     };
-    if args.json { println!("{json}") } else { println!("{line}") }
+    if args.json {
+        println!("{json}")
+    } else {
+        println!("{line}")
+    }
     Ok(())
 }
 
@@ -116,7 +120,10 @@ fn repeated(repeated: bool) -> &'static str {
 }
 
 fn ttl_seconds(ttl: Duration) -> Result<u32, ExitError> {
-    u32::try_from(ttl.as_secs()).ok().filter(|s| *s > 0).ok_or_else(|| ExitError::usage("--ttl is at least 1s"))
+    u32::try_from(ttl.as_secs())
+        .ok()
+        .filter(|s| *s > 0)
+        .ok_or_else(|| ExitError::usage("--ttl is at least 1s"))
 }
 
 /// A file, or standard input for `-`.

@@ -51,10 +51,14 @@ impl Service for Register {
     const ROLE: cluster::Role = cluster::Role::Register;
     type Config = Config;
 
-    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
+    fn check(config: &Config) -> Result<(), StartError> {
         if config.kicks.workers == 0 {
             return Err(StartError::config("register.kicks.workers", "must be at least 1"));
         }
+        Ok(())
+    }
+
+    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
         let store = Arc::new(Store::new(host.me().incarnation().0));
         let metrics = RegisterMetrics::register(&host.metrics, store.clone());
         let flow = FlowMetrics::default();

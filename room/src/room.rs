@@ -56,8 +56,11 @@ impl Service for Room {
     const ROLE: Role = Role::Room;
     type Config = Config;
 
+    fn check(config: &Config) -> Result<(), StartError> {
+        config.check()
+    }
+
     async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        config.check()?;
         let metrics = RoomMetrics::default();
         let flow = FlowMetrics::default();
         let peer_metrics = PeerMetrics::new(&flow);
@@ -90,8 +93,15 @@ impl Service for Room {
             event_loops.push(event_loop);
             asks.push((thread, streams));
         }
-        let (backend, work) =
-            backend::build(services, identity, config.backend(), asks, metrics.clone(), host.cancel.clone());
+        let (backend, work) = backend::build(
+            services,
+            identity,
+            config.backend(),
+            asks,
+            metrics.clone(),
+            host.cluster.picture(),
+            host.cancel.clone(),
+        );
         for keeper in work.keepers {
             host.spawn(keeper);
         }

@@ -51,8 +51,11 @@ impl Service for Saver {
     const ROLE: Role = Role::Saver;
     type Config = Config;
 
+    fn check(config: &Config) -> Result<(), StartError> {
+        config.check().map_err(|(key, reason)| StartError::config(key, reason))
+    }
+
     async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        config.check().map_err(|(key, reason)| StartError::config(key, reason))?;
         let sqlite = config.sqlite(&host.data);
         let file = sqlite.path.display().to_string();
         let fail = |e| StartError::other(format!("archive {file}: {e}"));

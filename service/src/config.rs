@@ -1,6 +1,10 @@
 //! Reads configuration: a TOML file, then the environment on top, then typed sections. Unknown keys are refused.
 
-use std::{collections::BTreeSet, fmt, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+};
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -37,6 +41,8 @@ impl ConfigError {
 #[derive(Debug)]
 pub struct Config {
     table: Table,
+    /// Keys that came from the environment, with the variable's name, for messages.
+    variables: BTreeMap<String, String>,
     taken: BTreeSet<String>,
     /// For messages: the file, if there is one.
     source: String,
@@ -70,14 +76,16 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let mut table: Table = text.parse().map_err(|e| ConfigError::new(source, e))?;
+        let mut variables = BTreeMap::new();
         for (name, value) in env {
             let path = name.trim_start_matches(ENV_PREFIX).to_lowercase();
             let Some((section, key)) = path.split_once(ENV_SEPARATOR) else { continue };
             let keys: Vec<_> = key.split(ENV_SEPARATOR).collect();
             let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
             set(section, &keys, &value).map_err(|reason| ConfigError::new(&name, reason))?;
+            variables.insert(path.replace(ENV_SEPARATOR, "."), name);
         }
-        Ok(Self { table, taken: BTreeSet::new(), source: source.to_owned() })
+        Ok(Self { table, variables, taken: BTreeSet::new(), source: source.to_owned() })
     }
 
     /// Whether the section is there.
@@ -95,7 +103,8 @@ impl Config {
         serde_path_to_error::deserialize(value).map_err(|e| {
             let path = e.path().to_string();
             let key = if path == "." { name.to_owned() } else { format!("{name}.{path}") };
-            ConfigError::new(format!("{}: {key}", self.source), e.into_inner())
+            let source = self.variables.get(&key).unwrap_or(&self.source);
+            ConfigError::new(format!("{source}: {key}"), e.into_inner())
         })
     }
 
@@ -194,6 +203,13 @@ mod tests {
             error("[room]\nlimits.fram = 1").starts_with("x.toml: room.limits.fram: unknown field `fram`")
         );
         assert!(!error("[room]\nlimits.fram = 1").contains('\n'));
+    }
+
+    #[test]
+    fn errors_name_the_variable() {
+        let mut c = parse("", &[("LONGWIRE_ROOM__THREDS", "3")]);
+        let error = c.section::<Room>("room").unwrap_err().to_string();
+        assert!(error.starts_with("LONGWIRE_ROOM__THREDS: room.threds: unknown field `threds`"), "{error}");
     }
 
     #[test]

@@ -35,6 +35,15 @@ pub trait Service: Send + Sized + 'static {
     /// Its section of the configuration. Implementations refuse unknown keys (`deny_unknown_fields`).
     type Config: DeserializeOwned + Serialize + Default + Clone + Send + Sync + 'static;
 
+    /// Judges what the types of the configuration cannot. Called for every service of a process before the first is
+    /// started, so that a wrong value is told before any port is bound.
+    ///
+    /// # Errors
+    /// Names the key and what is wrong with its value.
+    fn check(_config: &Self::Config) -> Result<(), StartError> {
+        Ok(())
+    }
+
     /// Starts everything but the gRPC server: binds ports, opens stores, starts workers. It must not wait for
     /// other services: they may not be there yet.
     fn start(config: Self::Config, host: Host) -> impl Future<Output = Result<Self, StartError>> + Send;

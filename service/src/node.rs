@@ -91,6 +91,7 @@ impl<S: Service> Node<S> {
         if settings.id == 0 || settings.id > cluster::MAX_NODE_ID {
             return Err(StartError::config("node.id", format!("must be 1 to {}", cluster::MAX_NODE_ID)));
         }
+        S::check(&config)?;
         let data = create_folder(&settings.data)?;
         let incarnation = Incarnation::next(&data, &format!("{}-{}", S::ROLE, settings.id))?;
         let me = Arc::new(Me::new(S::ROLE, NodeId(settings.id), incarnation, &settings.zone, rpc));

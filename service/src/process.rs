@@ -71,6 +71,7 @@ fn read<S: Service>(arguments: &Arguments) -> Result<Settings<S::Config>, ExitEr
         service: config.section(S::ROLE.as_str())?,
     };
     config.finish()?;
+    S::check(&settings.service)?;
     Ok(settings)
 }
 

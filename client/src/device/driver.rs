@@ -109,7 +109,7 @@ impl Driver {
                     Ok(stream) => self.converse(stream).await,
                     Err(error) => {
                         tracing::debug!(%address, %error, "cannot connect");
-                        self.dialer.failed(self.now());
+                        self.unreachable(format!("{address}: {error}"));
                     }
                 }
                 !self.stop.is_cancelled()
@@ -146,10 +146,19 @@ impl Driver {
             }
             Err(error) => {
                 tracing::debug!(%error, "no route");
-                self.dialer.failed(self.now());
+                self.unreachable(format!("no route: {error}"));
             }
         }
         true
+    }
+
+    /// The dialer goes on elsewhere; the app is told, unless it has yet to take what it was told before: a long
+    /// outage must not pile up.
+    fn unreachable(&mut self, reason: String) {
+        self.dialer.failed(self.now());
+        if self.waiting.is_empty() {
+            self.waiting.push_back(Event::Unreachable { reason });
+        }
     }
 
     /// Serves the app until `work` is done, without a connection. `None` if the device is to close.

@@ -38,6 +38,12 @@ pub enum Event {
     },
     /// The connection has ended; the session goes on with the next one.
     Disconnected(Ending),
+    /// No connection could be made, or the dispatcher named no address; the device tries on, later and elsewhere.
+    /// It comes from the driver, and not while an earlier event waits to be taken.
+    Unreachable {
+        /// Who was asked and what went wrong.
+        reason: String,
+    },
     /// Messages of this user will come from here on.
     Bound {
         /// The binding.

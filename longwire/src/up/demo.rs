@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use center::{Center, First, config::{Bootstrap, NewApps}};
+use center::{
+    Center, First,
+    config::{Bootstrap, NewApps},
+};
 use service::StartError;
 
 use crate::credentials;
@@ -29,7 +32,8 @@ impl Demo {
     pub(super) async fn ensure(data: &Path, center: &Center) -> Result<Self, StartError> {
         let app = "demo".to_owned();
         let key_file = credentials::key_file(data, &app);
-        let fail = |e| StartError::other(format!("cannot keep the demo app's key in {}: {e}", key_file.display()));
+        let fail =
+            |e| StartError::other(format!("cannot keep the demo app's key in {}: {e}", key_file.display()));
         let key = match credentials::read(data, &app).map_err(fail)? {
             Some(key) => key,
             None => {

@@ -17,7 +17,8 @@ impl DataLock {
     pub(super) fn take(data: &Path) -> Result<Self, StartError> {
         let fail = |e| StartError::other(format!("cannot use the data folder {}: {e}", data.display()));
         fs::create_dir_all(data).map_err(fail)?;
-        let file = File::options().write(true).create(true).truncate(false).open(data.join("lock")).map_err(fail)?;
+        let file =
+            File::options().write(true).create(true).truncate(false).open(data.join("lock")).map_err(fail)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(StartError::other(format!(

@@ -148,14 +148,15 @@ impl Parts<'_> {
             data: self.settings.data.clone(),
             drain_deadline: self.settings.drain_deadline,
         };
-        Node::start_local(&node, config, self.discovery.clone(), self.local.clone(), self.metrics.clone()).await
+        Node::start_local(&node, config, self.discovery.clone(), self.local.clone(), self.metrics.clone())
+            .await
     }
 }
 
 pub(crate) async fn run(args: args::Up) -> Result<(), ExitError> {
     let settings = Settings::load(args.config.as_deref(), args.data)?;
     let log = telemetry::start(&settings.log)?;
-    let up = Up::start(settings, log).await?;
+    let up = Box::pin(Up::start(settings, log)).await?;
     banner::print(&up);
     let signal = signals::shutdown().await.map_err(ExitError::failure)?;
     info!(signal, "ending");

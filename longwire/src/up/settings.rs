@@ -90,6 +90,12 @@ impl Settings {
             center: config.section("center")?,
         };
         config.finish()?;
+        Dispatcher::check(&settings.dispatcher)?;
+        Room::check(&settings.room)?;
+        Register::check(&settings.register)?;
+        Coordinator::check(&settings.coordinator)?;
+        Saver::check(&settings.saver)?;
+        Center::check(&settings.center)?;
         Ok(settings)
     }
 }
