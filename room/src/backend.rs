@@ -10,6 +10,7 @@ mod ends;
 mod events;
 mod inboxes;
 mod pending;
+mod renew;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -18,15 +19,15 @@ mod upstream;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use cluster::MessageIds;
+use cluster::{MessageIds, Picture};
 use flow::Backoff;
 use futures::{Stream, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use broadcasts::broadcast_recall;
@@ -40,6 +41,7 @@ use crate::{
     token::Verifier,
 };
 use events::Events;
+use renew::Late;
 
 /// Answers that reach a thread as one order.
 const ANSWERS: usize = 256;
@@ -115,13 +117,21 @@ pub struct Backend<S> {
     /// Counters.
     pub metrics: RoomMetrics,
     pub(crate) events: Events,
+    pub(crate) late: Late,
     pub(crate) ids: Arc<MessageIds>,
     pub(crate) cancel: CancellationToken,
     /// Acks, ends and events that are being handed over.
     under_way: Arc<AtomicUsize>,
+    /// Times that the registers had to be told again.
+    rounds: AtomicU64,
 }
 
 impl<S> Backend<S> {
+    /// How often the registers have had to be told again.
+    pub(crate) fn round(&self) -> u64 {
+        self.rounds.load(Ordering::SeqCst)
+    }
+
     /// Whether something is under way that a drain waits for.
     pub(crate) fn is_busy(&self) -> bool {
         self.under_way.load(Ordering::SeqCst) > 0 || self.events.waiting() > 0
@@ -166,11 +176,13 @@ pub fn build<S: Services>(
     limits: BackendLimits,
     threads: Vec<(Thread, AskStreams)>,
     metrics: RoomMetrics,
+    pictures: watch::Receiver<Arc<Picture>>,
     cancel: CancellationToken,
 ) -> (Arc<Backend<S>>, Works) {
     let all: Vec<Thread> = threads.iter().map(|(thread, _)| thread.clone()).collect();
     let (events, event_stream) = Events::new(limits.events, metrics.clone());
-    let (broadcasts, log_keeper) = Broadcasts::new(services.clone(), all, &limits, cancel.clone());
+    let (late, late_sessions) = Late::new(metrics.clone());
+    let (broadcasts, log_keeper) = Broadcasts::new(services.clone(), all.clone(), &limits, cancel.clone());
     let backend = Arc::new(Backend {
         ids: Arc::new(MessageIds::new(cluster::NodeId(identity.node))),
         services,
@@ -181,11 +193,17 @@ pub fn build<S: Services>(
         broadcasts,
         metrics,
         events,
+        late,
         cancel,
         under_way: Arc::default(),
+        rounds: AtomicU64::new(0),
     });
-    let keepers: Vec<Work> =
-        vec![Box::pin(log_keeper.run()), Box::pin(events::run(Arc::clone(&backend), event_stream))];
+    let keepers: Vec<Work> = vec![
+        Box::pin(log_keeper.run()),
+        Box::pin(events::run(Arc::clone(&backend), event_stream)),
+        Box::pin(renew::run(Arc::clone(&backend), all, pictures)),
+        Box::pin(renew::run_late(Arc::clone(&backend), late_sessions)),
+    ];
     let mut streams: Vec<Work> = Vec::new();
     for (thread, asks) in threads {
         let backend = || Arc::clone(&backend);

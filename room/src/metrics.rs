@@ -71,6 +71,8 @@ room_metrics! {
     acks_lost,
     /// Ends of which the register could not be told
     unbinds_lost,
+    /// Sessions that could not be told again to a register that had lost them
+    renewals_lost,
     /// State events handed over
     events,
     /// State events that were given up

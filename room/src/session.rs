@@ -4,6 +4,7 @@
 //! What it must never do: wait, allocate for a connection at rest, or keep anything without a bound.
 
 mod apps;
+mod bind;
 mod binding;
 mod bound;
 mod connection;
@@ -17,6 +18,8 @@ mod jitter;
 mod limits;
 mod log;
 mod outlet;
+mod renew;
+mod serve;
 mod tally;
 mod timers;
 mod users;

@@ -16,7 +16,7 @@ use wire::{
 use super::{ANSWERS, Backend, Services, ends, inboxes, items, pending::PendingBind};
 use crate::{
     event_loop::{Order, Thread},
-    exchange::{BindAnswer, BindAsk, BindDone, BindRefusal, DeliveryItem, KickOrder},
+    exchange::{BindAnswer, BindAsk, BindDone, BindRefusal, DeliveryItem, HeldSession, KickOrder},
 };
 
 /// Follows the binds of one thread until the thread ends.
@@ -37,7 +37,13 @@ pub(super) async fn run<S: Services>(
                 done.kicked = notes.kick_for(done.fence);
                 done.reload = notes.reload;
                 taken.push(Taken {
-                    fence: done.fence,
+                    session: HeldSession {
+                        binding: answer.binding,
+                        app: done.app,
+                        uid: pending.user().1.clone(),
+                        conn: pending.conn(),
+                        fence: done.fence,
+                    },
                     kicked: done.kicked.is_some(),
                     reload: done.reload,
                     online: ends::online(&backend, &answer, &pending),
@@ -58,7 +64,7 @@ pub(super) async fn run<S: Services>(
 /// A bind whose answer is on its way to the thread.
 struct Taken {
     pending: PendingBind,
-    fence: FenceNumber,
+    session: HeldSession,
     kicked: bool,
     reload: bool,
     online: Option<rpc::StateEvent>,
@@ -70,10 +76,11 @@ impl Taken {
         if let Some(event) = self.online {
             backend.events.emit(event);
         }
-        let (app, uid) = self.pending.user().clone();
+        let HeldSession { app, uid, fence, .. } = self.session.clone();
+        let round = self.pending.round();
         let notes = self.pending.finish();
-        if let Some(why) = notes.kick_for(self.fence).filter(|_| !self.kicked) {
-            let order = KickOrder { app, uid: uid.clone(), fence: self.fence, why };
+        if let Some(why) = notes.kick_for(fence).filter(|_| !self.kicked) {
+            let order = KickOrder { app, uid: uid.clone(), fence, why };
             let (reply, _) = tokio::sync::oneshot::channel();
             // A thread that has ended has no bindings.
             let _ = thread.send(Order::Kick([order].into(), reply)).await;
@@ -82,7 +89,7 @@ impl Taken {
             let nudge = DeliveryItem {
                 app,
                 uid,
-                fence: Some(self.fence),
+                fence: Some(fence),
                 epoch: u64::MAX,
                 seq: u64::MAX,
                 id: MessageId(0),
@@ -91,6 +98,10 @@ impl Taken {
             };
             let (reply, _) = tokio::sync::oneshot::channel();
             let _ = thread.send(Order::Deliver([nudge].into(), reply)).await;
+        }
+        if round != backend.round() {
+            // The register that answered may be gone, and the thread was asked before it had this session.
+            backend.late.renew(thread, self.session);
         }
     }
 }
@@ -117,7 +128,7 @@ async fn try_bind<S: Services>(
         .verify(&app, &ask.token, &ask.uid, now_ms / 1_000)
         .map_err(|bad| refusal(bad.code(), bad.to_string()))?;
     let id = AppId(app.id);
-    let pending = backend.pending.enter(id, ask.uid.clone(), ask.conn).await;
+    let pending = backend.pending.enter(id, ask.uid.clone(), ask.conn, || backend.round()).await;
     let item = rpc::BindItem {
         app: id.0,
         uid: ask.uid.as_str().to_owned(),

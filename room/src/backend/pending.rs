@@ -50,13 +50,20 @@ pub(crate) struct PendingBind {
     table: PendingBinds,
     user: (AppId, Uid),
     conn: ConnId,
+    round: u64,
     left: bool,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl PendingBinds {
-    /// Waits until no earlier bind of the user is under way.
-    pub(crate) async fn enter(&self, app: AppId, uid: Uid, conn: ConnId) -> PendingBind {
+    /// Waits until no earlier bind of the user is under way. `round` is asked then.
+    pub(crate) async fn enter(
+        &self,
+        app: AppId,
+        uid: Uid,
+        conn: ConnId,
+        round: impl FnOnce() -> u64,
+    ) -> PendingBind {
         let user = (app, uid);
         let turn = {
             let mut table = self.lock();
@@ -68,7 +75,7 @@ impl PendingBinds {
         let leave = Leave { table: self, user: &user, armed: true };
         let turn = turn.lock_owned().await;
         leave.disarm();
-        PendingBind { table: self.clone(), user, conn, left: false, _turn: turn }
+        PendingBind { table: self.clone(), user, conn, round: round(), left: false, _turn: turn }
     }
 
     /// Notes a kick; whether a bind of the user is under way.
@@ -123,6 +130,11 @@ impl PendingBind {
     /// The connection that binds.
     pub(crate) fn conn(&self) -> ConnId {
         self.conn
+    }
+
+    /// How often the registers had been told again when the bind got its turn.
+    pub(crate) fn round(&self) -> u64 {
+        self.round
     }
 
     /// Ends the bind and gives what has come until now, in one step: whatever comes later finds the thread informed.

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use cluster::NodeId;
 use peers::{AppDirectory, Coordinators, PeerError, Registers, Savers};
 use proto::internal as rpc;
 
@@ -13,6 +14,12 @@ pub trait Services: Clone + Send + Sync + 'static {
     fn bind(&self, item: rpc::BindItem) -> impl Future<Output = Result<u64, PeerError>> + Send;
     /// Removes a session; whether it was there.
     fn unbind(&self, item: rpc::UnbindItem) -> impl Future<Output = Result<bool, PeerError>> + Send;
+    /// Says to a register that it has been told all sessions again.
+    fn settle(
+        &self,
+        register: NodeId,
+        request: rpc::SettleRequest,
+    ) -> impl Future<Output = Result<(), PeerError>> + Send;
     /// Reads an inbox.
     fn load(&self, item: rpc::LoadItem) -> impl Future<Output = Result<rpc::LoadResult, PeerError>> + Send;
     /// Acks an inbox, keeps a cursor.
@@ -54,6 +61,10 @@ impl Services for Peers {
 
     async fn unbind(&self, item: rpc::UnbindItem) -> Result<bool, PeerError> {
         self.registers.unbind(item).await
+    }
+
+    async fn settle(&self, register: NodeId, request: rpc::SettleRequest) -> Result<(), PeerError> {
+        self.registers.settle(register, request).await
     }
 
     async fn load(&self, item: rpc::LoadItem) -> Result<rpc::LoadResult, PeerError> {

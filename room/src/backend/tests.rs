@@ -3,4 +3,5 @@
 mod binds;
 mod cluster;
 mod logs;
+mod renewals;
 mod rest;

@@ -12,7 +12,8 @@ use wire::id::AppId;
 
 use crate::{
     exchange::{
-        BindAnswer, Delivery, DeliveryItem, DrainOrder, KickOrder, LoadAnswer, LogRun, Progress, UpAnswer,
+        BindAnswer, Delivery, DeliveryItem, DrainOrder, HeldSession, KickOrder, LoadAnswer, LogRun, NewFence,
+        Progress, UpAnswer,
     },
     session::Tally,
 };
@@ -42,6 +43,10 @@ pub enum Order {
     RecallBroadcast(AppId, u64, Bytes, oneshot::Sender<Option<u64>>),
     /// What was done for these broadcasts.
     Progress(Arc<[u64]>, oneshot::Sender<Vec<Progress>>),
+    /// Which sessions are held: from a slot on, at most so many; and where to go on.
+    Held(u32, usize, oneshot::Sender<(Vec<HeldSession>, Option<u32>)>),
+    /// A session has a new fence; whether it is still held.
+    Renewed(NewFence, oneshot::Sender<bool>),
     /// Stop accepting, send the devices away.
     Drain(DrainOrder),
     /// Close whoever is still here.

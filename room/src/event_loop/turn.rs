@@ -148,6 +148,12 @@ impl EventLoop {
             Order::Progress(ids, reply) => {
                 let _ = reply.send(ids.iter().map(|id| sessions.progress(*id)).collect());
             }
+            Order::Held(from, max, reply) => {
+                let _ = reply.send(sessions.held(from, max));
+            }
+            Order::Renewed(renewed, reply) => {
+                let _ = reply.send(sessions.renew(&renewed));
+            }
             Order::Drain(order) => {
                 self.listener = None;
                 sessions.start_drain(order, now);

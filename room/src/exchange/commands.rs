@@ -6,7 +6,7 @@ use audience::Audience;
 use bytes::Bytes;
 use wire::{
     frame::{BindCode, UpCode},
-    id::{AppId, Cursor, FenceNumber, MessageId, Position, Uid},
+    id::{AppId, ConnId, Cursor, FenceNumber, MessageId, Position, Uid},
 };
 
 use super::{BindingKey, ConnKey};
@@ -206,4 +206,30 @@ pub struct DrainOrder {
     pub spread_ms: u32,
     /// A connection that has not left so long after it should have is closed, ms.
     pub linger_ms: u32,
+}
+
+/// A session that a thread holds, as the register knows it.
+#[derive(Debug, Clone)]
+pub struct HeldSession {
+    /// Its binding.
+    pub binding: BindingKey,
+    /// The app.
+    pub app: AppId,
+    /// The user.
+    pub uid: Uid,
+    /// The connection.
+    pub conn: ConnId,
+    /// Its fence.
+    pub fence: FenceNumber,
+}
+
+/// A session that was told to the register again.
+#[derive(Debug, Clone, Copy)]
+pub struct NewFence {
+    /// Its binding.
+    pub binding: BindingKey,
+    /// The fence that it had.
+    pub old: FenceNumber,
+    /// The fence that it has now.
+    pub new: FenceNumber,
 }

@@ -6,15 +6,14 @@ use wire::id::AppId;
 
 use super::{
     Sessions,
-    apps::Tags,
     binding::Binding,
-    log::{Extended, Kept, Log, Page, Pass},
+    log::{Extended, Log, Page, Pass},
     outlet::{Class, Outlet},
-    tally::Tally,
+    serve::{is_due, serve_page, serve_pass, serve_ready},
 };
 use crate::{
     clock::Now,
-    exchange::{LogEntry, LogRun, PageAsk},
+    exchange::{LogRun, PageAsk},
 };
 
 /// Recall notices of broadcasts that may be on their way at a time; each holds one frame and one bitmap.
@@ -26,14 +25,6 @@ pub(crate) struct RecallRound {
     frame: Bytes,
     targets: RoaringBitmap,
     app: AppId,
-}
-
-/// How serving one binding ended.
-enum Served {
-    /// It has everything that there was to serve.
-    All,
-    /// Its connection has no place for more.
-    Over,
 }
 
 impl Sessions {
@@ -225,148 +216,4 @@ impl Sessions {
             }
         }
     }
-}
-
-fn is_due(kept: &Kept, now: Now) -> bool {
-    !kept.recalled && is_alive(&kept.entry, now)
-}
-
-fn is_alive(entry: &LogEntry, now: Now) -> bool {
-    entry.expires_ms == 0 || entry.expires_ms > now.unix_ms
-}
-
-/// Sends what the tail has for one binding, up to `to`.
-fn serve_tail(
-    tags: &Tags,
-    log: &mut Log,
-    (slot, binding): (u32, &mut Binding),
-    to: u64,
-    now: Now,
-    out: &mut impl Outlet,
-    tally: &mut Tally,
-) -> Served {
-    let mut reached = log.reached(slot, binding.cursor);
-    let first = log.position_after(reached);
-    for kept in log.tail.range_mut(first..) {
-        if kept.entry.bseq > to {
-            break;
-        }
-        if is_due(kept, now) && tags.matches(&kept.entry.audience, slot) {
-            if !out.share(binding.conn, &kept.entry.frame, Class::Data) {
-                binding.cursor = reached;
-                return Served::Over;
-            }
-            kept.sent += 1;
-            tally.broadcasts += 1;
-            binding.bsent = kept.entry.bseq;
-        }
-        reached = kept.entry.bseq;
-    }
-    binding.cursor = reached.max(to);
-    Served::All
-}
-
-fn serve_pass(
-    tags: &Tags,
-    log: &mut Log,
-    bindings: &mut slab::Slab<Binding>,
-    budget: usize,
-    now: Now,
-    out: &mut impl Outlet,
-    tally: &mut Tally,
-) -> usize {
-    let Some(mut pass) = log.pass.take() else { return 0 };
-    let slots: Vec<u32> = pass.targets.iter().take(budget).collect();
-    pass.targets.remove_smallest(slots.len() as u64);
-    for slot in &slots {
-        let Some(binding) = bindings.get_mut(*slot as usize) else { continue };
-        if let Served::Over = serve_tail(tags, log, (*slot, binding), pass.to, now, out, tally) {
-            log.lagging.insert(*slot);
-            tally.behind += 1;
-        }
-    }
-    if pass.targets.is_empty() {
-        log.done = pass.to;
-    } else {
-        log.pass = Some(pass);
-    }
-    slots.len()
-}
-
-/// Serves those who lag and whose sockets have room again.
-fn serve_ready(
-    tags: &Tags,
-    log: &mut Log,
-    bindings: &mut slab::Slab<Binding>,
-    budget: usize,
-    now: Now,
-    out: &mut impl Outlet,
-    tally: &mut Tally,
-) -> usize {
-    let slots: Vec<u32> = log.ready.iter().take(budget).collect();
-    log.ready.remove_smallest(slots.len() as u64);
-    for slot in &slots {
-        let Some(binding) = bindings.get_mut(*slot as usize) else { continue };
-        if !log.lagging.contains(*slot) {
-            continue;
-        }
-        if binding.cursor < log.oldest {
-            log.waiting.insert(*slot);
-            continue;
-        }
-        let to = log.known;
-        if let Served::All = serve_tail(tags, log, (*slot, binding), to, now, out, tally) {
-            log.lagging.remove(*slot);
-            // A pass that is under way may still hold it; its cursor says that there is nothing to do.
-        }
-    }
-    slots.len()
-}
-
-fn serve_page(
-    tags: &Tags,
-    log: &mut Log,
-    bindings: &mut slab::Slab<Binding>,
-    budget: usize,
-    now: Now,
-    out: &mut impl Outlet,
-    tally: &mut Tally,
-) -> usize {
-    let Some(mut page) = log.page.take() else { return 0 };
-    let slots: Vec<u32> = page.slots.iter().take(budget).collect();
-    page.slots.remove_smallest(slots.len() as u64);
-    for slot in &slots {
-        let Some(binding) = bindings.get_mut(*slot as usize) else { continue };
-        if page_to(tags, &page, (*slot, binding), now, out, tally) {
-            binding.cursor = binding.cursor.max(page.run.through);
-            if binding.cursor < log.oldest { &mut log.waiting } else { &mut log.ready }.insert(*slot);
-        }
-    }
-    if !page.slots.is_empty() {
-        log.page = Some(page);
-    }
-    slots.len()
-}
-
-/// Sends what a page has for one binding; `false` if its connection has no place for more.
-fn page_to(
-    tags: &Tags,
-    page: &Page,
-    (slot, binding): (u32, &mut Binding),
-    now: Now,
-    out: &mut impl Outlet,
-    tally: &mut Tally,
-) -> bool {
-    let from = page.run.entries.partition_point(|entry| entry.bseq <= binding.cursor);
-    for entry in &page.run.entries[from..] {
-        if is_alive(entry, now) && tags.matches(&entry.audience, slot) {
-            if !out.share(binding.conn, &entry.frame, Class::Data) {
-                return false;
-            }
-            tally.broadcasts += 1;
-            binding.bsent = entry.bseq;
-        }
-        binding.cursor = entry.bseq;
-    }
-    true
 }

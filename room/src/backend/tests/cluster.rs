@@ -6,10 +6,14 @@ use std::{
     time::Duration,
 };
 
+use ::cluster::{Incarnation, Load, NodeId, NodeInfo, NodeState, Picture, Role};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use peers::PeerError;
 use proto::internal as rpc;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use wire::id::{AppKey, ConnId, Uid};
 
@@ -37,6 +41,8 @@ pub(super) struct State {
     pub(super) acks: Vec<rpc::AckItem>,
     pub(super) loads: Vec<rpc::LoadItem>,
     pub(super) cursor: Option<u64>,
+    pub(super) settled: Vec<u32>,
+    pub(super) aboves: Vec<u64>,
     pub(super) up: VecDeque<rpc::UpOutcome>,
     /// Calls of `bind` take so long.
     pub(super) bind_takes: Duration,
@@ -59,7 +65,7 @@ impl Simulated {
         state.calls.push(call);
         if let Some(left) = state.failing.get_mut(call).filter(|left| **left > 0) {
             *left -= 1;
-            return Err(PeerError::NoNode(::cluster::Role::Saver));
+            return Err(PeerError::NoNode(Role::Saver));
         }
         Ok(state)
     }
@@ -77,7 +83,9 @@ impl Services for Simulated {
         tokio::time::sleep(takes).await;
         let mut state = self.call("bind")?;
         state.fence += 1;
-        let fence = state.fence;
+        let fence = state.fence.max(item.above + 1);
+        state.fence = fence;
+        state.aboves.push(item.above);
         state.sessions.insert(item.uid, fence);
         Ok(fence)
     }
@@ -89,6 +97,11 @@ impl Services for Simulated {
             state.sessions.remove(&item.uid);
         }
         Ok(same)
+    }
+
+    async fn settle(&self, register: NodeId, _: rpc::SettleRequest) -> Result<(), PeerError> {
+        self.call("settle")?.settled.push(register.0);
+        Ok(())
     }
 
     async fn load(&self, item: rpc::LoadItem) -> Result<rpc::LoadResult, PeerError> {
@@ -143,6 +156,7 @@ pub(super) struct Side {
     pub(super) backend: Arc<Backend<Simulated>>,
     pub(super) asks: AskQueues,
     pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) registers: watch::Sender<Arc<Picture>>,
     cancel: CancellationToken,
     tasks: JoinSet<()>,
     binding: u32,
@@ -154,19 +168,21 @@ impl Side {
         let (thread, orders) = Thread::simulated();
         let (asks, streams) = ask_queues(4);
         let cancel = CancellationToken::new();
+        let registers = watch::Sender::new(Arc::new(picture(1)));
         let (backend, works) = build(
             services.clone(),
             Identity { node: 4, incarnation: 9 },
             BackendLimits::default(),
             vec![(thread, streams)],
             RoomMetrics::default(),
+            registers.subscribe(),
             cancel.clone(),
         );
         let mut tasks = JoinSet::new();
         for work in works.keepers.into_iter().chain(works.streams) {
             tasks.spawn(work);
         }
-        Self { services, backend, asks, orders, cancel, tasks, binding: 0 }
+        Self { services, backend, asks, orders, registers, cancel, tasks, binding: 0 }
     }
 
     pub(super) fn bind_ask(&mut self, uid: &str) -> BindAsk {
@@ -221,4 +237,19 @@ impl Side {
 pub(super) fn token(app: &str, uid: &str) -> String {
     let claims = serde_json::json!({"app": app, "sub": uid, "exp": 9_000_000_000u64});
     encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap()
+}
+
+/// One register, in its given life.
+pub(super) fn picture(life: u64) -> Picture {
+    let register = NodeInfo {
+        role: Role::Register,
+        id: NodeId(2),
+        incarnation: Incarnation(life),
+        zone: String::new(),
+        state: NodeState::Ready,
+        rpc: None,
+        endpoints: Vec::new(),
+        load: Load::default(),
+    };
+    Picture::new(life, vec![register])
 }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use bytes::Bytes;
 
 use super::*;
+use crate::session::{Class, Outlet};
 
 const BOUNDS: Bounds = Bounds { connection: 1_000, reserve: 100, thread: 10_000_000 };
 
