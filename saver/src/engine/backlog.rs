@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 struct Inner {
     finished: Vec<Finished>,
     cursors: HashMap<InboxKey, Cursor>,
+    /// Cursors in the transaction that is under way.
+    writing: HashMap<InboxKey, Cursor>,
     /// When the oldest came.
     since: Option<Instant>,
     not_before: Option<Instant>,
@@ -87,10 +89,27 @@ impl Backlog {
         }
     }
 
+    /// The cursors of these users that the archive may not have yet. To be asked before the archive is: what leaves here
+    /// in between is there by then.
+    pub(super) fn cursors(&self, keys: &[InboxKey]) -> Vec<Option<Cursor>> {
+        let inner = self.lock();
+        let find = |key| match (inner.cursors.get(key), inner.writing.get(key)) {
+            (Some(waiting), Some(writing)) => Some(later(*waiting, *writing)),
+            (waiting, writing) => waiting.or(writing).copied(),
+        };
+        keys.iter().map(find).collect()
+    }
+
+    /// What was taken last has been written.
+    pub(super) fn written(&self) {
+        self.lock().writing.clear();
+    }
+
     /// Puts back what could not be written.
     pub(super) fn put_back(&self, taken: Taken) {
         {
             let mut inner = self.lock();
+            inner.writing.clear();
             inner.not_before = Some(Instant::now() + PAUSE);
             // Newer cursors of the same users are there already.
             for (key, cursor) in taken.cursors {
@@ -114,12 +133,13 @@ impl Backlog {
         let part = inner.finished.len().min(max);
         let rest = inner.finished.split_off(part);
         let finished = std::mem::replace(&mut inner.finished, rest);
-        let cursors = if inner.cursors.len() <= max {
+        let cursors: Vec<(InboxKey, Cursor)> = if inner.cursors.len() <= max {
             inner.cursors.drain().collect()
         } else {
             let keys: Vec<InboxKey> = inner.cursors.keys().take(max).cloned().collect();
             keys.into_iter().filter_map(|key| inner.cursors.remove_entry(&key)).collect()
         };
+        inner.writing.extend(cursors.iter().cloned());
         inner.since = (inner.len() > 0).then(Instant::now);
         inner.not_before = None;
         Taken { finished, cursors }
@@ -157,7 +177,8 @@ impl Inner {
     }
 }
 
-fn later(a: Cursor, b: Cursor) -> Cursor {
+/// The further of two cursors.
+pub(super) fn later(a: Cursor, b: Cursor) -> Cursor {
     if (b.epoch, b.bseq) > (a.epoch, a.bseq) { b } else { a }
 }
 
@@ -209,5 +230,24 @@ mod tests {
         backlog.push(vec![], vec![(key.clone(), at(5))]);
         backlog.push(vec![], vec![(key.clone(), at(3))]);
         assert_eq!(backlog.take(9, true).cursors, [(key, at(5))]);
+    }
+
+    /// A user who came back within 25 ms, without a place of its own, was offered broadcasts again that it had acked.
+    #[tokio::test]
+    async fn cursors_are_known_before_they_are_written() {
+        let backlog = Backlog::new(9);
+        let keys = [finished(1).key];
+        let at = |bseq| Cursor { epoch: Epoch(1), bseq: Bseq(bseq) };
+        assert_eq!(backlog.cursors(&keys), [None]);
+        backlog.push(vec![], vec![(keys[0].clone(), at(3))]);
+        assert_eq!(backlog.cursors(&keys), [Some(at(3))]);
+        let taken = backlog.take(9, true);
+        assert_eq!(backlog.cursors(&keys), [Some(at(3))], "while it is being written");
+        backlog.push(vec![], vec![(keys[0].clone(), at(5))]);
+        assert_eq!(backlog.cursors(&keys), [Some(at(5))]);
+        backlog.put_back(taken);
+        assert_eq!(backlog.take(9, true).cursors, [(keys[0].clone(), at(5))]);
+        backlog.written();
+        assert_eq!(backlog.cursors(&keys), [None], "the archive has it");
     }
 }

@@ -121,8 +121,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     }
 
     async fn forget(&self, forget: Forget) -> Result<u64, Refused> {
-        let times = forget.reservations_before_ms.is_some() || forget.broadcasts_before_ms.is_some();
-        if forget.unicast.is_empty() && forget.multicast.is_empty() && !times {
+        if forget.is_empty() {
             return Ok(0);
         }
         let gone = match self.write(Write::Forget(forget)).await? {

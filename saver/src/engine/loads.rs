@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use wire::id::{Cursor, MessageId};
 
-use super::{Core, Engine, writer};
+use super::{Core, Engine, backlog::later, writer};
 use crate::{
     archive::Archive,
     error::Refused,
@@ -79,15 +79,16 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         if binding.is_empty() {
             return Ok(HashMap::new());
         }
-        // A cursor that was kept a moment ago may still be in the backlog. Reading an older one only means that a
-        // broadcast is offered again, so nothing waits for the backlog here.
+        // A cursor that was kept a moment ago may still be on its way to the archive.
+        let recent = self.core.backlog.cursors(&binding);
         let known = self.core.archive.cursors(&binding).await?;
         let mut found = HashMap::with_capacity(binding.len());
         let mut newcomers = Vec::new();
-        for (key, cursor) in binding.into_iter().zip(known) {
-            match cursor {
-                Some(cursor) => _ = found.insert(key, cursor),
-                None => newcomers.push(key),
+        for (key, cursors) in binding.into_iter().zip(known.into_iter().zip(recent)) {
+            match cursors {
+                (Some(known), Some(recent)) => _ = found.insert(key, later(known, recent)),
+                (Some(cursor), None) | (None, Some(cursor)) => _ = found.insert(key, cursor),
+                (None, None) => newcomers.push(key),
             }
         }
         if !newcomers.is_empty()

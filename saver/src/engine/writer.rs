@@ -263,6 +263,7 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
             }
         };
         if outcome.1.is_ok() {
+            self.core.backlog.written();
             self.settle(&taken.finished).await;
         } else {
             self.core.backlog.put_back(taken);
