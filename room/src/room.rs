@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const SPARE_FILES: usize = 512;
 /// Of the drain's time this much is kept for closing who would not leave, and for the last acks and ends.
 const LAST_PART: f64 = 0.25;
+/// And this much for ending the threads, so that the process need not end them the hard way.
+const SPARE_PART: f64 = 0.03;
 
 /// A running room.
 pub struct Room {
@@ -133,7 +135,7 @@ impl Service for Room {
         self.order(|| Order::CloseAll).await;
         // What bindings leave behind: acks, cursors, ends. A thread ends when it has handed all of it over, the streams
         // when they have done it, and then there are the offline events that the ends have set off.
-        let end = began + deadline;
+        let end = began + deadline.mul_f64(1.0 - SPARE_PART);
         self.order(|| Order::Stop { now: false }).await;
         let mut done = true;
         for stream in self.streams {

@@ -102,6 +102,12 @@ impl Sessions {
         tell(out, slot, Unbound { binding: unbind.binding, reason: UnboundReason::Requested.into() });
     }
 
+    fn refund(&mut self, slot: u32) {
+        if let Some(session) = self.conns.get_mut(slot as usize) {
+            session.refund();
+        }
+    }
+
     /// What it acks is never more than what was sent: a device cannot be trusted to count.
     fn on_ack(&mut self, slot: u32, ack: Ack, out: &mut impl Outlet) {
         let Some(found) = self.find_live(slot, ack.binding) else {
@@ -117,6 +123,7 @@ impl Sessions {
         if understood && seq > binding.acked {
             binding.acked = seq;
             self.mark_dirty(found);
+            self.refund(slot);
         } else if ack.epoch != 0 && ack.epoch < binding.epoch && ack.seq > 0 {
             // It crossed a Rebased. The saver knows which messages were born in that epoch.
             let ask = AckAsk {
@@ -130,17 +137,19 @@ impl Sessions {
             }
         }
         if ack.bseq > 0 {
-            self.ack_broadcasts(found, ack.bseq);
+            self.ack_broadcasts(slot, found, ack.bseq);
         }
     }
 
-    fn ack_broadcasts(&mut self, slot: u32, bseq: u64) {
+    fn ack_broadcasts(&mut self, conn: u32, slot: u32, bseq: u64) {
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
         let (before, now) = (binding.backed, bseq.min(binding.bsent));
         if now <= before {
             return;
         }
         binding.backed = now;
+        self.refund(conn);
+        let Some(binding) = self.bindings.get(slot as usize) else { return };
         let Some(app) = self.apps.get_mut(&binding.app) else { return };
         let first = app.log.position_after(before);
         for kept in app.log.tail.range_mut(first..).take_while(|kept| kept.entry.bseq <= now) {

@@ -277,6 +277,21 @@ fn who_sends_too_fast_is_closed() {
     assert!(world.frames(slot).is_empty());
 }
 
+/// A device that comes back to a full inbox acks as fast as it reads.
+#[test]
+fn acks_of_what_was_sent_are_free() {
+    let mut world = World::new(Limits { frames_burst: 5, frames_per_second: 1, ..Limits::default() });
+    let slot = world.connect();
+    world.bind(slot, 1, "alice", 1);
+    for seq in 1..=100 {
+        world.deliver(&item("alice", 1, seq));
+        assert!(world.send(slot, super::harness::ack(1, seq, 0)));
+    }
+    world.frames(slot);
+    let more = (0..100).take_while(|_| world.send(slot, super::harness::ack(1, 100, 0))).count();
+    assert!(more < 5, "those that say nothing new are not");
+}
+
 #[test]
 fn who_does_not_read_is_closed() {
     let mut world = world();
