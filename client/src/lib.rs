@@ -11,7 +11,7 @@
 //! use client::{device::Device, session::Event};
 //!
 //! let (device, mut events) = Device::builder("laptop-1")
-//!     .dispatcher("http://127.0.0.1:7400")
+//!     .dispatcher("http://127.0.0.1:7700")
 //!     .token(|_app, _uid| async { Ok("a JWT of your backend".to_owned()) })
 //!     .start()?;
 //! device.bind("demo".parse()?, "alice".parse()?, ["beta".to_owned()]).await?;

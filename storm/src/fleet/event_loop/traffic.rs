@@ -146,6 +146,7 @@ impl EventLoop {
                     self.lose(index, !reason.binds_again());
                 }
                 Event::Connected { .. }
+                | Event::Unreachable { .. }
                 | Event::Disconnected(_)
                 | Event::Recalled { .. }
                 | Event::UpDone { .. } => {}
