@@ -84,7 +84,7 @@ async fn up_prints_three_commands_that_work() -> anyhow::Result<()> {
         let line = banner.lines().map(str::trim).find(|line| line.contains(word));
         line.map(str::to_owned).with_context(|| format!("no command with {word:?}:\n{banner}"))
     };
-    let (listen, push, curl) = (find(" listen ")?, find(" push ")?, find("curl ")?);
+    let (listen, push, curl) = (find("longwire listen ")?, find("longwire push ")?, find("curl ")?);
     let mut listener = Listener::start(shell(folder.path(), &listen)).await?;
     let pushed = shell(folder.path(), &push).output().await?;
     ensure!(pushed.status.success(), "{pushed:?}");
@@ -187,7 +187,8 @@ async fn push_and_listen_do_what_their_options_say() -> anyhow::Result<()> {
     let by_token = listen("bob", &["--token", token.trim(), "--count", "1"])?;
     let mut bob = Listener::start(by_token).await?;
     up.run("push", &["--uid", "bob", "the only one"]).await?;
-    ensure!(bob.json().await?["payload"] == "the only one", "another");
+    let line = bob.json().await?;
+    ensure!(line["payload"] == "the only one", "{line}");
     ensure!(timeout(Duration::from_secs(10), bob.child.wait()).await??.success(), "--count 1");
     let made: Value = serde_json::from_str(&up.run("app create", &["news"]).await?)?;
     ensure!(made["key"].as_str().is_some_and(|key| key.starts_with("lwk_")), "{made}");

@@ -115,7 +115,9 @@ async fn commands_say_in_one_line_why_they_fail() -> anyhow::Result<()> {
     fails(up.command("push", &["--uid", "a", "--ttl", "0s", "x"])?, 64, &["--ttl"]).await?;
     fails(up.command("message", &["12345"])?, 1, &["12345"]).await?;
     fails(up.command("listen", &["--uid", &uid])?, 64, &["--uid"]).await?;
-    fails(up.command("listen", &["--uid", "a", "--token", "no.token.atall"])?, 1, &["BadToken"]).await?;
+    let output = finish(up.command("listen", &["--uid", "a", "--token", "no.token.atall"])?).await?;
+    let told = describe(&output);
+    ensure!(output.status.code() == Some(1) && told.contains("cannot listen: ") && told.contains("BadToken"), "{told}");
     // A command line that is none is explained in several lines, with 64.
     for wrong in [&["push"][..], &["push", "--uid", "a"], &["push", "--all", "--transient", "x"], &["fly"], &[]] {
         let output = finish(run(wrong)?).await?;

@@ -149,6 +149,16 @@ async fn a_cluster_loses_nothing_whatever_process_is_killed() -> anyhow::Result<
     })
     .await;
     let log = stack.log();
+    if std::env::var("E2E_DEBUG").is_ok() {
+        std::fs::write("/tmp/kill.log", &log)?;
+        for n in 0..60 {
+            for c in 0..2 { println!("{c} {}", stack.api_of(c).user(&format!("storm-{n}")).await?); }
+        }
+        for (n, admin) in stack.addresses().admin.iter().enumerate() {
+            let text = e2e::api::http().get(format!("http://{admin}/metrics")).send().await?.text().await?;
+            std::fs::write(format!("/tmp/kill.metrics.{n}"), text)?;
+        }
+    }
     let lines = problems::in_log(&log, &[]);
     let tell = || format!("E2E_SEED={seed}\n{}", lines[..lines.len().min(60)].join("\n"));
     let verdict = verdict.with_context(tell)?;

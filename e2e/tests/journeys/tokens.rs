@@ -46,7 +46,9 @@ async fn tokens_of_the_apps_secret(stack: &mut Stack) -> anyhow::Result<()> {
         format!("{}.{}.", BASE64URL.encode(header.to_string()), BASE64URL.encode(claims.to_string()))
     };
     let good_token = hs256(good.clone())?;
-    let forged = format!("{}A", &good_token[..good_token.len() - 1]);
+    // Another letter in the middle of the signature.
+    let (body, last) = good_token.split_at(good_token.len() - 20);
+    let forged = format!("{body}{}{}", if last.starts_with('A') { 'B' } else { 'A' }, &last[1..]);
     let other_secret = EncodingKey::from_secret(b"not the secret");
     let claims = |app: &str, uid: &str, exp: u64| json!({ "app": app, "sub": uid, "exp": exp });
     let cases = [
