@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use cluster::{Load, NodeState, Role};
+use cluster::{Load, Me, NodeState, Role};
 use flow::FlowMetrics;
 use peers::{AppDirectory, Coordinators, PeerMetrics, Registers, Savers};
 use proto::internal::room_server::RoomServer;
@@ -108,7 +108,7 @@ impl Service for Room {
             host.spawn(keeper);
         }
         let streams = work.streams.into_iter().map(|stream| host.spawn(stream)).collect();
-        let threads = spawn(event_loops)?;
+        let threads = spawn(event_loops, host.me())?;
         host.spawn(collect(metrics, handles.clone(), connections, host.clone()));
         host.spawn(stop_with(host.cancel.clone(), handles.clone()));
         host.me().set_endpoints(config.endpoints(address));
@@ -193,15 +193,29 @@ fn connect(config: &Config, host: &Host, metrics: &PeerMetrics) -> Peers {
     }
 }
 
-fn spawn(loops: Vec<EventLoop>) -> Result<Vec<JoinHandle<()>>, StartError> {
+fn spawn(loops: Vec<EventLoop>, me: &Arc<Me>) -> Result<Vec<JoinHandle<()>>, StartError> {
     let start = |(number, event_loop): (usize, EventLoop)| {
+        let leaves = Leaves(Arc::clone(me));
         std::thread::Builder::new().name(format!("room-{number}")).spawn(move || {
+            let _leaves = leaves;
             if let Err(error) = event_loop.run() {
                 tracing::error!(%error, number, "a thread of connections ended");
             }
         })
     };
     loops.into_iter().enumerate().map(start).collect::<Result<_, _>>().map_err(StartError::other)
+}
+
+/// A room that has lost a thread, however that came to be, takes no devices any more.
+struct Leaves(Arc<Me>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a thread of connections panicked; the room takes no more devices");
+        }
+        self.0.set_state(NodeState::Draining);
+    }
 }
 
 /// Brings metrics and the node's load up to date until the room ends.

@@ -138,7 +138,10 @@ impl Outbox {
 
     /// Connections whose sockets are broken or were given up; each once.
     pub(crate) fn take_dead(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.dead)
+        let mut dead = std::mem::take(&mut self.dead);
+        // A slot that is another's by now is not meant.
+        dead.retain(|slot| self.sockets.get(*slot as usize).is_some_and(|socket| socket.dead));
+        dead
     }
 
     /// Connections that have room again; each at least once.
