@@ -61,6 +61,8 @@ macro_rules! room_metrics {
 room_metrics! {
     /// Items of Deliver calls
     deliveries,
+    /// Deliveries for sessions that are not here
+    deliveries_not_here,
     /// Broadcast notices
     notices,
     /// Broadcast notices that found the queue full
@@ -108,8 +110,6 @@ room_metrics! {
     broadcasts,
     /// Recall notices sent
     recalls,
-    /// Deliveries for sessions that are not here
-    deliveries_not_here,
     /// Times that a binding fell behind because its connection was over its bound
     behind,
     /// Loads asked for

@@ -69,6 +69,8 @@ impl<S: Services> Orders<S> {
                 results[place] = result;
             }
         }
+        let missed = results.iter().filter(|result| **result == Delivery::NotHere).count();
+        self.backend.metrics.deliveries_not_here.inc_by(missed as u64);
         Ok(results)
     }
 

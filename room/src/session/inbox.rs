@@ -28,10 +28,7 @@ impl Sessions {
             // Two only while an older one has not been kicked yet.
             .max_by_key(|(_, binding)| binding.fence)
             .map(|(slot, _)| slot);
-        let Some(slot) = found else {
-            self.tally.deliveries_not_here += 1;
-            return Delivery::NotHere;
-        };
+        let Some(slot) = found else { return Delivery::NotHere };
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return Delivery::NotHere };
         let message = item.payload.as_ref().map(|payload| StoredMessage {
             seq: item.seq,

@@ -20,7 +20,6 @@ pub struct Tally {
     pub transients_shed: u64,
     pub broadcasts: u64,
     pub recalls: u64,
-    pub deliveries_not_here: u64,
     pub behind: u64,
     pub loads: u64,
     pub loads_parked: u64,
