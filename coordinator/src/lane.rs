@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -54,8 +54,8 @@ pub(crate) struct Tools {
     pub(crate) webhooks: Webhooks,
     pub(crate) targets: Arc<dyn Targets>,
     pub(crate) metrics: CoordinatorMetrics,
-    /// Bytes on disk, of all lanes.
-    pub(crate) spilled: AtomicU64,
+    /// Bytes on disk, of all lanes. Signed: what is replayed may be delivered before it is counted.
+    pub(crate) spilled: AtomicI64,
 }
 
 /// What became of an event that a lane was given.
@@ -88,7 +88,7 @@ impl Job {
 #[derive(Debug)]
 pub(crate) enum Message {
     Job(Job),
-    /// Something was put into the queue by another than the worker.
+    /// Something was put into the queue by another than the worker, as its flag says too: this only wakes it.
     LookAgain,
 }
 
@@ -97,8 +97,8 @@ pub(crate) struct Lane {
     pub(crate) key: LaneKey,
     pub(crate) tools: Arc<Tools>,
     pub(crate) breaker: Breaker,
-    /// Bytes on disk.
-    pub(crate) spilled: AtomicU64,
+    /// Bytes on disk; signed as that of all.
+    pub(crate) spilled: AtomicI64,
     patience: Mutex<Patience>,
 }
 
@@ -120,7 +120,7 @@ impl Lane {
         let webhook = &tools.config.webhook;
         let breaker = Breaker::new(webhook.breaker_failures, webhook.backoff());
         let patience = Mutex::new(Patience { lost_until: None, period: Patience::FIRST });
-        Lane { key, tools, breaker, spilled: AtomicU64::new(0), patience }
+        Lane { key, tools, breaker, spilled: AtomicI64::new(0), patience }
     }
 
     /// How much longer the caller of an event that came at `since` may wait for the backend.
@@ -147,11 +147,14 @@ impl Lane {
     /// Takes room on disk for as many of these sizes as fit, in their order. Returns how many.
     fn reserve(&self, sizes: impl Iterator<Item = u64>) -> usize {
         let bounds = &self.tools.config.spill;
+        // Two workers that look at once may go over by one batch each, which the bounds can bear.
+        let fits = |spilled: &AtomicI64, size: u64, bound: u64| {
+            let before = u64::try_from(spilled.load(Ordering::Relaxed)).unwrap_or(0);
+            before.saturating_add(size) <= bound
+        };
         let mut fit = 0;
         for size in sizes {
-            // Two workers that look at once may go over by one batch each, which the bounds can bear.
-            if self.spilled.load(Ordering::Relaxed) + size > bounds.app_bytes
-                || self.tools.spilled.load(Ordering::Relaxed) + size > bounds.bytes
+            if !fits(&self.spilled, size, bounds.app_bytes) || !fits(&self.tools.spilled, size, bounds.bytes)
             {
                 break;
             }
@@ -162,15 +165,17 @@ impl Lane {
     }
 
     pub(crate) fn add_spilled(&self, bytes: u64) {
-        self.spilled.fetch_add(bytes, Ordering::Relaxed);
-        let all = self.tools.spilled.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.tools.metrics.spilled_bytes.set(all as i64);
+        self.change_spilled(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     fn sub_spilled(&self, bytes: u64) {
-        self.spilled.fetch_sub(bytes, Ordering::Relaxed);
-        let all = self.tools.spilled.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        self.tools.metrics.spilled_bytes.set(all as i64);
+        self.change_spilled(-i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    fn change_spilled(&self, by: i64) {
+        self.spilled.fetch_add(by, Ordering::Relaxed);
+        let all = self.tools.spilled.fetch_add(by, Ordering::Relaxed).wrapping_add(by);
+        self.tools.metrics.spilled_bytes.set(all);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -104,7 +104,7 @@ impl Service for Coordinator {
             webhooks: webhooks.map_err(StartError::other)?,
             targets: Arc::new(directory.clone()),
             metrics: metrics.clone(),
-            spilled: AtomicU64::new(0),
+            spilled: AtomicI64::new(0),
             config: config.clone(),
         });
         let (closing, workers) = (host.cancel.child_token(), TaskTracker::new());

@@ -92,17 +92,22 @@ async fn list(
 fn show(letter: &DeadLetter) -> Value {
     let mut shown = json!({
         "row": letter.row,
-        "callback": letter.event.lane().kind.as_str(),
-        "id": letter.event.id().to_string(),
-        "uid": letter.event.uid(),
+        "callback": letter.kind.as_str(),
         "reason": letter.reason,
         "attempts": letter.attempts,
         "taken_ms": letter.spilled_ms,
         "died_ms": letter.died_ms,
     });
-    if let Event::Up(up) = &letter.event {
-        shown["kind"] = up.kind.as_str().into();
-        shown["payload"] = BASE64.encode(&up.payload).into();
+    match &letter.event {
+        Ok(event) => {
+            shown["id"] = event.id().to_string().into();
+            shown["uid"] = event.uid().into();
+            if let Event::Up(up) = event {
+                shown["kind"] = up.kind.as_str().into();
+                shown["payload"] = BASE64.encode(&up.payload).into();
+            }
+        }
+        Err(bytes) => shown["unreadable"] = BASE64.encode(bytes).into(),
     }
     shown
 }
@@ -122,8 +127,6 @@ async fn replay(
     let Json(request) = request.map_err(|error| OperatorError::Malformed(error.body_text()))?;
     let app = operators.app(&request.app).await?;
     let up_to = request.up_to.unwrap_or(RowId::MAX);
-    let replayed = operators.spill.replay(app, up_to, cluster::now_ms()).await?;
-    operators.lanes.replayed(&replayed);
-    let events: u64 = replayed.iter().map(|backlog| backlog.events).sum();
+    let events = operators.lanes.replay(app, up_to).await?;
     Ok(Json(json!({ "replayed": events })))
 }

@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 
-use crate::event::{Event, LaneKey};
+use crate::event::{Event, Kind, LaneKey};
 
 mod schema;
 mod sqlite;
@@ -40,6 +40,24 @@ pub(crate) struct Waiting {
     pub(crate) refusals: u32,
 }
 
+/// A stored event that cannot be read: a later version wrote it, or the file is damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    pub(crate) row: RowId,
+    /// What it was counted with.
+    pub(crate) bytes: u64,
+    pub(crate) why: String,
+}
+
+/// A part of a worker's queue.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Page {
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) unreadable: Vec<Unreadable>,
+    /// The last row of either kind; none if there is nothing to read.
+    pub(crate) last: Option<RowId>,
+}
+
 /// What waits in one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Backlog {
@@ -52,7 +70,9 @@ pub(crate) struct Backlog {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DeadLetter {
     pub(crate) row: RowId,
-    pub(crate) event: Event,
+    pub(crate) kind: Kind,
+    /// Or the bytes that are none.
+    pub(crate) event: Result<Event, Vec<u8>>,
     pub(crate) spilled_ms: u64,
     pub(crate) died_ms: u64,
     pub(crate) attempts: u32,
@@ -71,8 +91,9 @@ pub(crate) trait Spill: Send + Sync + 'static {
     /// Keeps events; answers their rows when all of them are durable. None is kept if it fails.
     fn append(&self, entries: Vec<Entry>) -> SpillResult<'_, Vec<RowId>>;
 
-    /// The oldest events of a worker after a row: about so many bytes, at least one if there is one.
-    fn read(&self, part: PartKey, after: RowId, bytes: usize) -> SpillResult<'_, Vec<Waiting>>;
+    /// The oldest events of a worker after a row: about so many bytes, at least one if there is one. Those that cannot
+    /// be read are answered apart, so that they hold up no other.
+    fn read(&self, part: PartKey, after: RowId, bytes: usize) -> SpillResult<'_, Page>;
 
     /// Forgets an event that was delivered, some time soon. If a crash comes between, it is delivered once more.
     fn remove(&self, row: RowId) -> SpillResult<'_, ()>;

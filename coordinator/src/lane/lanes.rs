@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -14,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Answer, Job, Lane, Message, Tools, worker::Worker};
 use crate::{
     event::{Event, LaneKey},
-    spill::{Backlog, SpillError},
+    spill::{Backlog, RowId, SpillError},
 };
 
 /// Events that may wait for one worker in memory, besides the bound in bytes: at 5 ms a request, a second's worth.
@@ -38,8 +41,15 @@ struct Shared {
 #[derive(Clone)]
 struct Entrance {
     lane: Arc<Lane>,
-    workers: Arc<[mpsc::Sender<Message>]>,
+    workers: Arc<[WorkerEnd]>,
     memory: Arc<Semaphore>,
+}
+
+/// The way to a worker.
+struct WorkerEnd {
+    inbox: mpsc::Sender<Message>,
+    /// Something was put into the worker's queue by another.
+    look_again: Arc<AtomicBool>,
 }
 
 /// The lane or all lanes together have no memory left, or the coordinator is closing.
@@ -76,18 +86,30 @@ impl Lanes {
         let worker = usize::from(event.bucket()) % entrance.workers.len();
         let (answer, answered) = oneshot::channel();
         let job = Job { event, since: Instant::now(), answer, _memory: [of_lane, of_all] };
-        entrance.workers[worker].try_send(Message::Job(job)).map_err(|_| Shed)?;
+        entrance.workers[worker].inbox.try_send(Message::Job(job)).map_err(|_| Shed)?;
         Ok(answered)
     }
 
-    /// Tells lanes that dead letters were put back into their queues.
-    pub(crate) fn replayed(&self, backlogs: &[Backlog]) {
+    /// Puts dead letters of an app back into the queue, all up to and including `up_to`, and has the workers look.
+    /// Answers how many. Once begun it is done to the end, also when whoever asked has gone.
+    pub(crate) async fn replay(&self, app: u32, up_to: RowId) -> Result<u64, SpillError> {
+        let lanes = self.clone();
+        let done = self.shared.tasks.spawn(async move {
+            let replayed = lanes.shared.tools.spill.replay(app, up_to, cluster::now_ms()).await?;
+            lanes.replayed(&replayed);
+            Ok(replayed.iter().map(|backlog| backlog.events).sum())
+        });
+        done.await.unwrap_or_else(|error| Err(SpillError(error.to_string())))
+    }
+
+    pub(super) fn replayed(&self, backlogs: &[Backlog]) {
         for backlog in backlogs {
             let entrance = self.entrance(backlog.lane);
             entrance.lane.add_spilled(backlog.bytes);
             for worker in entrance.workers.iter() {
-                // A full inbox has the worker look at its queue anyway.
-                let _ = worker.try_send(Message::LookAgain);
+                worker.look_again.store(true, Ordering::Release);
+                // A full inbox keeps the worker awake, and it looks between any two events.
+                let _ = worker.inbox.try_send(Message::LookAgain);
             }
         }
     }
@@ -101,9 +123,11 @@ impl Lanes {
         let lane = Arc::new(Lane::new(key, shared.tools.clone()));
         shared.tools.metrics.lanes.inc();
         let worker = |part| {
-            let (worker, inbox) = mpsc::channel(INBOX);
-            shared.tasks.spawn(Worker::new(lane.clone(), part, inbox, shared.closing.clone()).run());
-            worker
+            let (inbox, jobs) = mpsc::channel(INBOX);
+            let look_again = Arc::new(AtomicBool::new(false));
+            let worker = Worker::new(lane.clone(), part, jobs, look_again.clone(), shared.closing.clone());
+            shared.tasks.spawn(worker.run());
+            WorkerEnd { inbox, look_again }
         };
         let workers = (0..parts(shared.tools.config.workers_per_app)).map(worker).collect();
         let memory = Arc::new(Semaphore::new(shared.tools.config.app_memory_bytes));

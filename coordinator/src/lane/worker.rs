@@ -2,9 +2,17 @@
 //!
 //! As long as the backend keeps up, events go straight to it. When it does not, the worker is *behind*: everything
 //! that comes goes to the end of the durable queue, and the worker delivers from its head. It is the only one to
-//! read and write its part of the queue, so it knows when it has caught up, and the order holds all the way.
+//! read its part of the queue, and to write there but for what operators replay, so it knows when it has caught up, and
+//! the order holds all the way.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use tokio::{sync::mpsc, time::Instant};
@@ -14,7 +22,7 @@ use super::{
     Answer, Job, Lane, Message,
     attempt::{Attempted, attempt},
 };
-use crate::spill::{Entry, PartKey, RowId, SpillError, Waiting};
+use crate::spill::{Entry, PartKey, RowId, SpillError, Unreadable, Waiting};
 
 /// Messages taken from the inbox at a time; one commit keeps them all.
 const INBOX_BATCH: usize = 256;
@@ -28,11 +36,13 @@ pub(super) struct Worker {
     lane: Arc<Lane>,
     part: PartKey,
     inbox: mpsc::Receiver<Message>,
+    /// Another than this worker has put something into its queue.
+    look_again: Arc<AtomicBool>,
     closing: CancellationToken,
     behind: bool,
     /// The head of the queue, as far as it has been read.
     window: VecDeque<Waiting>,
-    /// The last row that was read. Rows never come back, so it only grows.
+    /// The last row that was read. It grows, until the worker is to look again.
     read_to: RowId,
     /// No try before.
     not_before: Instant,
@@ -45,25 +55,28 @@ impl Worker {
         lane: Arc<Lane>,
         part: u16,
         inbox: mpsc::Receiver<Message>,
+        look_again: Arc<AtomicBool>,
         closing: CancellationToken,
     ) -> Worker {
         let part = PartKey { lane: lane.key, part };
         // An earlier life may have left something in the queue.
         let (behind, not_before) = (true, Instant::now());
-        Worker { lane, part, inbox, closing, behind, window: VecDeque::new(), read_to: 0, not_before }
+        let window = VecDeque::new();
+        Worker { lane, part, inbox, look_again, closing, behind, window, read_to: 0, not_before }
     }
 
     /// Works until closing, then puts what it was given into the queue.
     pub(super) async fn run(mut self) {
         let closing = self.closing.clone();
-        while !closing.is_cancelled() {
-            if self.behind {
+        // Without a sender there will be nothing to do, and nobody left who could say that it is time to close.
+        while !closing.is_cancelled() && !self.inbox.is_closed() {
+            if self.behind || self.look_again.load(Ordering::Acquire) {
                 self.catch_up(None).await;
                 continue;
             }
             match closing.run_until_cancelled(self.inbox.recv()).await {
                 Some(Some(Message::Job(job))) => self.deliver(job).await,
-                Some(Some(Message::LookAgain)) => self.behind = true,
+                Some(Some(Message::LookAgain)) => {}
                 Some(None) | None => break,
             }
         }
@@ -204,12 +217,7 @@ impl Worker {
     /// The event to deliver next. Those that nobody takes any more are given up here, without a request.
     async fn head(&mut self) -> Result<Option<Waiting>, SpillError> {
         loop {
-            if self.window.is_empty() {
-                let most = self.lane.tools.config.spill.window_bytes;
-                let read = self.lane.tools.spill.read(self.part, self.read_to, most).await?;
-                self.window.extend(read);
-                self.read_to = self.window.back().map_or(self.read_to, |last| last.row);
-            }
+            self.refill().await?;
             match self.window.front().cloned() {
                 Some(head) if self.lane.breaker.is_open() && self.is_too_old(&head) => {
                     self.bury(head, "too old").await?;
@@ -217,6 +225,47 @@ impl Worker {
                 head => return Ok(head),
             }
         }
+    }
+
+    /// Reads on when the window is empty. Afterwards it still is only if nothing waits.
+    async fn refill(&mut self) -> Result<(), SpillError> {
+        while self.window.is_empty() {
+            if self.look_again.swap(false, Ordering::AcqRel)
+                && let Err(error) = self.rewind().await
+            {
+                self.look_again.store(true, Ordering::Release);
+                return Err(error);
+            }
+            let most = self.lane.tools.config.spill.window_bytes;
+            let page = self.lane.tools.spill.read(self.part, self.read_to, most).await?;
+            let Some(last) = page.last else { return Ok(()) };
+            self.read_to = last;
+            self.window.extend(page.waiting);
+            for unreadable in page.unreadable {
+                self.set_aside(unreadable).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from the beginning: what was put into the queue by another may lie before what was read last, because the
+    /// worker takes the row of what it appends itself for the next.
+    async fn rewind(&mut self) -> Result<(), SpillError> {
+        // Until then events that were delivered may still be there.
+        self.lane.tools.spill.flush().await?;
+        self.read_to = 0;
+        Ok(())
+    }
+
+    /// Makes a dead letter of what cannot be read: trying again would not make it any better, and all events behind it
+    /// would wait.
+    async fn set_aside(&self, unreadable: Unreadable) {
+        let (app, kind) = (self.part.lane.app, self.part.lane.kind);
+        let Unreadable { row, bytes, why } = unreadable;
+        tracing::error!(app, kind = kind.as_str(), row, why, "a stored event became a dead letter");
+        self.lane.tools.metrics.dead(kind);
+        self.lane.sub_spilled(bytes);
+        log(self.lane.tools.spill.bury(row, cluster::now_ms(), why).await);
     }
 
     fn is_too_old(&self, waiting: &Waiting) -> bool {

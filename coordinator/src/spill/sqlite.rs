@@ -12,7 +12,8 @@ use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backlog, DeadLetter, Entry, PartKey, RowId, Spill, SpillError, SpillResult, Waiting, schema,
+    Backlog, DeadLetter, Entry, Page, PartKey, RowId, Spill, SpillError, SpillResult, Unreadable, Waiting,
+    schema,
     writes::{Rules, Write, Written, commit},
 };
 use crate::event::{Event, Kind, LaneKey};
@@ -101,10 +102,10 @@ impl Spill for SqliteSpill {
         })
     }
 
-    fn read(&self, part: PartKey, after: RowId, bytes: usize) -> SpillResult<'_, Vec<Waiting>> {
+    fn read(&self, part: PartKey, after: RowId, bytes: usize) -> SpillResult<'_, Page> {
         Box::pin(async move {
             let mut rows = sqlx::query(
-                "SELECT row, event, spilled_ms, attempts, refusals FROM waiting
+                "SELECT row, event, spilled_ms, attempts, refusals, bytes FROM waiting
                  WHERE app = ? AND kind = ? AND part = ? AND row > ? ORDER BY row LIMIT ?",
             )
             .bind(i64::from(part.lane.app))
@@ -113,15 +114,25 @@ impl Spill for SqliteSpill {
             .bind(after)
             .bind(READ_EVENTS)
             .fetch(&self.readers);
-            let (mut read, mut size) = (Vec::new(), 0);
+            let (mut page, mut size) = (Page::default(), 0);
             while size < bytes
                 && let Some(row) = rows.try_next().await?
             {
-                let waiting = waiting(part.lane.kind, &row)?;
-                size += waiting.event.bytes();
-                read.push(waiting);
+                let number = row.try_get(0)?;
+                page.last = Some(number);
+                match waiting(part.lane.kind, &row) {
+                    Ok(waiting) => {
+                        size += waiting.event.bytes();
+                        page.waiting.push(waiting);
+                    }
+                    Err(SpillError(why)) => {
+                        let counted = row.try_get::<i64, _>(5)?.unsigned_abs();
+                        size = size.saturating_add(usize::try_from(counted).unwrap_or(usize::MAX));
+                        page.unreadable.push(Unreadable { row: number, bytes: counted, why });
+                    }
+                }
             }
-            Ok(read)
+            Ok(page)
         })
     }
 
@@ -192,10 +203,11 @@ fn waiting(kind: Kind, row: &SqliteRow) -> Result<Waiting, SpillError> {
 
 fn dead_letter(row: &SqliteRow) -> Result<DeadLetter, SpillError> {
     let kind = lane_of(row)?.kind;
-    let event = Event::decode(kind, row.try_get(3)?).map_err(|error| SpillError(error.to_string()))?;
+    let bytes: &[u8] = row.try_get(3)?;
     Ok(DeadLetter {
         row: row.try_get(2)?,
-        event,
+        kind,
+        event: Event::decode(kind, bytes).map_err(|_| bytes.to_vec()),
         spilled_ms: row.try_get::<i64, _>(4)? as u64,
         died_ms: row.try_get::<i64, _>(5)? as u64,
         attempts: row.try_get(6)?,

@@ -26,9 +26,9 @@ async fn ids(spill: &SqliteSpill, parts: u16) -> Vec<Vec<u64>> {
         let (mut ids, mut after) = (Vec::new(), 0);
         loop {
             let page = spill.read(PartKey { lane: LANE, part }, after, 1000).await.unwrap();
-            let Some(last) = page.last() else { break };
-            after = last.row;
-            ids.extend(page.iter().map(|waiting| waiting.event.id()));
+            let Some(last) = page.last else { break };
+            after = last;
+            ids.extend(page.waiting.iter().map(|waiting| waiting.event.id()));
         }
         all.push(ids);
     }
@@ -92,7 +92,7 @@ async fn removes_counts_and_buries() {
     spill.count(rows[1], 4, 1).await.unwrap();
     spill.flush().await.unwrap();
     let part = PartKey { lane: LANE, part: 0 };
-    let head = spill.read(part, 0, 1).await.unwrap().remove(0);
+    let head = spill.read(part, 0, 1).await.unwrap().waiting.remove(0);
     assert_eq!((head.row, head.attempts, head.refusals, head.spilled_ms), (rows[1], 4, 1, 1));
     let backlog = spill.backlog().await.unwrap();
     assert_eq!(backlog.iter().map(|b| (b.lane.app, b.events)).collect::<Vec<_>>(), [(1, 5), (2, 1)]);
@@ -101,7 +101,7 @@ async fn removes_counts_and_buries() {
         spill.bury(*row, 77, "gave up".into()).await.unwrap();
     }
     let dead = spill.dead(1, 0, 10).await.unwrap();
-    let ids: Vec<_> = dead.iter().map(|letter| letter.event.id()).collect();
+    let ids: Vec<_> = dead.iter().map(|letter| letter.event.as_ref().unwrap().id()).collect();
     assert_eq!(ids, [3, 4, 5], "the oldest of five went, as three are kept");
     assert_eq!((dead[0].died_ms, dead[0].reason.as_str()), (77, "gave up"));
 
