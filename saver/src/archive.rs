@@ -180,6 +180,14 @@ pub struct Forget {
     pub broadcasts_before_ms: Option<u64>,
 }
 
+impl Forget {
+    /// Nothing to forget.
+    pub fn is_empty(&self) -> bool {
+        let times = self.reservations_before_ms.is_some() || self.broadcasts_before_ms.is_some();
+        self.unicast.is_empty() && self.multicast.is_empty() && !times
+    }
+}
+
 /// All that one transaction writes, in this order.
 #[derive(Clone, Debug, Default)]
 pub struct Group {

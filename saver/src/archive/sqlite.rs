@@ -17,6 +17,7 @@ use tracing::warn;
 use super::{ArchiveError, ArchiveResult};
 
 mod broadcasts;
+mod bulk;
 mod commit;
 mod deliveries;
 mod directory;
@@ -35,8 +36,9 @@ const READERS: u32 = 3;
 const CHECKPOINT_PAGES: &str = "8000";
 /// The log file is cut back to this when it has grown beyond, in bytes.
 const JOURNAL_LIMIT: &str = "67108864";
-/// SQL texts kept prepared per connection: about 14 kinds of statements in up to 10 sizes.
-const STATEMENTS: usize = 150;
+/// SQL texts kept prepared per connection: about 14 kinds of statements in up to 10 sizes, some of them with the
+/// transaction's begin or end. The largest take about 150 KB, all together some megabytes.
+const STATEMENTS: usize = 250;
 
 /// Where and how the archive is kept.
 #[derive(Clone, Debug)]
@@ -109,15 +111,23 @@ impl SqliteArchive {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> ArchiveResult<T> {
+        let whole = async |connection: &mut SqliteConnection| {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+            let done = work(&mut *connection).await?;
+            sqlx::query("COMMIT").execute(&mut *connection).await?;
+            Ok(done)
+        };
+        self.write(whole).await
+    }
+
+    /// Runs `work`, which begins and commits a transaction by itself, and rolls back what it leaves behind.
+    async fn write<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> ArchiveResult<T> {
         let mut slot = self.writer.lock().await;
         let connection = open(&mut slot, &self.options).await?;
-        let result = match sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await {
-            Err(e) => Err(e),
-            Ok(_) => match work(&mut *connection).await {
-                Err(e) => Err(e),
-                Ok(done) => sqlx::query("COMMIT").execute(&mut *connection).await.map(|_| done),
-            },
-        };
+        let result = work(&mut *connection).await;
         let error = match result {
             Ok(done) => return Ok(done),
             Err(e) => error::classify(e),

@@ -4,74 +4,18 @@ use proto::internal::App;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
-use super::{directory, statement::Shape};
+use super::{bulk, directory, statement::execute};
 use crate::{
     archive::{ApiKey, AppRefused, Committed, Forget, Group, NewBroadcast, Numbered, Reservation, Reserved},
-    model::{InboxKey, Row, State},
+    model::InboxKey,
 };
-
-static BODIES: Shape =
-    Shape::new("INSERT INTO message (id, payload) VALUES", "(?,?)", "ON CONFLICT DO NOTHING");
-static DELIVERIES: Shape = Shape::new(
-    "INSERT INTO delivery (id, message, app, uid, seq, epoch, state, accepted, expires, bytes) VALUES",
-    "(?,?,?,?,?,?,0,?,?,?)",
-    "",
-);
-static CURSORS: Shape = Shape::new(
-    "INSERT INTO cursor (app, uid, epoch, bseq) VALUES",
-    "(?,?,?,?)",
-    "ON CONFLICT DO UPDATE SET epoch = excluded.epoch, bseq = excluded.bseq \
-     WHERE (excluded.epoch, excluded.bseq) > (cursor.epoch, cursor.bseq)",
-);
-static ACKED: Shape = Shape::new("UPDATE delivery SET state = 1 WHERE state = 0 AND id IN (", "?", ")");
-static EXPIRED: Shape = Shape::new("UPDATE delivery SET state = 2 WHERE state = 0 AND id IN (", "?", ")");
-static INBOX_FULL: Shape = Shape::new("UPDATE delivery SET state = 3 WHERE state = 0 AND id IN (", "?", ")");
-static MAX_LOADS: Shape = Shape::new("UPDATE delivery SET state = 4 WHERE state = 0 AND id IN (", "?", ")");
-static RECALLED: Shape = Shape::new("UPDATE delivery SET state = 5 WHERE state = 0 AND id IN (", "?", ")");
-static FREE_BODIES: Shape = Shape::new("DELETE FROM message WHERE id IN (", "?", ")");
-static FORGET_ROWS: Shape = Shape::new("DELETE FROM delivery WHERE state != 0 AND id IN (", "?", ")");
 
 /// Rows that a clean-up statement without a list of its own removes at most: some milliseconds of the transaction.
 const FORGET_STEP: i64 = 1000;
 
-/// The statement that gives a delivery its final state.
-fn finishing(state: State) -> Option<&'static Shape> {
-    match state {
-        State::Stored => None,
-        State::Acked => Some(&ACKED),
-        State::Expired => Some(&EXPIRED),
-        State::InboxFull => Some(&INBOX_FULL),
-        State::MaxLoads => Some(&MAX_LOADS),
-        State::Recalled => Some(&RECALLED),
-    }
-}
-
 pub(super) async fn write(c: &mut SqliteConnection, group: &Group) -> Result<Committed, sqlx::Error> {
     let mut done = Committed::default();
-    BODIES
-        .execute(c, &group.bodies, |v, b| {
-            v.uint(b.id.0).blob(&b.payload);
-        })
-        .await?;
-    DELIVERIES
-        .execute(c, &group.deliveries, |v, d| {
-            v.int(d.row.0);
-            if d.row.is_multicast() {
-                v.uint(d.id.0)
-            } else {
-                v.null()
-            };
-            v.int(d.key.app().0.into()).text(d.key.text());
-            v.uint(d.position.seq.0).uint(d.position.epoch.0);
-            v.uint(d.accepted_ms).uint(d.expires_ms).int(d.payload_bytes.into());
-        })
-        .await?;
-    finish(c, &group.finished).await?;
-    CURSORS
-        .execute(c, &group.cursors, |v, (key, cursor)| {
-            v.int(key.app().0.into()).text(key.text()).uint(cursor.epoch.0).uint(cursor.bseq.0);
-        })
-        .await?;
+    execute(c, bulk::pieces(group)?, false).await?;
     for key in &group.newcomers {
         done.newcomers.push(newcomer(c, key).await?);
     }
@@ -96,19 +40,6 @@ pub(super) async fn write(c: &mut SqliteConnection, group: &Group) -> Result<Com
     }
     done.forgotten = forget(c, &group.forget).await?;
     Ok(done)
-}
-
-async fn finish(c: &mut SqliteConnection, finished: &[(Row, State)]) -> Result<(), sqlx::Error> {
-    for state in State::FINAL {
-        let rows: Vec<Row> = finished.iter().filter(|(_, s)| *s == state).map(|(row, _)| *row).collect();
-        let Some(shape) = finishing(state).filter(|_| !rows.is_empty()) else { continue };
-        shape.execute_in(c, &rows).await?;
-        if state.frees_payload() {
-            let unicast: Vec<Row> = rows.into_iter().filter(|row| !row.is_multicast()).collect();
-            FREE_BODIES.execute_in(c, &unicast).await?;
-        }
-    }
-    Ok(())
 }
 
 /// The user's cursor; a user without one gets one at the head of the log, which is made if need be.
@@ -214,9 +145,9 @@ async fn put_key(c: &mut SqliteConnection, key: &ApiKey) -> Result<bool, sqlx::E
 }
 
 async fn forget(c: &mut SqliteConnection, forget: &Forget) -> Result<u64, sqlx::Error> {
-    let mut gone = FORGET_ROWS.execute_in(c, &forget.unicast).await?;
-    // The payloads of dead letters.
-    FREE_BODIES.execute_in(c, &forget.unicast).await?;
+    let (deliveries, payloads) = bulk::forget(&forget.unicast)?;
+    let mut gone = execute(c, deliveries, false).await?;
+    execute(c, payloads, false).await?;
     for id in &forget.multicast {
         let rows = "DELETE FROM delivery WHERE id IN \
                     (SELECT id FROM delivery WHERE message = ? AND state != 0 LIMIT ?)";

@@ -7,7 +7,7 @@ use proto::internal::App;
 use sqlx::SqliteConnection;
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
-use super::{SqliteArchive, commit};
+use super::{SqliteArchive, bulk, commit, error, statement::execute};
 use crate::{
     archive::{
         ApiKey, Archive, ArchiveResult, BroadcastPage, Committed, Group, LoggedBroadcast, ROW_BLOCK,
@@ -33,6 +33,11 @@ impl Archive for SqliteArchive {
     }
 
     async fn commit(&self, group: &Group) -> ArchiveResult<Committed> {
+        if bulk::is_all(group) {
+            let pieces = bulk::pieces(group).map_err(error::classify)?;
+            self.write(async |c| execute(c, pieces, true).await).await?;
+            return Ok(Committed::default());
+        }
         self.transaction(async |c| commit::write(c, group).await).await
     }
 
