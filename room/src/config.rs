@@ -14,8 +14,8 @@ use crate::{
 
 /// The section `[room]`.
 ///
-/// Worst-case memory is the sum of: `connections_max` × (about 300 bytes and `max_frame_bytes` for a frame that has not
-/// come in whole), `queued_bytes_total` for slow readers, `log_bytes` for each app that broadcasts. A connection at rest
+/// Worst-case memory is the sum of: `connections_max` × about 300 bytes, `partial_bytes_total` for frames that have not
+/// come in whole, `queued_bytes_total` for slow readers, `log_bytes` for each app that broadcasts. A connection at rest
 /// holds no buffer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -37,6 +37,9 @@ pub struct Config {
     pub tags_per_app: usize,
     /// Largest frame from a device, bytes. Default 64 KiB.
     pub max_frame_bytes: usize,
+    /// Bytes of frames that have not come in whole, of all connections; a device that would go over it is told to come
+    /// back. Default 256 MiB.
+    pub partial_bytes_total: usize,
     /// Frames a second that a device may send on average; more is closed as "too fast". Default 500.
     pub frames_per_second: u32,
     /// Frames that it may send at once. Default 2,000.
@@ -82,6 +85,7 @@ impl Default for Config {
             bindings_per_connection: 16,
             tags_per_app: 10_000,
             max_frame_bytes: wire::limits::MAX_CLIENT_FRAME,
+            partial_bytes_total: 256 << 20,
             frames_per_second: 500,
             frames_burst: 2_000,
             ups_in_flight: 32,
@@ -240,6 +244,7 @@ impl Config {
         Setup {
             number,
             max_frame: self.max_frame_bytes,
+            partial_bytes: share(self.partial_bytes_total),
             bounds: Bounds {
                 connection: self.queued_bytes,
                 // A few hundred answers.

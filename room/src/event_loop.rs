@@ -61,6 +61,8 @@ pub struct Setup {
     pub bounds: Bounds,
     /// Largest frame from a device, bytes.
     pub max_frame: usize,
+    /// Bytes of frames that have not come in whole, of all connections; who would go over it is closed.
+    pub partial_bytes: usize,
 }
 
 /// One thread's event loop.
@@ -73,6 +75,10 @@ pub struct EventLoop {
     /// By slot; the decoder of a connection at rest is 16 bytes and holds nothing.
     decoders: Vec<ServerDecoder>,
     max_frame: usize,
+    /// Bytes that the decoders hold, and how many they may.
+    partial: usize,
+    partial_bound: usize,
+    partial_shed: u64,
     buffer: Box<[u8]>,
     /// Connections that were not read to the end.
     unread: Vec<ConnKey>,
@@ -126,6 +132,9 @@ impl EventLoop {
             outbox: Outbox::new(setup.bounds),
             decoders: Vec::new(),
             max_frame: setup.max_frame,
+            partial: 0,
+            partial_bound: setup.partial_bytes,
+            partial_shed: 0,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             unread: Vec::new(),
             orders,
@@ -221,6 +230,27 @@ impl EventLoop {
         if self.outbox.is_finishing(slot) {
             return;
         }
+        let held = |decoders: &[ServerDecoder]| decoders.get(slot as usize).map_or(0, ServerDecoder::held);
+        let before = held(&self.decoders);
+        self.feed(slot, count, now);
+        let after = held(&self.decoders);
+        self.partial = self.partial + after - before;
+        // Many connections that send the beginnings of frames and then wait could fill the memory together.
+        if after > before && self.partial > self.partial_bound {
+            self.partial_shed += 1;
+            let code = wire::frame::CloseCode::Busy;
+            self.sessions.close(
+                slot,
+                code,
+                "too much has come in of frames without an end",
+                now,
+                &mut self.outbox,
+            );
+            self.forget_partial(slot);
+        }
+    }
+
+    fn feed(&mut self, slot: u32, count: usize, now: Now) {
         let Some(decoder) = self.decoders.get_mut(slot as usize) else { return };
         let mut input = &self.buffer[..count];
         loop {
@@ -239,13 +269,19 @@ impl EventLoop {
         }
     }
 
+    /// A connection begins, or is not read any more: its decoder holds nothing.
+    fn forget_partial(&mut self, slot: u32) {
+        if let Some(decoder) = self.decoders.get_mut(slot as usize) {
+            self.partial -= decoder.held();
+            *decoder = ServerDecoder::for_server(self.max_frame);
+        }
+    }
+
     /// The peer has closed.
     fn close(&mut self, slot: u32) {
         self.sessions.on_closed(slot);
         self.outbox.remove(slot);
-        if let Some(decoder) = self.decoders.get_mut(slot as usize) {
-            *decoder = ServerDecoder::for_server(self.max_frame);
-        }
+        self.forget_partial(slot);
     }
 
     fn accept(&mut self, now: Now) {
@@ -277,7 +313,7 @@ impl EventLoop {
             while self.decoders.len() <= slot {
                 self.decoders.push(ServerDecoder::for_server(self.max_frame));
             }
-            self.decoders[slot] = ServerDecoder::for_server(self.max_frame);
+            self.forget_partial(conn.slot);
             self.outbox.insert(conn.slot, stream);
         }
     }

@@ -89,6 +89,8 @@ room_metrics! {
     written_bytes,
     /// Connections closed because too much waited for them
     slow_shed,
+    /// Connections closed because too many frames without an end had come in
+    partial_shed,
     ; threads
     /// Connections opened
     opened,
@@ -143,6 +145,7 @@ impl RoomMetrics {
             self.writes.inc_by(counts.writes - before.writes);
             self.written_bytes.inc_by(counts.written_bytes - before.written_bytes);
             self.slow_shed.inc_by(counts.slow_shed - before.slow_shed);
+            self.partial_shed.inc_by(counts.partial_shed - before.partial_shed);
             self.accept_pauses.inc_by(counts.accept_pauses - before.accept_pauses);
             self.refused.inc_by(counts.refused - before.refused);
             self.add_codes(&before.tally, &counts.tally);

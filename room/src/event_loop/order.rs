@@ -81,6 +81,7 @@ pub struct Counts {
     pub writes: u64,
     pub written_bytes: u64,
     pub slow_shed: u64,
+    pub partial_shed: u64,
     pub accept_pauses: u64,
     pub refused: u64,
 }

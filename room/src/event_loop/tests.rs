@@ -40,6 +40,7 @@ fn setup() -> Setup {
         limits: Limits::default(),
         bounds: Bounds { connection: 64 * 1024, reserve: 16 * 1024, thread: 1 << 20 },
         max_frame: 4096,
+        partial_bytes: 1 << 20,
     }
 }
 
@@ -240,6 +241,43 @@ fn what_is_not_the_protocol_is_told_so_and_closed() {
         let ServerBody::Close(close) = device.next() else { panic!("no close") };
         assert_eq!(close.code(), code);
         assert!(device.read().is_none(), "and then the end");
+    }
+    room.stop();
+}
+
+/// Each of many connections may hold the beginning of a frame; without a bound on all of them together, devices that
+/// send beginnings only would fill the memory.
+#[test]
+fn beginnings_of_frames_are_bounded_together() {
+    let room = Room::start(Setup { partial_bytes: 2_000, ..setup() });
+    // A ping, whose answer says that all was read, and 1,500 bytes of a frame of 4,000.
+    let mut bytes = encode_client_frame(&Ping {}.into()).to_vec();
+    bytes.extend_from_slice(&[0xA0, 0x1F]);
+    bytes.resize(bytes.len() + 1_498, 0);
+    let begin = || {
+        let mut device = room.device();
+        device.stream.write_all(&bytes).unwrap();
+        assert!(matches!(device.next(), ServerBody::Pong(_)));
+        device
+    };
+    // Such a frame is none: whoever may finish it is told so.
+    let finish = |device: &mut Device| {
+        let _ = device.stream.write_all(&[0; 2_502]);
+        let ServerBody::Close(close) = device.next() else { panic!("not closed") };
+        close
+    };
+    let mut first = begin();
+    for _ in 0..3 {
+        let close = finish(&mut begin());
+        assert_eq!(close.code(), CloseCode::Busy);
+        assert!(close.retry_after_ms > 0);
+    }
+    // The one that was first is not touched, and gives its share back when it ends.
+    assert_eq!(finish(&mut first).code(), CloseCode::BadFrame);
+    drop(first);
+    let deadline = Instant::now() + PATIENCE;
+    while finish(&mut begin()).code() != CloseCode::BadFrame {
+        assert!(Instant::now() < deadline, "what was held is still counted");
     }
     room.stop();
 }

@@ -86,6 +86,7 @@ impl EventLoop {
             writes: self.outbox.writes,
             written_bytes: self.outbox.bytes,
             slow_shed: self.outbox.shed,
+            partial_shed: self.partial_shed,
             accept_pauses: self.accept_pauses,
             refused: self.refused,
         });
