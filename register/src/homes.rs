@@ -1,7 +1,9 @@
 //! Lives of rooms, as one shard knows them.
 //!
 //! A session names its room and the room's incarnation by an index of two bytes. A life that ended is only
-//! marked: its sessions are offline from that moment on, and a sweep frees them later.
+//! marked: its sessions are offline from that moment on, and a sweep frees them later. A room that is only out of sight
+//! keeps its sessions, which are offline until it is back: it does not know that it was missed, so it would not tell them
+//! again.
 
 use hashbrown::HashMap;
 
@@ -14,12 +16,16 @@ pub struct RoomLife {
     pub incarnation: u64,
 }
 
-/// Which lives of a room are over.
+/// What has become of lives of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ended {
-    /// All that came before this one: it is known to have begun.
+pub enum Fate {
+    /// All that came before this one are over: it is known to have begun.
     Before(RoomLife),
-    /// This one, as far as anybody can see. Should it still be there after all, it tells its sessions again.
+    /// This one does not answer. It may be dead, or only slow.
+    Away(RoomLife),
+    /// This one was only slow.
+    Back(RoomLife),
+    /// This one is over: it has left.
     Gone(RoomLife),
 }
 
@@ -33,6 +39,8 @@ struct Home {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Alive,
+    /// Out of sight, and back at any moment, or never.
+    Away,
     /// Ended, with sessions that a purge has yet to free.
     Ended,
     /// The index is free for another life.
@@ -73,6 +81,8 @@ impl Homes {
         match known {
             Some(latest) if latest.incarnation > life.incarnation => return Entered::Stale,
             Some(Latest { incarnation, home: Some(home) }) if incarnation == life.incarnation => {
+                // Who speaks is there.
+                self.set(home, State::Away, State::Alive);
                 return Entered::Home(home);
             }
             _ => {}
@@ -88,21 +98,27 @@ impl Homes {
         }
     }
 
-    /// Marks lives as ended. True if an ended one still has sessions here.
-    pub(crate) fn end(&mut self, ended: &[Ended]) -> bool {
-        for ended in ended {
-            let over = match *ended {
-                Ended::Before(RoomLife { room, incarnation }) => {
+    /// Notes what has become of lives. True if an ended one still has sessions here.
+    pub(crate) fn note(&mut self, fates: &[Fate]) -> bool {
+        for fate in fates {
+            let over = match *fate {
+                Fate::Before(RoomLife { room, incarnation }) => {
                     let latest = self.latest.entry(room).or_insert(Latest { incarnation, home: None });
                     let earlier = latest.incarnation < incarnation;
                     latest.incarnation = latest.incarnation.max(incarnation);
                     latest.home.take_if(|_| earlier)
                 }
-                Ended::Gone(RoomLife { room, incarnation }) => self
-                    .latest
-                    .get_mut(&room)
-                    .filter(|latest| latest.incarnation == incarnation)
-                    .and_then(|latest| latest.home.take()),
+                Fate::Gone(life) => self.latest_of(life).and_then(|latest| latest.home.take()),
+                Fate::Away(life) | Fate::Back(life) => {
+                    let (from, to) = match fate {
+                        Fate::Away(_) => (State::Alive, State::Away),
+                        _ => (State::Away, State::Alive),
+                    };
+                    if let Some(home) = self.latest_of(life).and_then(|latest| latest.home) {
+                        self.set(home, from, to);
+                    }
+                    None
+                }
             };
             if let Some(home) = over {
                 self.end_home(home);
@@ -111,12 +127,29 @@ impl Homes {
         self.homes.iter().any(|home| home.state == State::Ended)
     }
 
+    fn latest_of(&mut self, life: RoomLife) -> Option<&mut Latest> {
+        self.latest.get_mut(&life.room).filter(|latest| latest.incarnation == life.incarnation)
+    }
+
+    fn set(&mut self, home: u16, from: State, to: State) {
+        let state = &mut self.homes[usize::from(home)].state;
+        if *state == from {
+            *state = to;
+        }
+    }
+
     pub(crate) fn life(&self, home: u16) -> RoomLife {
         self.homes[usize::from(home)].life
     }
 
+    /// Whether the life answers, as far as is known.
     pub(crate) fn is_alive(&self, home: u16) -> bool {
         self.homes[usize::from(home)].state == State::Alive
+    }
+
+    /// Whether the life is over for good.
+    pub(crate) fn is_over(&self, home: u16) -> bool {
+        !matches!(self.homes[usize::from(home)].state, State::Alive | State::Away)
     }
 
     pub(crate) fn count_in(&mut self, home: u16) {

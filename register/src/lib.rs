@@ -29,7 +29,7 @@ mod shard;
 mod store;
 
 pub use config::{Config, KicksConfig};
-pub use homes::{Ended, RoomLife};
+pub use homes::{Fate, RoomLife};
 pub use shard::{Bind, Bound, Displaced, StoreFull, Whereabouts};
 pub use store::Store;
 

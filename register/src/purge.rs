@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    homes::{Ended, RoomLife},
+    homes::{Fate, RoomLife},
     metrics::RegisterMetrics,
     rebuild::Rebuild,
     store::Store,
@@ -32,9 +32,9 @@ impl Purger {
         let mut known = Known::default();
         loop {
             let picture = pictures.borrow_and_update().clone();
-            let ended = known.follow(&picture);
+            let fates = known.follow(&picture);
             self.rebuild.follow(&picture);
-            self.purge(&ended).await;
+            self.purge(&fates).await;
             tokio::select! {
                 () = cancel.cancelled() => return,
                 changed = pictures.changed() => {
@@ -43,26 +43,27 @@ impl Purger {
                     }
                 }
                 Some(life) = self.lives.recv() => {
-                    let ended = known.begun(life);
-                    self.purge(ended.as_slice()).await;
+                    let fate = known.begun(life);
+                    self.purge(fate.as_slice()).await;
                 }
             }
         }
     }
 
-    async fn purge(&self, ended: &[Ended]) {
-        if ended.is_empty() {
+    async fn purge(&self, fates: &[Fate]) {
+        if fates.is_empty() {
             return;
         }
-        let sessions = self.store.purge(ended).await;
+        let sessions = self.store.purge(fates).await;
         self.metrics.purged.inc_by(sessions as u64);
         if sessions > 0 {
-            tracing::info!(?ended, sessions, "purged the sessions of rooms that are gone");
+            tracing::info!(?fates, sessions, "purged the sessions of rooms that are gone");
         }
     }
 }
 
-/// The rooms as last heard of. A room that is only unknown is not gone: discovery that goes away ends nobody.
+/// The rooms as last heard of. A room that is only unknown is not gone: discovery that goes away ends nobody. Nor is one
+/// that is down: three polls that a busy machine answered too late look the same.
 #[derive(Debug, Default)]
 struct Known {
     rooms: HashMap<u32, Seen>,
@@ -76,8 +77,8 @@ struct Seen {
 
 impl Known {
     /// What a picture says to be over.
-    fn follow(&mut self, picture: &Picture) -> Vec<Ended> {
-        let mut ended = Vec::new();
+    fn follow(&mut self, picture: &Picture) -> Vec<Fate> {
+        let mut fates = Vec::new();
         for node in picture.of(Role::Room) {
             // 0: listed, but never heard of.
             if node.incarnation.0 == 0 {
@@ -89,32 +90,37 @@ impl Known {
             match before {
                 // A bind told of a later life; the picture is behind.
                 Some(before) if before.incarnation > life.incarnation => continue,
-                Some(before) if before.incarnation == life.incarnation => {
-                    if before.up && !up {
-                        ended.push(Ended::Gone(life));
+                Some(before) if before.incarnation == life.incarnation => match (before.up, up) {
+                    (true, false) => fates.push(Fate::Away(life)),
+                    (false, true) => fates.push(Fate::Back(life)),
+                    _ => {}
+                },
+                // An earlier life may have sessions from before it was ever seen.
+                _ => {
+                    fates.push(Fate::Before(life));
+                    if !up {
+                        fates.push(Fate::Away(life));
                     }
                 }
-                // An earlier life may have sessions from before it was ever seen.
-                _ => ended.push(if up { Ended::Before(life) } else { Ended::Gone(life) }),
             }
             self.rooms.insert(life.room, Seen { incarnation: life.incarnation, up });
         }
         let left = |room: &u32| picture.node(Role::Room, cluster::NodeId(*room)).is_none();
-        for (room, seen) in self.rooms.iter_mut().filter(|(room, seen)| seen.up && left(room)) {
-            seen.up = false;
-            ended.push(Ended::Gone(RoomLife { room: *room, incarnation: seen.incarnation }));
+        // A room that has left says so once; should it come back in the same life, it is heard of as a new one.
+        for (room, seen) in self.rooms.extract_if(|room, _| left(room)) {
+            fates.push(Fate::Gone(RoomLife { room, incarnation: seen.incarnation }));
         }
-        ended
+        fates
     }
 
     /// A bind came from a life that was not known yet.
-    fn begun(&mut self, life: RoomLife) -> Option<Ended> {
+    fn begun(&mut self, life: RoomLife) -> Option<Fate> {
         let seen = self.rooms.entry(life.room).or_insert(Seen { incarnation: 0, up: true });
         if seen.incarnation >= life.incarnation {
             return None;
         }
         *seen = Seen { incarnation: life.incarnation, up: true };
-        Some(Ended::Before(life))
+        Some(Fate::Before(life))
     }
 }
 
@@ -147,13 +153,13 @@ mod tests {
         let mut known = Known::default();
         let ready = NodeState::Ready;
         assert_eq!(known.follow(&picture(&[(1, 0, NodeState::Starting)])), []);
-        assert_eq!(known.follow(&picture(&[(1, 4, ready)])), [Ended::Before(life(1, 4))]);
+        assert_eq!(known.follow(&picture(&[(1, 4, ready)])), [Fate::Before(life(1, 4))]);
         assert_eq!(known.follow(&picture(&[(1, 4, ready)])), []);
-        assert_eq!(known.follow(&picture(&[(1, 4, NodeState::Down)])), [Ended::Gone(life(1, 4))]);
+        assert_eq!(known.follow(&picture(&[(1, 4, NodeState::Down)])), [Fate::Away(life(1, 4))]);
         assert_eq!(known.follow(&picture(&[(1, 4, NodeState::Down)])), []);
-        assert_eq!(known.follow(&picture(&[(1, 4, ready)])), [], "it was only away");
-        assert_eq!(known.follow(&picture(&[(1, 5, ready)])), [Ended::Before(life(1, 5))]);
-        assert_eq!(known.follow(&picture(&[])), [Ended::Gone(life(1, 5))]);
+        assert_eq!(known.follow(&picture(&[(1, 4, ready)])), [Fate::Back(life(1, 4))], "it was only slow");
+        assert_eq!(known.follow(&picture(&[(1, 5, ready)])), [Fate::Before(life(1, 5))]);
+        assert_eq!(known.follow(&picture(&[])), [Fate::Gone(life(1, 5))]);
         assert_eq!(known.follow(&picture(&[])), []);
     }
 
@@ -161,7 +167,7 @@ mod tests {
     fn a_bind_may_know_of_a_new_life_first() {
         let mut known = Known::default();
         known.follow(&picture(&[(1, 4, NodeState::Ready)]));
-        assert_eq!(known.begun(life(1, 5)), Some(Ended::Before(life(1, 5))));
+        assert_eq!(known.begun(life(1, 5)), Some(Fate::Before(life(1, 5))));
         assert_eq!(known.begun(life(1, 5)), None);
         // The picture is a second behind and still has the old life: that must not end the new one.
         assert_eq!(known.follow(&picture(&[(1, 4, NodeState::Ready)])), []);

@@ -6,7 +6,7 @@ use hashbrown::{
 };
 
 use crate::{
-    homes::{Ended, Entered, Homes, RoomLife},
+    homes::{Entered, Fate, Homes, RoomLife},
     records::{RecordRef, Records, Session},
 };
 
@@ -152,8 +152,9 @@ impl Shard {
                 if session.fence != fence {
                     return false;
                 }
-                // A session whose room is gone went offline when the room did.
-                let was_online = homes.is_alive(session.home);
+                // A session whose room is over went offline when the room did. One that is only out of sight still
+                // speaks for its users: it is the one who unbinds.
+                let was_online = !homes.is_over(session.home);
                 entry.remove();
                 records.remove(at);
                 homes.count_out(session.home);
@@ -177,21 +178,21 @@ impl Shard {
         })
     }
 
-    /// Ends lives of rooms and frees the sessions of all ended ones. Returns how many.
-    pub(crate) fn purge(&mut self, ended: &[Ended]) -> usize {
-        if !self.homes.end(ended) {
+    /// Notes what has become of lives of rooms and frees the sessions of all ended ones. Returns how many.
+    pub(crate) fn purge(&mut self, fates: &[Fate]) -> usize {
+        if !self.homes.note(fates) {
             return 0;
         }
         let Shard { table, records, homes, .. } = self;
         let before = table.len();
         table.retain(|at| {
             let home = records.session(*at).home;
-            let alive = homes.is_alive(home);
-            if !alive {
+            let stays = !homes.is_over(home);
+            if !stays {
                 records.remove(*at);
                 homes.count_out(home);
             }
-            alive
+            stays
         });
         before - table.len()
     }

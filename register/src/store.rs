@@ -8,7 +8,7 @@ use std::{
 use foldhash::quality::RandomState;
 
 use crate::{
-    homes::Ended,
+    homes::Fate,
     shard::{Bind, Bound, Key, Shard, StoreFull, Whereabouts},
 };
 
@@ -58,12 +58,13 @@ impl Store {
         self.shard(key.hash).look_up(key)
     }
 
-    /// Ends lives of rooms in every shard and frees their sessions. Returns how many.
+    /// Notes in every shard what has become of lives of rooms, and frees the sessions of those that are over. Returns how
+    /// many.
     /// Yields between shards: a purge of millions must not hold up a runtime worker.
-    pub async fn purge(&self, ended: &[Ended]) -> usize {
+    pub async fn purge(&self, fates: &[Fate]) -> usize {
         let mut freed = 0;
         for shard in &self.shards {
-            freed += lock(shard).purge(ended);
+            freed += lock(shard).purge(fates);
             tokio::task::yield_now().await;
         }
         freed

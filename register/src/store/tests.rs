@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -67,17 +67,43 @@ async fn a_new_life_of_a_room_ends_the_sessions_of_the_old_one() {
     }
     store.bind(1, "other", bind(2, 1, 1)).unwrap();
     assert!(store.bind(1, "u0", bind(1, 8, 1)).unwrap().new_life);
-    assert_eq!(store.purge(&[Ended::Before(life(1, 8))]).await, 1999);
+    assert_eq!(store.purge(&[Fate::Before(life(1, 8))]).await, 1999);
     assert_eq!(store.len(), 2);
     store.bind(1, "u1", bind(1, 7, 1)).unwrap();
     assert!(store.look_up(1, "u1").is_none(), "a bind from a life that ended comes to nothing");
-    assert_eq!(store.purge(&[Ended::Gone(life(2, 1))]).await, 1);
+    assert_eq!(store.purge(&[Fate::Gone(life(2, 1))]).await, 1);
     let returned = store.bind(1, "other", bind(2, 1, 1)).unwrap();
     assert_eq!(
         returned.displaced, None,
         "a room that was thought gone and is not may tell its sessions again"
     );
     assert!(store.look_up(1, "other").is_some());
+}
+
+/// A room that answered three polls too late was taken for dead and its sessions were freed. It never knew, so it never
+/// told them again: its users were connected, and offline to everybody else, until they bound anew.
+#[tokio::test]
+async fn a_room_that_was_only_slow_has_its_sessions_back() {
+    let store = Store::new(1);
+    let mut fences = Vec::new();
+    for user in ["alice", "bob", "carol"] {
+        fences.push(store.bind(1, user, bind(1, 7, 10)).unwrap().fence);
+    }
+    assert_eq!(store.purge(&[Fate::Away(life(1, 7))]).await, 0);
+    assert!(store.look_up(1, "alice").is_none(), "as long as it does not answer nobody is sent there");
+    let elsewhere = store.bind(1, "bob", bind(2, 1, 20)).unwrap();
+    assert_eq!(elsewhere.displaced, None, "a room that does not answer cannot be told");
+    assert!(store.unbind(1, "carol", fences[2]), "it is there: it says who has gone");
+    store.purge(&[Fate::Back(life(1, 7))]).await;
+    assert_eq!(store.look_up(1, "alice").map(|found| found.fence), Some(fences[0]));
+    assert_eq!(store.look_up(1, "bob").map(|found| found.fence), Some(elsewhere.fence));
+    assert!(store.look_up(1, "carol").is_none());
+
+    store.purge(&[Fate::Away(life(1, 7))]).await;
+    store.bind(1, "dave", bind(1, 7, 11)).unwrap();
+    assert!(store.look_up(1, "dave").is_some(), "who binds is there");
+    store.purge(&[Fate::Away(life(1, 7))]).await;
+    assert_eq!(store.purge(&[Fate::Before(life(1, 8))]).await, 2, "alice and dave");
 }
 
 #[test]
@@ -98,7 +124,9 @@ enum Step {
     Unbind { user: u8, ago: usize },
     LookUp { user: u8 },
     Restart { room: u32 },
-    Down { room: u32 },
+    Leave { room: u32 },
+    Away { room: u32 },
+    Back { room: u32 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -109,7 +137,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (user.clone(), 0..4_usize).prop_map(|(user, ago)| Step::Unbind { user, ago }),
         3 => user.prop_map(|user| Step::LookUp { user }),
         1 => room.clone().prop_map(|room| Step::Restart { room }),
-        1 => room.prop_map(|room| Step::Down { room }),
+        1 => room.clone().prop_map(|room| Step::Leave { room }),
+        1 => room.clone().prop_map(|room| Step::Away { room }),
+        1 => room.prop_map(|room| Step::Back { room }),
     ]
 }
 
@@ -122,6 +152,9 @@ proptest! {
         let mut online: HashMap<u8, (RoomLife, u64, u64)> = HashMap::new();
         let mut fences: HashMap<u8, Vec<u64>> = HashMap::new();
         let mut incarnations: HashMap<u32, u64> = HashMap::new();
+        // By shard, as the store has it: a bind shows that the room is there, and only its own shard sees it.
+        let mut away: HashSet<(u32, usize)> = HashSet::new();
+        let shard = |user: u8| (store.key(1, &format!("u{user}")).hash >> 40) as usize % SHARDS;
         for step in steps {
             match step {
                 Step::Bind { user, room, conn, told_again } => {
@@ -134,12 +167,14 @@ proptest! {
                         .unwrap();
                     prop_assert!(history.iter().all(|old| *old < bound.fence));
                     history.push(bound.fence);
+                    away.remove(&(room, shard(user)));
                     let before = online.get(&user).copied();
+                    let alive = before.is_some_and(|(l, _, _)| !away.contains(&(l.room, shard(user))));
                     let same = before.is_some_and(|(l, c, _)| (l, c) == (at, conn));
-                    let loses = before.is_some_and(|(_, _, fence)| !same && above != 0 && above < fence);
+                    let loses = before.is_some_and(|(_, _, fence)| alive && !same && above != 0 && above < fence);
                     let expected = match before {
                         Some(_) if loses => Some(Displaced { life: at, fence: bound.fence }),
-                        Some((l, _, fence)) if !same => Some(Displaced { life: l, fence }),
+                        Some((l, _, fence)) if alive && !same => Some(Displaced { life: l, fence }),
                         _ => None,
                     };
                     prop_assert_eq!(bound.displaced, expected);
@@ -159,18 +194,31 @@ proptest! {
                 }
                 Step::LookUp { user } => {
                     let found = store.look_up(1, &format!("u{user}"));
-                    prop_assert_eq!(found.map(|w| (w.life, w.conn, w.fence)), online.get(&user).copied());
+                    let expected = online.get(&user).copied().filter(|(l, _, _)| !away.contains(&(l.room, shard(user))));
+                    prop_assert_eq!(found.map(|w| (w.life, w.conn, w.fence)), expected);
                 }
                 Step::Restart { room } => {
                     let ended = *incarnations.entry(room).or_insert(1);
                     incarnations.insert(room, ended + 1);
-                    runtime.block_on(store.purge(&[Ended::Before(life(room, ended + 1))]));
+                    runtime.block_on(store.purge(&[Fate::Before(life(room, ended + 1))]));
+                    away.retain(|(r, _)| *r != room);
                     online.retain(|_, (l, _, _)| l.room != room);
                 }
-                Step::Down { room } => {
+                Step::Leave { room } => {
                     let gone = life(room, incarnations.get(&room).copied().unwrap_or(1));
-                    runtime.block_on(store.purge(&[Ended::Gone(gone)]));
+                    runtime.block_on(store.purge(&[Fate::Gone(gone)]));
+                    away.retain(|(r, _)| *r != room);
                     online.retain(|_, (l, _, _)| l.room != room);
+                }
+                Step::Away { room } => {
+                    away.extend((0..6).map(|user| (room, shard(user))));
+                    let life = life(room, incarnations.get(&room).copied().unwrap_or(1));
+                    runtime.block_on(store.purge(&[Fate::Away(life)]));
+                }
+                Step::Back { room } => {
+                    away.retain(|(r, _)| *r != room);
+                    let life = life(room, incarnations.get(&room).copied().unwrap_or(1));
+                    runtime.block_on(store.purge(&[Fate::Back(life)]));
                 }
             }
             prop_assert_eq!(store.len(), online.len());
