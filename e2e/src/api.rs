@@ -15,7 +15,10 @@ pub fn http() -> Client {
         // Another part of the process may have installed the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    Client::builder().timeout(Duration::from_secs(10)).build().expect("a client needs nothing that could be missing")
+    Client::builder()
+        .timeout(Duration::from_secs(10))
+        .build()
+        .expect("a client needs nothing that could be missing")
 }
 
 /// The API of one center, called with one key.
@@ -131,7 +134,8 @@ impl ApiClient {
     pub async fn ledger(&self, id: &str) -> anyhow::Result<Value> {
         let ledger = self.told(self.get(&format!("/v1/messages/{id}")).await?)?;
         let count = |name: &str| ledger[name].as_u64().unwrap_or(0);
-        let dropped: u64 = ledger["dropped"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
+        let dropped: u64 =
+            ledger["dropped"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
         let sum = count("acked") + count("stored") + count("expired") + dropped + count("recalled");
         anyhow::ensure!(count("targets") == sum, "the ledger does not balance: {ledger}");
         Ok(ledger)
@@ -183,7 +187,8 @@ impl ApiClient {
     /// # Errors
     /// When it is not accepted.
     pub async fn broadcast(&self, text: &str, audience: &str) -> anyhow::Result<String> {
-        let body = self.told(self.post("/v1/broadcasts", &json!({ "payload": text, "audience": audience })).await?)?;
+        let body =
+            self.told(self.post("/v1/broadcasts", &json!({ "payload": text, "audience": audience })).await?)?;
         Ok(body["id"].as_str().unwrap_or_default().to_owned())
     }
 
@@ -211,7 +216,9 @@ impl ApiClient {
     pub async fn create_app(&self, name: &str, mut extra: Value) -> anyhow::Result<App> {
         extra["app"] = json!(name);
         let made = self.told(self.post("/v1/apps", &extra).await?)?;
-        let text = |field: &str| made[field].as_str().map(str::to_owned).with_context(|| format!("no {field}: {made}"));
+        let text = |field: &str| {
+            made[field].as_str().map(str::to_owned).with_context(|| format!("no {field}: {made}"))
+        };
         Ok(App {
             name: name.to_owned(),
             api: self.with_key(&text("key")?),

@@ -107,23 +107,23 @@ impl Drop for Backend {
 }
 
 async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let failing = shared.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+    let failing =
+        shared.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
     if failing {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
-    let signature = headers.get("longwire-signature").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    let call = Call {
-        signature,
-        raw: body.to_vec(),
-        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-    };
+    let signature =
+        headers.get("longwire-signature").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let call =
+        Call { signature, raw: body.to_vec(), body: serde_json::from_slice(&body).unwrap_or(Value::Null) };
     if shared.calls.send(call).await.is_err() { StatusCode::GONE } else { StatusCode::OK }
 }
 
 impl Call {
     /// Whether the signature is that of `secret` over this body: `t=<s>,v1=<hex hmac-sha256("<t>.<body>")>`.
     pub fn signed_by(&self, secret: &str) -> bool {
-        let part = |name: &str| self.signature.split(',').find_map(|p| p.strip_prefix(name)?.strip_prefix('='));
+        let part =
+            |name: &str| self.signature.split(',').find_map(|p| p.strip_prefix(name)?.strip_prefix('='));
         let (Some(time), Some(given)) = (part("t"), part("v1").and_then(|h| hex::decode(h).ok())) else {
             return false;
         };

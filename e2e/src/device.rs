@@ -144,7 +144,8 @@ impl TestDevice {
     /// # Errors
     /// When none comes.
     pub async fn expect_message(&mut self) -> anyhow::Result<Message> {
-        let take = |event: &Event| if let Event::Message(message) = event { Some(message.clone()) } else { None };
+        let take =
+            |event: &Event| if let Event::Message(message) = event { Some(message.clone()) } else { None };
         self.expect("a message", take).await
     }
 
@@ -174,7 +175,8 @@ impl TestDevice {
     /// # Errors
     /// When none comes.
     pub async fn expect_recall(&mut self) -> anyhow::Result<MessageId> {
-        self.expect("a recall", |event| if let Event::Recalled { id, .. } = event { Some(*id) } else { None }).await
+        self.expect("a recall", |event| if let Event::Recalled { id, .. } = event { Some(*id) } else { None })
+            .await
     }
 
     /// The next end of a binding.
@@ -182,7 +184,8 @@ impl TestDevice {
     /// # Errors
     /// When none ends.
     pub async fn expect_unbound(&mut self) -> anyhow::Result<UnboundReason> {
-        let take = |event: &Event| if let Event::Unbound { reason, .. } = event { Some(*reason) } else { None };
+        let take =
+            |event: &Event| if let Event::Unbound { reason, .. } = event { Some(*reason) } else { None };
         self.expect("the end of a binding", take).await
     }
 
@@ -191,7 +194,9 @@ impl TestDevice {
     /// # Errors
     /// When none comes.
     pub async fn expect<T>(&mut self, what: &str, take: impl Fn(&Event) -> Option<T>) -> anyhow::Result<T> {
-        if let Some((at, found)) = self.unread.iter().enumerate().find_map(|(at, event)| Some((at, take(event)?))) {
+        if let Some((at, found)) =
+            self.unread.iter().enumerate().find_map(|(at, event)| Some((at, take(event)?)))
+        {
             self.unread.remove(at);
             return Ok(found);
         }

@@ -27,7 +27,10 @@ impl Taken {
     fn another_block(&mut self) {
         let folder = std::env::temp_dir();
         for block in 0..BLOCKS {
-            let lock = File::options().create(true).append(true).open(folder.join(format!("longwire-e2e-ports-{block}")));
+            let lock = File::options()
+                .create(true)
+                .append(true)
+                .open(folder.join(format!("longwire-e2e-ports-{block}")));
             if let Ok(lock) = lock
                 && lock.try_lock().is_ok()
             {

@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, Mutex, Once, PoisonError},
 };
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Keeps the log of this process. Tests that share a process (`cargo test`) share it.
 #[derive(Clone, Default)]
@@ -18,7 +20,8 @@ static START: Once = Once::new();
 /// Begins to keep what this process logs, its panics too.
 pub(crate) fn keep() -> Kept {
     START.call_once(|| {
-        let filter = EnvFilter::new(std::env::var("E2E_LOG").unwrap_or_else(|_| "info,client=warn".to_owned()));
+        let filter =
+            EnvFilter::new(std::env::var("E2E_LOG").unwrap_or_else(|_| "info,client=warn".to_owned()));
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(KEPT.clone());
         // A test of its own may have a subscriber already; then there is nothing to keep.
         let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
@@ -64,6 +67,7 @@ impl MakeWriter<'_> for Kept {
 
 /// Lines of a log that are errors, warnings or panics, but for those that hold one of `expected`.
 pub fn in_log<'a>(log: &'a str, expected: &[&str]) -> Vec<&'a str> {
-    let bad = |line: &&str| line.contains(" ERROR ") || line.contains(" WARN ") || line.contains("panicked at");
+    let bad =
+        |line: &&str| line.contains(" ERROR ") || line.contains(" WARN ") || line.contains("panicked at");
     log.lines().filter(bad).filter(|line| !expected.iter().any(|e| line.contains(e))).collect()
 }

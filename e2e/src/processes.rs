@@ -167,7 +167,11 @@ impl Processes {
                 if http.get(&url).send().await.is_ok_and(|r| r.status().is_success()) {
                     break;
                 }
-                ensure!(tokio::time::Instant::now() < deadline, "{name} is not ready:\n{}", tail(&process.log));
+                ensure!(
+                    tokio::time::Instant::now() < deadline,
+                    "{name} is not ready:\n{}",
+                    tail(&process.log)
+                );
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

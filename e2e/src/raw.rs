@@ -12,8 +12,8 @@ use wire::{
     ClientDecoder,
     codec::{PREAMBLE, encode_client_frame},
     frame::{
-        Ack, Bind, BindFailed, Bound, Broadcast, ClientFrame, Close, Connect, Connected, Push, Recall, ServerBody,
-        ServerFrame, Unbind, Unbound,
+        Ack, Bind, BindFailed, Bound, Broadcast, ClientFrame, Close, Connect, Connected, Push, Recall,
+        ServerBody, ServerFrame, Unbind, Unbound,
     },
     limits::MAX_SERVER_FRAME,
 };
@@ -50,7 +50,9 @@ impl RawDevice {
     pub async fn connect(room: SocketAddr, name: &str) -> anyhow::Result<Self> {
         let mut device = Self::open(room).await?;
         device.write(&PREAMBLE).await?;
-        device.send(Connect { device: name.to_owned(), version: wire::limits::VERSION, ..Connect::default() }).await?;
+        device
+            .send(Connect { device: name.to_owned(), version: wire::limits::VERSION, ..Connect::default() })
+            .await?;
         let _: Connected = device.expect().await?;
         Ok(device)
     }
@@ -111,7 +113,11 @@ impl RawDevice {
     /// When another one comes, or none.
     pub async fn expect<F: Expected>(&mut self) -> anyhow::Result<F> {
         loop {
-            match self.next().await?.with_context(|| format!("the room ended the connection, no {}", F::NAME))? {
+            match self
+                .next()
+                .await?
+                .with_context(|| format!("the room ended the connection, no {}", F::NAME))?
+            {
                 ServerBody::Pong(_) => {}
                 body => return F::of(body),
             }
@@ -224,4 +230,6 @@ macro_rules! expected {
 }
 
 use wire::frame::{Error, Pong, Reconnect, UpAck};
-expected!(Connected, Bound, BindFailed, Unbound, Push, Broadcast, Recall, UpAck, Reconnect, Close, Error, Pong);
+expected!(
+    Connected, Bound, BindFailed, Unbound, Push, Broadcast, Recall, UpAck, Reconnect, Close, Error, Pong
+);

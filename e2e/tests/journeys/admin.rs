@@ -61,7 +61,10 @@ async fn every_process_has_an_admin_port(stack: &mut Stack) -> anyhow::Result<()
     // A profile needs work to sample, and one process is enough to take it of.
     let admin = stack.addresses().admin[0];
     let api = stack.api();
-    let profile = http.get(format!("http://{admin}/debug/pprof/profile?seconds=1")).timeout(Duration::from_secs(60)).send();
+    let profile = http
+        .get(format!("http://{admin}/debug/pprof/profile?seconds=1"))
+        .timeout(Duration::from_secs(60))
+        .send();
     let (profile, _) = tokio::join!(profile, async {
         let end = tokio::time::Instant::now() + Duration::from_secs(1);
         let mut n = 0;

@@ -11,14 +11,20 @@ crate::journeys! { apps_are_made_listed_and_changed }
 
 async fn apps_are_made_listed_and_changed(stack: &mut Stack) -> anyhow::Result<()> {
     let api = stack.api();
-    let made = stack.create_app("news", json!({ "default_ttl_s": 60, "inbox_cap": 5, "pushes_per_second": 50 })).await?;
+    let made = stack
+        .create_app("news", json!({ "default_ttl_s": 60, "inbox_cap": 5, "pushes_per_second": 50 }))
+        .await?;
     let info = api.told(api.get("/v1/apps/news").await?)?;
-    ensure!(info["default_ttl_s"] == 60 && info["inbox_cap"] == 5 && info["pushes_per_second"] == 50, "{info}");
+    ensure!(
+        info["default_ttl_s"] == 60 && info["inbox_cap"] == 5 && info["pushes_per_second"] == 50,
+        "{info}"
+    );
     for secret in [&made.secret, &made.webhook_secret, &made.api.key()] {
         ensure!(!info.to_string().contains(secret.as_str()), "a secret is shown again");
     }
     let listed = api.told(api.get("/v1/apps").await?)?;
-    let names: Vec<_> = listed["apps"].as_array().into_iter().flatten().filter_map(|a| a["app"].as_str()).collect();
+    let names: Vec<_> =
+        listed["apps"].as_array().into_iter().flatten().filter_map(|a| a["app"].as_str()).collect();
     ensure!(names == ["demo", "news"], "{names:?}");
 
     let patch = api.request(Method::PATCH, "/v1/apps/news").json(&json!({ "inbox_cap": 2 }));

@@ -107,7 +107,8 @@ async fn a_broadcast_reaches_those_whose_tags_match(stack: &mut Stack) -> anyhow
     android.expect_broadcast("for tablets").await?;
     android.expect_nothing(Duration::from_millis(300)).await?;
 
-    let (status, body) = api.post("/v1/broadcasts", &json!({ "payload": "x", "audience": "ios and (" })).await?;
+    let (status, body) =
+        api.post("/v1/broadcasts", &json!({ "payload": "x", "audience": "ios and (" })).await?;
     ensure!(status == StatusCode::BAD_REQUEST && body["error"]["field"] == "audience", "{status} {body}");
     Ok(())
 }

@@ -1,11 +1,6 @@
 //! The command line, as its users meet it: `up` and the commands that it prints, `listen`, `push` and the others.
 
-use std::{
-    fs,
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use e2e::{UpProcess, eventually, up_process::longwire};
@@ -27,7 +22,9 @@ impl Listener {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let mut told = lines(child.stderr.take().context("no standard error")?);
         let mut heard = vec![];
-        while let Some(line) = timeout(Duration::from_secs(20), told.next_line()).await.context("it does not listen")?? {
+        while let Some(line) =
+            timeout(Duration::from_secs(20), told.next_line()).await.context("it does not listen")??
+        {
             let listening = line.contains("listening as");
             heard.push(line);
             if listening {
@@ -41,7 +38,8 @@ impl Listener {
     }
 
     async fn line(&mut self) -> anyhow::Result<String> {
-        let line = timeout(Duration::from_secs(20), self.lines.next_line()).await.context("no line came")??;
+        let line =
+            timeout(Duration::from_secs(20), self.lines.next_line()).await.context("no line came")??;
         line.context("the listener ended")
     }
 
@@ -60,7 +58,8 @@ impl Listener {
     async fn end(mut self) -> anyhow::Result<()> {
         let pid = self.child.id().context("it ended by itself")?.to_string();
         Command::new("kill").args(["-INT", &pid]).status().await?;
-        let status = timeout(Duration::from_secs(20), self.child.wait()).await.context("it does not end")??;
+        let status =
+            timeout(Duration::from_secs(20), self.child.wait()).await.context("it does not end")??;
         ensure!(status.success(), "listen ended with {status}");
         Ok(())
     }
@@ -166,7 +165,10 @@ async fn push_and_listen_do_what_their_options_say() -> anyhow::Result<()> {
     fs::write(&list, "alice\n\n  bob \ndave\n")?;
     let told = up.run("push", &["--list", &list.to_string_lossy(), "to the list"]).await?;
     ensure!(told.contains("3 of 3"), "{told}");
-    ensure!(alice.json().await?["payload"] == "to the list" && bob.json().await?["payload"] == "to the list", "the list");
+    ensure!(
+        alice.json().await?["payload"] == "to the list" && bob.json().await?["payload"] == "to the list",
+        "the list"
+    );
     up.run("push", &["--all", "to all"]).await?;
     for listener in [&mut alice, &mut bob] {
         let line = listener.json().await?;

@@ -19,7 +19,8 @@ async fn fails(command: Command, code: i32, words: &[&str]) -> anyhow::Result<()
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(!errors.contains("panicked") && !errors.contains("RUST_BACKTRACE"), "{name} panics: {told}");
     // What it logged before that, if anything, begins with a time.
-    let said: Vec<_> = errors.lines().filter(|line| !line.starts_with("20") && !line.starts_with('\u{1b}')).collect();
+    let said: Vec<_> =
+        errors.lines().filter(|line| !line.starts_with("20") && !line.starts_with('\u{1b}')).collect();
     ensure!(said.len() == 1, "{name}: not one line: {told}");
     for word in words {
         ensure!(said[0].contains(word), "{name}: {word:?} is not in {:?}", said[0]);
@@ -109,7 +110,8 @@ async fn commands_say_in_one_line_why_they_fail() -> anyhow::Result<()> {
     let up = UpProcess::start(folder.path(), "").await?;
     let uid = "u".repeat(129);
     fails(up.command("push", &["--uid", &uid, "x"])?, 1, &["129"]).await?;
-    fails(up.command("push", &["--app", "foo", "--key", &up.key()?, "--uid", "a", "x"])?, 1, &["foo"]).await?;
+    fails(up.command("push", &["--app", "foo", "--key", &up.key()?, "--uid", "a", "x"])?, 1, &["foo"])
+        .await?;
     fails(up.command("push", &["--key", "lwk_wrong", "--uid", "a", "x"])?, 1, &["not known"]).await?;
     fails(up.command("push", &["--uid", "a", "--file", "nowhere"])?, 64, &["nowhere"]).await?;
     fails(up.command("push", &["--uid", "a", "--ttl", "0s", "x"])?, 64, &["--ttl"]).await?;
@@ -117,9 +119,14 @@ async fn commands_say_in_one_line_why_they_fail() -> anyhow::Result<()> {
     fails(up.command("listen", &["--uid", &uid])?, 64, &["--uid"]).await?;
     let output = finish(up.command("listen", &["--uid", "a", "--token", "no.token.atall"])?).await?;
     let told = describe(&output);
-    ensure!(output.status.code() == Some(1) && told.contains("cannot listen: ") && told.contains("BadToken"), "{told}");
+    ensure!(
+        output.status.code() == Some(1) && told.contains("cannot listen: ") && told.contains("BadToken"),
+        "{told}"
+    );
     // A command line that is none is explained in several lines, with 64.
-    for wrong in [&["push"][..], &["push", "--uid", "a"], &["push", "--all", "--transient", "x"], &["fly"], &[]] {
+    for wrong in
+        [&["push"][..], &["push", "--uid", "a"], &["push", "--all", "--transient", "x"], &["fly"], &[]]
+    {
         let output = finish(run(wrong)?).await?;
         ensure!(output.status.code() == Some(64), "{wrong:?}: {}", describe(&output));
     }
@@ -131,7 +138,9 @@ async fn commands_say_in_one_line_why_they_fail() -> anyhow::Result<()> {
 async fn services_say_in_one_line_why_they_cannot_start() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let ports = UpPorts::free();
-    for (n, role) in ["dispatcher", "room", "register", "coordinator", "saver", "center"].into_iter().enumerate() {
+    for (n, role) in
+        ["dispatcher", "room", "register", "coordinator", "saver", "center"].into_iter().enumerate()
+    {
         let config = folder.path().join(format!("{role}.toml"));
         let data = folder.path().join(role);
         let id = n + 1;
@@ -150,7 +159,8 @@ async fn services_say_in_one_line_why_they_cannot_start() -> anyhow::Result<()> 
         check.arg("--check");
         let output = finish(check).await?;
         ensure!(output.status.success(), "{role} --check: {}", describe(&output));
-        fails(with(format!("{good}[{role}]\nno_such_key = 1\n"))?, 64, &[&format!("{role}.no_such_key")]).await?;
+        fails(with(format!("{good}[{role}]\nno_such_key = 1\n"))?, 64, &[&format!("{role}.no_such_key")])
+            .await?;
         fails(with(format!("{good}[nonsense]\n"))?, 64, &["nonsense"]).await?;
         fails(with(String::new())?, 64, &["node"]).await?;
         // Not on the list of peers: a mistake in the configuration that shows at the start.

@@ -6,7 +6,8 @@ use longwire::api::Api;
 use prost::Message as _;
 use proto::v1::{
     BroadcastRequest, CreateAppRequest, GetMessageRequest, GetUserRequest, IssueTokenRequest, KickRequest,
-    MulticastRequest, Outcome, PushBatchRequest, PushRequest, RecallRequest, push_result,
+    MulticastRequest, Outcome, PushBatchRequest, PushRequest, RecallRequest, RouteRequest, push_result,
+    router_client::RouterClient,
 };
 use tonic::{Code, transport::Endpoint};
 use tonic_reflection::pb::v1::{
@@ -37,7 +38,8 @@ async fn the_journey_by_grpc(stack: &mut Stack) -> anyhow::Result<()> {
     ensure!(pushed.outcome() == Outcome::Stored && pushed.seq == 1 && !pushed.repeated, "{pushed:?}");
     ensure!(alice.expect_text("by gRPC").await?.id.0 == pushed.id, "another id");
     stack.api().ledger_shows(&pushed.id.to_string(), "acked", 1).await?;
-    let ledger = push.get_message(GetMessageRequest { id: pushed.id, ..Default::default() }).await?.into_inner();
+    let ledger =
+        push.get_message(GetMessageRequest { id: pushed.id, ..Default::default() }).await?.into_inner();
     ensure!(ledger.targets == 1 && ledger.acked == 1 && ledger.kind == "unicast", "{ledger:?}");
 
     // A repeat of a call of the other API.
@@ -49,7 +51,8 @@ async fn the_journey_by_grpc(stack: &mut Stack) -> anyhow::Result<()> {
     // In a batch, each push has its own fate.
     let pushes = vec![to("alice", "one"), to("", "nobody"), to("alice", "two")];
     let results = push.push_batch(PushBatchRequest { pushes }).await?.into_inner().results;
-    let fates: Vec<_> = results.iter().map(|r| matches!(r.result, Some(push_result::Result::Ok(_)))).collect();
+    let fates: Vec<_> =
+        results.iter().map(|r| matches!(r.result, Some(push_result::Result::Ok(_)))).collect();
     ensure!(fates == [true, false, true], "{results:?}");
     alice.expect_text("one").await?;
     alice.expect_text("two").await?;
@@ -68,23 +71,48 @@ async fn the_journey_by_grpc(stack: &mut Stack) -> anyhow::Result<()> {
 
     let recalled = push.recall(RecallRequest { id: first.id, ..Default::default() }).await?.into_inner();
     ensure!(recalled.recalled == 1, "{recalled:?}");
-    let user = push.get_user(GetUserRequest { uid: "alice".into(), ..Default::default() }).await?.into_inner();
+    let user =
+        push.get_user(GetUserRequest { uid: "alice".into(), ..Default::default() }).await?.into_inner();
     ensure!(user.online && user.room > 0 && user.since_ms > 0, "{user:?}");
-    let token = push.issue_token(IssueTokenRequest { uid: "alice".into(), ..Default::default() }).await?.into_inner();
+    let token =
+        push.issue_token(IssueTokenRequest { uid: "alice".into(), ..Default::default() }).await?.into_inner();
     ensure!(token.token.split('.').count() == 3, "{token:?}");
     let kicked = push.kick(KickRequest { uid: "alice".into(), ..Default::default() }).await?.into_inner();
     ensure!(kicked.was_online, "{kicked:?}");
 
-    let made = api.admin().create_app(CreateAppRequest { app: "made".into(), ..Default::default() }).await?.into_inner();
+    // Where to connect, by gRPC as well.
+    let mut router =
+        RouterClient::new(Endpoint::from_shared(stack.addresses().route.clone())?.connect().await?);
+    let route = router.route(RouteRequest { uid: "alice".into(), ..Default::default() }).await?.into_inner();
+    let known: Vec<_> = stack.rooms().await?.iter().map(ToString::to_string).collect();
+    ensure!(
+        !route.endpoints.is_empty() && route.endpoints.iter().all(|e| known.contains(&e.address)),
+        "{route:?}"
+    );
+
+    let made = api
+        .admin()
+        .create_app(CreateAppRequest { app: "made".into(), ..Default::default() })
+        .await?
+        .into_inner();
     ensure!(made.key.starts_with("lwk_") && !made.secret.is_empty(), "{made:?}");
 
     // Errors are as clear as those of HTTP.
-    let refused = push.push(PushRequest { app: "foo".into(), ..to("a", "x") }).await.err().context("app foo is known")?;
-    ensure!(refused.code() == Code::NotFound && refused.message() == "app \"foo\" is not known", "{refused:?}");
+    let refused = push
+        .push(PushRequest { app: "foo".into(), ..to("a", "x") })
+        .await
+        .err()
+        .context("app foo is known")?;
+    ensure!(
+        refused.code() == Code::NotFound && refused.message() == "app \"foo\" is not known",
+        "{refused:?}"
+    );
     let refused = push.push(to(&"u".repeat(129), "x")).await.err().context("129 bytes are a uid")?;
     ensure!(refused.code() == Code::InvalidArgument, "{refused:?}");
     ensure!(refused.metadata().get("longwire-field").is_some_and(|f| f == "uid"), "{refused:?}");
-    let stranger = Api::connect(&stack.addresses().api[0], "lwk_wrong", "demo").await.map_err(|e| anyhow::anyhow!("{e}"))?;
+    let stranger = Api::connect(&stack.addresses().api[0], "lwk_wrong", "demo")
+        .await
+        .map_err(|e| anyhow::anyhow!("{e}"))?;
     let refused = stranger.push().push(to("a", "x")).await.err().context("any key will do")?;
     ensure!(refused.code() == Code::Unauthenticated, "{refused:?}");
     Ok(())
@@ -113,7 +141,9 @@ async fn reflection_tells_every_call(stack: &mut Stack) -> anyhow::Result<()> {
         let answer = answers.message().await?.context("no answer")?;
         answer.message_response.context("an empty answer")
     };
-    let MessageResponse::ListServicesResponse(list) = ask(MessageRequest::ListServices(String::new())).await? else {
+    let MessageResponse::ListServicesResponse(list) =
+        ask(MessageRequest::ListServices(String::new())).await?
+    else {
         anyhow::bail!("another answer");
     };
     let names: Vec<_> = list.service.into_iter().map(|s| s.name).collect();
@@ -134,7 +164,8 @@ async fn reflection_tells_every_call(stack: &mut Stack) -> anyhow::Result<()> {
         anyhow::bail!("PushRequest is not described");
     };
     let described = files.file_descriptor_proto.iter().any(|file| {
-        FileDescriptor::decode(&file[..]).is_ok_and(|file| file.message_type.iter().any(|m| m.name == "PushRequest"))
+        FileDescriptor::decode(&file[..])
+            .is_ok_and(|file| file.message_type.iter().any(|m| m.name == "PushRequest"))
     });
     ensure!(described, "PushRequest is not among the messages");
     Ok(())

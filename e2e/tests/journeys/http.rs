@@ -34,7 +34,12 @@ async fn wrong_requests_are_told_what_is_wrong(stack: &mut Stack) -> anyhow::Res
     let mut healthy = TestDevice::bound(stack, "healthy").await?;
     let invalid = |field| (400, "invalid", Some(field));
     let malformed = (400, "malformed", None);
-    let answer = refused(stack, "/v1/push", r#"{"app":"foo","uid":"a","payload":"x"}"#, (404, "unknown_app", Some("app")));
+    let answer = refused(
+        stack,
+        "/v1/push",
+        r#"{"app":"foo","uid":"a","payload":"x"}"#,
+        (404, "unknown_app", Some("app")),
+    );
     ensure!(answer.await?["error"]["message"] == "app \"foo\" is not known", "the app is not named");
     for (body, field) in [
         (r#"{"uid":"","payload":"x"}"#.to_owned(), "uid"),
@@ -94,22 +99,31 @@ async fn wrong_requests_are_told_what_is_wrong(stack: &mut Stack) -> anyhow::Res
 async fn keys_open_only_their_own_doors(stack: &mut Stack) -> anyhow::Result<()> {
     let admin = stack.api();
     let bank = stack.create_app("bank", json!({})).await?;
-    let code = |(status, body): (StatusCode, Value)| (status.as_u16(), body["error"]["code"].as_str().unwrap_or("").to_owned());
+    let code = |(status, body): (StatusCode, Value)| {
+        (status.as_u16(), body["error"]["code"].as_str().unwrap_or("").to_owned())
+    };
     let push = json!({ "uid": "alice", "payload": "x" });
 
-    let bare = e2e::api::http().post(format!("{}/v1/push", stack.addresses().api[0])).json(&push).send().await?;
+    let bare =
+        e2e::api::http().post(format!("{}/v1/push", stack.addresses().api[0])).json(&push).send().await?;
     ensure!(bare.status() == 401 && bare.headers().contains_key("www-authenticate"), "{bare:?}");
     let wrong = admin.with_key("lwk_00000000000000000000000000000000");
     ensure!(code(wrong.post("/v1/push", &push).await?) == (401, "bad_key".into()), "a made-up key");
     ensure!(code(admin.with_key("").post("/v1/push", &push).await?).0 == 401, "an empty key");
 
     let of_demo = json!({ "app": "demo", "uid": "alice", "payload": "x" });
-    ensure!(code(bank.api.post("/v1/push", &of_demo).await?) == (403, "other_app".into()), "another app's key");
+    ensure!(
+        code(bank.api.post("/v1/push", &of_demo).await?) == (403, "other_app".into()),
+        "another app's key"
+    );
     ensure!(code(bank.api.get("/v1/users/alice?app=demo").await?).0 == 403, "another app's user");
     // A message of another app is as good as none.
     let id = admin.push("alice", "secret").await?;
     ensure!(code(bank.api.get(&format!("/v1/messages/{id}")).await?).0 == 404, "another app's message");
-    ensure!(code(bank.api.delete(&format!("/v1/messages/{id}")).await?).0 == 404, "took another app's message back");
+    ensure!(
+        code(bank.api.delete(&format!("/v1/messages/{id}")).await?).0 == 404,
+        "took another app's message back"
+    );
     ensure!(admin.depth("alice").await? == 1, "it is gone");
 
     ensure!(code(bank.api.get("/v1/apps").await?) == (403, "missing_scope".into()), "no admin");
@@ -135,7 +149,8 @@ async fn an_app_over_its_rate_is_told_when_to_come_back(stack: &mut Stack) -> an
     let slow = stack.create_app("slow", json!({ "pushes_per_second": 5 })).await?;
     let mut told = None;
     for _ in 0..20 {
-        let call = slow.api.request(Method::POST, "/v1/push").json(&json!({ "uid": "alice", "payload": "x" }));
+        let call =
+            slow.api.request(Method::POST, "/v1/push").json(&json!({ "uid": "alice", "payload": "x" }));
         let response = call.send().await?;
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             told = Some(response);

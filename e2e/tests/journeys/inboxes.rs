@@ -13,6 +13,7 @@ crate::journeys! {
     a_message_expires,
     a_full_inbox_drops_its_oldest,
     a_message_that_is_never_acked_becomes_a_dead_letter with "[saver]\nmax_loads = 2\n",
+    who_does_not_read_harms_nobody_and_misses_nothing,
     a_restart_keeps_everything expects ["peer does not answer"],
     a_lost_delivery_is_made_up_for with "[center.delivery]\nqueue_bytes = 1\n",
 }
@@ -133,6 +134,37 @@ async fn a_message_that_is_never_acked_becomes_a_dead_letter(stack: &mut Stack) 
     alice.ack(1, 2).await?;
     api.ledger_shows(&deadly, "dropped/max_loads", 1).await?;
     api.ledger_shows(&harmless, "acked", 1).await
+}
+
+/// Its messages pile up in the inbox and not in the room's memory, and come when it reads at last.
+async fn who_does_not_read_harms_nobody_and_misses_nothing(stack: &mut Stack) -> anyhow::Result<()> {
+    let api = stack.api();
+    let mut healthy = TestDevice::bound(stack, "healthy").await?;
+    let mut stalled = stack.raw_bound("stalled").await?;
+    // 10 MB: more than the sockets' buffers and the room's queue for one connection hold.
+    let padding = ".".repeat(20_000);
+    for n in 1..=500 {
+        api.push("stalled", &format!("{n} {padding}")).await?;
+        if n % 100 == 0 {
+            api.push("healthy", &format!("number {n}")).await?;
+            healthy.expect_text(&format!("number {n}")).await?;
+        }
+    }
+    ensure!(api.user("stalled").await?["online"] == true, "given up too early");
+    for n in 1..=500 {
+        let push: Push = stalled.expect().await?;
+        let begins_right = push.payload.starts_with(format!("{n} .").as_bytes());
+        ensure!(
+            push.seq == n && push.skip == 0 && begins_right,
+            "after {n}: number {} with skip {}",
+            push.seq,
+            push.skip
+        );
+        if n % 50 == 0 {
+            stalled.ack(1, n).await?;
+        }
+    }
+    api.depth_becomes("stalled", 0).await
 }
 
 async fn a_restart_keeps_everything(stack: &mut Stack) -> anyhow::Result<()> {

@@ -40,7 +40,8 @@ async fn travel(
 ) -> anyhow::Result<()> {
     let mut stack = Stack::start(shape, Tuning::toml(tuning)).await?;
     let outcome = tokio::time::timeout(JOURNEY_WITHIN, journey(&mut stack)).await;
-    let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("the journey takes over {JOURNEY_WITHIN:?}")));
+    let outcome =
+        outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("the journey takes over {JOURNEY_WITHIN:?}")));
     let log = stack.log();
     let problems = problems::in_log(&log, expected);
     outcome.with_context(|| format!("the services' warnings and errors:\n{}", problems.join("\n")))?;

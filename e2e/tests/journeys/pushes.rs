@@ -92,7 +92,12 @@ async fn a_list_of_users_gets_one_message(stack: &mut Stack) -> anyhow::Result<(
 }
 
 /// Pushes with an idempotency key through the n-th center.
-async fn push_as(stack: &Stack, center: usize, key: &str, body: &Value) -> anyhow::Result<(StatusCode, Value)> {
+async fn push_as(
+    stack: &Stack,
+    center: usize,
+    key: &str,
+    body: &Value,
+) -> anyhow::Result<(StatusCode, Value)> {
     let api = stack.api_of(center);
     api.send(api.request(Method::POST, "/v1/push").header("Idempotency-Key", key).json(body)).await
 }

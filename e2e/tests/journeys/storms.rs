@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use e2e::{Shape, Stack, Tuning};
+use e2e::{
+    Shape, Stack, Tuning, UpProcess, program,
+    up_process::{describe, finish},
+};
 use storm::scenario::{
     Api, Devices,
     verify::{Control, Phase, Verdict, VerifyOptions, run_with},
 };
+use tokio::process::Command;
 
 crate::journeys! { nothing_is_lost_while_connections_come_and_go }
 
@@ -81,4 +85,44 @@ async fn a_cluster_is_upgraded_under_load() -> anyhow::Result<()> {
     })
     .await?;
     pass(&verdict)
+}
+
+/// As a program: 0 when all is well, 2 when there can be no verdict; and it finds `up` where that listens by default.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_judge_as_a_program() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let up = UpProcess::start(folder.path(), "").await?;
+    let key = up.key()?;
+    let verify = async |key: &str| {
+        let mut command = Command::new(program("storm")?);
+        command.args([
+            "verify",
+            "--users",
+            "20",
+            "--seconds",
+            "3s",
+            "--rate",
+            "50",
+            "--churn",
+            "2",
+            "--json",
+            "--quiet",
+        ]);
+        command.args(["--center", &format!("http://{}", up.ports().api), "--key", key]);
+        command.args(["--dispatcher", &format!("http://{}", up.ports().route), "--drain", "20s"]);
+        finish(command).await
+    };
+    let good = verify(&key).await?;
+    ensure!(good.status.success(), "{}", describe(&good));
+    let verdict: serde_json::Value = serde_json::from_slice(&good.stdout)?;
+    ensure!(
+        verdict["accepted"].as_u64().is_some_and(|n| n > 50) && verdict["findings"]["lost"] == 0,
+        "{verdict}"
+    );
+    let bad = verify("lwk_wrong").await?;
+    ensure!(bad.status.code() == Some(2), "{}", describe(&bad));
+    let defaults = VerifyOptions::default();
+    ensure!(defaults.devices.dispatcher == "http://127.0.0.1:7700", "{}", defaults.devices.dispatcher);
+    ensure!(defaults.api.centers == ["http://127.0.0.1:7800"], "{:?}", defaults.api.centers);
+    Ok(())
 }

@@ -47,7 +47,11 @@ async fn bytes_that_are_no_frames_end_the_connection(stack: &mut Stack) -> anyho
         ("an oversized frame", oversized, CloseCode::TooLarge),
         ("a length beyond 32 bits", after_greeting(&[0xff; 10]), CloseCode::BadFrame),
         ("no protobuf", after_greeting(&[3, 0x0a, 0x7f, 0x00]), CloseCode::BadFrame),
-        ("no Connect first", [&PREAMBLE[..], &encode_client_frame(&Ping {}.into())].concat(), CloseCode::BadFrame),
+        (
+            "no Connect first",
+            [&PREAMBLE[..], &encode_client_frame(&Ping {}.into())].concat(),
+            CloseCode::BadFrame,
+        ),
         ("a second Connect", after_greeting(&greeting("abuser")[3..]), CloseCode::BadFrame),
         ("a device without a name", [&PREAMBLE[..], &no_device].concat(), CloseCode::BadFrame),
         (
@@ -169,13 +173,16 @@ async fn what_a_room_does_not_know_does_no_harm(stack: &mut Stack) -> anyhow::Re
 
 /// A few hundred connections full of noise, some of it with a good beginning.
 async fn random_bytes_harm_nobody(stack: &mut Stack) -> anyhow::Result<()> {
-    let seed = std::env::var("E2E_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    let seed =
+        std::env::var("E2E_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
     println!("E2E_SEED={seed}");
     let mut dice = StdRng::seed_from_u64(seed);
     let mut healthy = TestDevice::bound(stack, "healthy").await?;
     let room = stack.room_for("healthy").await?;
     let token = stack.api().token("demo", "noisy").await?;
-    let good = [greeting("noisy"), encode_client_frame(&e2e::raw::bind("demo", "noisy", &token).into()).to_vec()].concat();
+    let good =
+        [greeting("noisy"), encode_client_frame(&e2e::raw::bind("demo", "noisy", &token).into()).to_vec()]
+            .concat();
     for n in 0..300 {
         let mut noise = vec![0; dice.random_range(1..2_000)];
         dice.fill_bytes(&mut noise);

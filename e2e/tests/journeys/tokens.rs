@@ -37,7 +37,10 @@ async fn tokens_of_the_apps_secret(stack: &mut Stack) -> anyhow::Result<()> {
     let good = json!({ "app": "bank", "sub": "alice", "exp": hour });
     let hs256 = |claims: Value| signed(Algorithm::HS256, &secret, &claims);
 
-    ensure!(outcome(stack, bind("bank", "alice", &hs256(good.clone())?)).await?.is_none(), "a good token was refused");
+    ensure!(
+        outcome(stack, bind("bank", "alice", &hs256(good.clone())?)).await?.is_none(),
+        "a good token was refused"
+    );
     // What the API issues is as good.
     let issued = app.api.token("bank", "alice").await?;
     ensure!(outcome(stack, bind("bank", "alice", &issued)).await?.is_none(), "an issued token was refused");
@@ -73,7 +76,10 @@ async fn tokens_of_the_apps_secret(stack: &mut Stack) -> anyhow::Result<()> {
     // A token of one app is none of another's, also when the names of the users agree.
     let got = outcome(stack, bind("demo", "alice", &issued)).await?;
     ensure!(matches!(got, Some(BindCode::BadToken | BindCode::WrongApp)), "{got:?}");
-    ensure!(outcome(stack, bind("bonk", "alice", &issued)).await? == Some(BindCode::UnknownApp), "an unknown app");
+    ensure!(
+        outcome(stack, bind("bonk", "alice", &issued)).await? == Some(BindCode::UnknownApp),
+        "an unknown app"
+    );
     for uid in [String::new(), "x".repeat(129)] {
         let got = outcome(stack, bind("bank", &uid, &issued)).await?;
         ensure!(got == Some(BindCode::BadRequest), "a uid of {} bytes: {got:?}", uid.len());
@@ -123,14 +129,24 @@ async fn tokens_of_the_apps_own_key(stack: &mut Stack) -> anyhow::Result<()> {
     .await?;
     let stranger = EncodingKey::from_ed_pem(STRANGER.as_bytes())?;
     let forged = signed(Algorithm::EdDSA, &stranger, &claims)?;
-    ensure!(outcome(stack, bind("bank", "alice", &forged)).await? == Some(BindCode::BadToken), "any key will do");
+    ensure!(
+        outcome(stack, bind("bank", "alice", &forged)).await? == Some(BindCode::BadToken),
+        "any key will do"
+    );
     // The classic: the public key, which is public, taken as an HMAC secret.
     let confused = signed(Algorithm::HS256, &EncodingKey::from_secret(PUBLIC.as_bytes()), &claims)?;
-    ensure!(outcome(stack, bind("bank", "alice", &confused)).await? == Some(BindCode::BadToken), "confused algorithms");
+    ensure!(
+        outcome(stack, bind("bank", "alice", &confused)).await? == Some(BindCode::BadToken),
+        "confused algorithms"
+    );
     for (name, claims, code) in [
         ("wrong app", json!({ "app": "demo", "sub": "alice", "exp": in_seconds(3600)? }), BindCode::WrongApp),
         ("wrong uid", json!({ "app": "bank", "sub": "bob", "exp": in_seconds(3600)? }), BindCode::WrongUid),
-        ("expired", json!({ "app": "bank", "sub": "alice", "exp": in_seconds(-3600)? }), BindCode::TokenExpired),
+        (
+            "expired",
+            json!({ "app": "bank", "sub": "alice", "exp": in_seconds(-3600)? }),
+            BindCode::TokenExpired,
+        ),
     ] {
         let got = outcome(stack, bind("bank", "alice", &signed(Algorithm::EdDSA, &own, &claims)?)).await?;
         ensure!(got == Some(code), "{name}: {got:?}");

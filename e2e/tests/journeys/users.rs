@@ -14,7 +14,8 @@ crate::journeys! {
 
 async fn the_api_tells_where_a_user_is(stack: &mut Stack) -> anyhow::Result<()> {
     let api = stack.api();
-    let offline = json!({ "app": "demo", "uid": "älice/x", "online": false, "inbox_depth": 0, "rebuilding": false });
+    let offline =
+        json!({ "app": "demo", "uid": "älice/x", "online": false, "inbox_depth": 0, "rebuilding": false });
     let path = "/v1/users/%C3%A4lice%2Fx";
     let user = api.online_becomes("%C3%A4lice%2Fx", false).await?;
     ensure!(user == offline, "{user}");

@@ -42,7 +42,10 @@ async fn upstream_reaches_the_webhook_signed(stack: &mut Stack) -> anyhow::Resul
     ensure!(call.signed_by(&app.webhook_secret), "the signature is wrong: {call:?}");
     ensure!(!call.signed_by("another secret"), "any signature will do");
     let body = &call.body;
-    ensure!(body["type"] == "up" && body["app"] == "chat" && body["uid"] == "alice" && body["kind"] == "say", "{body}");
+    ensure!(
+        body["type"] == "up" && body["app"] == "chat" && body["uid"] == "alice" && body["kind"] == "say",
+        "{body}"
+    );
     ensure!(body["payload"] == BASE64.encode("good morning"), "{body}");
     ensure!(body["id"].as_str().is_some_and(|id| id.parse::<u64>().is_ok()), "{body}");
     ensure!(body["at_ms"].as_u64().is_some_and(|at| at > 1_700_000_000_000), "{body}");
@@ -156,7 +159,10 @@ async fn comings_and_goings_reach_the_state_webhook(stack: &mut Stack) -> anyhow
 
     second.close().await;
     let offline = state(&backend, &app).await?;
-    ensure!(offline["type"] == "offline" && fence(&offline)? >= fence(&replaced)?, "{offline} after {replaced}");
+    ensure!(
+        offline["type"] == "offline" && fence(&offline)? >= fence(&replaced)?,
+        "{offline} after {replaced}"
+    );
 
     // A connection that just breaks.
     let mut raw = RawDevice::connect(stack.room_for("bob").await?, "raw").await?;
