@@ -41,8 +41,11 @@ impl InProcess {
     pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
         let settings =
             Settings::load(Some(&self.file), Some(self.data.clone())).map_err(|e| anyhow!("{e}"))?;
-        self.up =
-            Some(Up::start(settings, LogFilter::detached()).await.context("starting all six services")?);
+        self.up = Some(
+            Box::pin(Up::start(settings, LogFilter::detached()))
+                .await
+                .context("starting all six services")?,
+        );
         Ok(())
     }
 

@@ -95,11 +95,11 @@ impl RawDevice {
             if let Some(frame) = frame {
                 return Ok(Some(frame.body.context("a frame that this version does not know")?));
             }
-            let mut buffer = [0; 16 * 1024];
-            let read = timeout(patience, self.stream.read(&mut buffer)).await;
+            self.unread.reserve(16 * 1024);
+            let read = timeout(patience, self.stream.read_buf(&mut self.unread)).await;
             match read.with_context(|| format!("nothing came within {patience:?}"))? {
                 Ok(0) => return Ok(None),
-                Ok(n) => self.unread.extend_from_slice(&buffer[..n]),
+                Ok(_) => {}
                 // The room closed while bytes of ours were on their way.
                 Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(e) => return Err(e.into()),

@@ -46,7 +46,7 @@ pub struct Stack {
 }
 
 enum Running {
-    AllInOne(InProcess),
+    AllInOne(Box<InProcess>),
     Cluster(Processes),
 }
 
@@ -72,8 +72,8 @@ impl Stack {
         let folder = tempfile::Builder::new().prefix("longwire-e2e-").tempdir()?;
         let (running, addresses) = match shape {
             Shape::AllInOne => {
-                let (running, addresses) = InProcess::start(folder.path(), &tuning).await?;
-                (Running::AllInOne(running), addresses)
+                let (running, addresses) = Box::pin(InProcess::start(folder.path(), &tuning)).await?;
+                (Running::AllInOne(Box::new(running)), addresses)
             }
             Shape::Cluster => {
                 let (running, addresses) = Processes::start(folder.path(), &tuning).await?;
