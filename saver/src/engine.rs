@@ -30,6 +30,7 @@ mod backlog;
 mod broadcasts;
 mod directory;
 mod group;
+mod known;
 mod ledger;
 mod loads;
 mod logs;
@@ -37,6 +38,7 @@ mod repeats;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod writes;
 
 pub use acks::AckItem;
 pub use ledger::{Ledger, RecallOutcome};
@@ -290,7 +292,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// # Errors
     /// When the archive cannot take it.
     pub async fn flush(&self) -> Result<(), Refused> {
-        self.write(writer::Write::Flush).await.map(drop)
+        self.write(writes::Write::Flush).await.map(drop)
     }
 
     /// Forgets all inboxes and numbers in a new epoch. To be called when the savers of the cluster are others than
@@ -299,10 +301,10 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// # Errors
     /// When the archive cannot be written.
     pub async fn restart(&self) -> Result<(), Refused> {
-        self.write(writer::Write::Restart).await.map(drop)
+        self.write(writes::Write::Restart).await.map(drop)
     }
 
-    async fn write(&self, write: writer::Write) -> Result<writer::Written, Refused> {
+    async fn write(&self, write: writes::Write) -> Result<writes::Written, Refused> {
         let (reply, answer) = oneshot::channel();
         self.ops.try_send(Op::Write { write, reply }).map_err(|e| refused_by(&e))?;
         answer.await.unwrap_or(Err(Refused::Ending))

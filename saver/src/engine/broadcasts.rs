@@ -4,7 +4,7 @@ use wire::id::{AppId, Bseq, Cursor, MessageId};
 
 use super::{
     Engine,
-    writer::{Write, Written},
+    writes::{Write, Written},
 };
 use crate::{
     archive::{Archive, BroadcastPage, NewBroadcast, Numbered, Reservation, Reserved},

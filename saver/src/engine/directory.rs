@@ -5,7 +5,7 @@ use wire::id::{MessageId, Seq};
 
 use super::{
     Engine,
-    writer::{Write, Written},
+    writes::{Write, Written},
 };
 use crate::{
     archive::{ApiKey, AppRefused, Archive, Forget, StoredPlace},

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wire::id::{AppId, MessageId, Uid};
 
-use super::{Engine, writer};
+use super::{Engine, writes};
 use crate::{
     archive::{Archive, LoggedBroadcast, Recorded},
     error::Refused,
@@ -115,7 +115,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             }
         }
         if !outcome.recalled.is_empty() {
-            self.write(writer::Write::Flush).await?;
+            self.write(writes::Write::Flush).await?;
         }
         Ok(outcome)
     }

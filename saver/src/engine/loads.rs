@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use wire::id::{Cursor, MessageId};
 
-use super::{Core, Engine, backlog::later, writer};
+use super::{Core, Engine, backlog::later, writes};
 use crate::{
     archive::Archive,
     error::Refused,
@@ -92,8 +92,8 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             }
         }
         if !newcomers.is_empty()
-            && let writer::Written::Cursors(made) =
-                self.write(writer::Write::Newcomers(newcomers.clone())).await?
+            && let writes::Written::Cursors(made) =
+                self.write(writes::Write::Newcomers(newcomers.clone())).await?
         {
             found.extend(newcomers.into_iter().zip(made));
         }

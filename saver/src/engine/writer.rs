@@ -9,24 +9,21 @@ use std::sync::{
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use wire::id::{AppId, Cursor, MessageId};
+use wire::id::MessageId;
 
 use super::{
     Append, Appended, Core,
     group::{self, Prepared},
     repeats::RecentIds,
     report,
+    writes::{Place, Write, Written},
 };
 use crate::{
-    archive::{
-        ApiKey, AppRefused, Archive, ArchiveError, Committed, Forget, Group, LoggedBroadcast, NewBroadcast,
-        Numbered, ROW_BLOCK, Reservation, Reserved,
-    },
+    archive::{Archive, ArchiveError, Committed, Group, LoggedBroadcast, ROW_BLOCK},
     error::Refused,
     inbox::InboxStore,
-    model::{InboxKey, Row, State},
+    model::Row,
 };
-use proto::internal::App;
 
 /// Final states that ride in one transaction at most: about 20 ms of it.
 const FINISHED_STEP: usize = 8192;
@@ -64,32 +61,6 @@ pub(super) type AppendReply = oneshot::Sender<Vec<Result<Appended, Refused>>>;
 pub(super) enum Op {
     Append { items: Vec<Append>, reply: AppendReply, _charge: Charge },
     Write { write: Write, reply: oneshot::Sender<Result<Written, Refused>> },
-}
-
-/// Whatever is not an append.
-pub(super) enum Write {
-    Newcomers(Vec<InboxKey>),
-    Reserve(Reservation),
-    Broadcast(NewBroadcast),
-    RecallBroadcast(AppId, MessageId),
-    PutApp(Box<App>),
-    PutKey(ApiKey),
-    Finish(Vec<(Row, State)>),
-    Forget(Forget),
-    Flush,
-    Restart,
-}
-
-/// Its answer.
-pub(super) enum Written {
-    Cursors(Vec<Cursor>),
-    Reserved(Reserved),
-    Numbered(Numbered),
-    Recalled(bool),
-    App(Result<App, AppRefused>),
-    Key(bool),
-    Count(u64),
-    Done,
 }
 
 pub(super) struct Writer<I, A> {
@@ -354,67 +325,4 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
         self.rows.next = Some(first - wanted.cast_signed());
         Ok((0..wanted.cast_signed()).map(|n| Row(first - n)).collect())
     }
-}
-
-/// Where a write's answer will be found.
-enum Place {
-    Newcomers(usize, usize),
-    Reservation(usize),
-    Broadcast(usize),
-    BroadcastRecall(usize),
-    App(usize),
-    Key(usize),
-    Forgotten,
-    Nothing,
-}
-
-impl Place {
-    fn add(group: &mut Group, write: Write) -> Self {
-        match write {
-            Write::Newcomers(keys) => {
-                let first = group.newcomers.len();
-                group.newcomers.extend(keys);
-                Place::Newcomers(first, group.newcomers.len())
-            }
-            Write::Reserve(one) => Place::Reservation(push(&mut group.reservations, one)),
-            Write::Broadcast(one) => Place::Broadcast(push(&mut group.broadcasts, one)),
-            Write::RecallBroadcast(app, id) => {
-                Place::BroadcastRecall(push(&mut group.broadcast_recalls, (app, id)))
-            }
-            Write::PutApp(app) => Place::App(push(&mut group.apps, *app)),
-            Write::PutKey(key) => Place::Key(push(&mut group.keys, key)),
-            Write::Finish(rows) => {
-                group.finished.extend(rows);
-                Place::Nothing
-            }
-            Write::Forget(forget) => {
-                group.forget.unicast.extend(forget.unicast);
-                group.forget.multicast.extend(forget.multicast);
-                let over = &mut group.forget;
-                over.reservations_before_ms = over.reservations_before_ms.max(forget.reservations_before_ms);
-                over.broadcasts_before_ms = over.broadcasts_before_ms.max(forget.broadcasts_before_ms);
-                Place::Forgotten
-            }
-            Write::Flush | Write::Restart => Place::Nothing,
-        }
-    }
-
-    fn answer(&self, done: &Committed) -> Written {
-        match *self {
-            Place::Newcomers(from, to) => Written::Cursors(done.newcomers[from..to].to_vec()),
-            Place::Reservation(n) => Written::Reserved(done.reservations[n].clone()),
-            Place::Broadcast(n) => Written::Numbered(done.broadcasts[n]),
-            Place::BroadcastRecall(n) => Written::Recalled(done.broadcast_recalls[n]),
-            Place::App(n) => Written::App(done.apps[n].clone()),
-            Place::Key(n) => Written::Key(done.keys[n]),
-            Place::Forgotten => Written::Count(done.forgotten),
-            Place::Nothing => Written::Done,
-        }
-    }
-}
-
-/// Adds to a list and tells where.
-fn push<T>(list: &mut Vec<T>, one: T) -> usize {
-    list.push(one);
-    list.len() - 1
 }
