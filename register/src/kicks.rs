@@ -1,13 +1,15 @@
 //! Tells rooms that a session of theirs was replaced.
 
-use cluster::NodeId;
+use std::sync::Arc;
+
+use cluster::{Cluster, NodeId, NodeState, Picture, Role};
 use flow::{AtBound, FlowMetrics, Pool, PoolLimits};
 use peers::{PeerError, Rooms};
 use proto::internal::{KickItem, KickReason};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::KicksConfig, metrics::RegisterMetrics, shard::Displaced};
+use crate::{config::KicksConfig, homes::RoomLife, metrics::RegisterMetrics, shard::Displaced};
 
 /// A kick on its way.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ impl Kicks {
     pub(crate) fn spawn(
         config: &KicksConfig,
         rooms: Rooms,
+        cluster: Cluster,
         flow: &FlowMetrics,
         metrics: RegisterMetrics,
         cancel: CancellationToken,
@@ -39,7 +42,14 @@ impl Kicks {
         let (pool, task) =
             Pool::spawn("register_kicks", limits, at_bound, flow, cancel, move |kick: Kick| {
                 let (rooms, metrics) = (rooms.clone(), counted.clone());
-                async move { send(&rooms, &metrics, kick).await }
+                let gone = gone(cluster.picture(), kick.displaced.life);
+                async move {
+                    tokio::select! {
+                        () = send(&rooms, &metrics, kick) => {}
+                        // A room that is gone has no bindings left; to try on would only hold up the kicks behind.
+                        () = gone => {}
+                    }
+                }
             });
         (Kicks { pool, metrics }, task)
     }
@@ -63,5 +73,18 @@ async fn send(rooms: &Rooms, metrics: &RegisterMetrics, kick: Kick) {
             metrics.kicks_failed.inc();
             tracing::debug!(room = displaced.life.room, %error, "a replaced session was not kicked");
         }
+    }
+}
+
+/// Ends when the room's life is over, or does not answer.
+async fn gone(mut pictures: watch::Receiver<Arc<Picture>>, life: RoomLife) {
+    let gone = |picture: &Arc<Picture>| {
+        picture
+            .node(Role::Room, NodeId(life.room))
+            .is_none_or(|node| node.state == NodeState::Down || node.incarnation.0 > life.incarnation)
+    };
+    if pictures.wait_for(gone).await.is_err() {
+        // Discovery has gone away and says nothing of anybody any more.
+        std::future::pending::<()>().await;
     }
 }

@@ -68,8 +68,14 @@ impl Service for Register {
             peer_metrics.register(registry);
         });
         let rooms = Rooms::with_metrics(&host.cluster, config.peers, &peer_metrics, host.cancel.clone());
-        let (kicks, kicks_end) =
-            Kicks::spawn(&config.kicks, rooms.clone(), &flow, metrics.clone(), host.cancel.clone());
+        let (kicks, kicks_end) = Kicks::spawn(
+            &config.kicks,
+            rooms.clone(),
+            host.cluster.clone(),
+            &flow,
+            metrics.clone(),
+            host.cancel.clone(),
+        );
         let ended = metrics.clone();
         host.spawn(async move {
             // The rooms go on without the kicks that are left: the users' new sessions are what counts.

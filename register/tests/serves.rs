@@ -10,7 +10,7 @@ use proto::internal::{
     self as rpc, BindItem, KickItem, KickReason, Presence, UnbindItem,
     room_server::{Room, RoomServer},
 };
-use register::{Config, Register};
+use register::{Config, KicksConfig, Register};
 use service::{Metrics, Node, NodeSettings};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,10 @@ struct World {
 impl World {
     /// A register in its second life.
     async fn start(rooms: &[(u32, mpsc::Sender<KickItem>)]) -> World {
+        World::configured(Config::default(), rooms).await
+    }
+
+    async fn configured(config: Config, rooms: &[(u32, mpsc::Sender<KickItem>)]) -> World {
         let (discovery, local) = (Embedded::default(), LocalServices::default());
         for (id, kicks) in rooms {
             add_room(&discovery, &local, *id, 1, kicks.clone()).await;
@@ -84,7 +88,7 @@ impl World {
         let shared: Arc<Embedded> = Arc::new(discovery.clone());
         let start = Node::<Register>::start_local(
             &settings,
-            Config::default(),
+            config,
             shared.clone(),
             local.clone(),
             Metrics::default(),
@@ -179,4 +183,23 @@ async fn nobody_is_offline_until_the_rooms_have_told() {
     let refused = client.look_up(bad).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     assert!(refused.message().starts_with("items[0].uid has 0 bytes"), "{}", refused.message());
+}
+
+/// When a room died and its users bound elsewhere, every worker tried for ten seconds to kick their old sessions there, and
+/// the kicks to rooms that live waited behind tens of thousands of them.
+#[tokio::test]
+async fn kicks_to_a_room_that_is_gone_hold_up_no_other() {
+    let (never_read, _stuck) = mpsc::channel(1);
+    let (kicks, mut kicked) = mpsc::channel(8);
+    let config = Config { kicks: KicksConfig { workers: 1, queue: 100 }, ..Config::default() };
+    let world = World::configured(config, &[(3, kicks.clone()), (4, kicks)]).await;
+    let dying = add_room(&world.discovery, &world.local, 2, 1, never_read).await;
+    for user in ["a", "b", "c", "d"] {
+        world.registers.bind(bind(user, 2, 1, 10)).await.unwrap();
+        world.registers.bind(bind(user, 3, 1, 20)).await.unwrap();
+    }
+    world.registers.bind(bind("a", 4, 1, 30)).await.unwrap();
+    dying.set_state(NodeState::Down);
+    let kick = tokio::time::timeout(Duration::from_secs(4), kicked.recv()).await.unwrap().unwrap();
+    assert_eq!(kick.uid, "a");
 }
