@@ -30,9 +30,10 @@ pub enum IncarnationError {
         /// What the system said.
         source: io::Error,
     },
-    /// Somebody else wrote to the file. Starting at 1 again would let old events win over new ones.
+    /// Somebody else wrote to the file. Starting at 1 again would let old events win over new ones, and fences hold 32
+    /// bits of it.
     #[error(
-        "{path} holds {content:?}, which is no number: restore it, or write a number greater than any before"
+        "{path} holds {content:?}, which is no number below 4294967295: restore it, or write one greater than any before"
     )]
     Corrupt {
         /// The file.
@@ -51,14 +52,17 @@ impl Incarnation {
         let path = data.join(format!("{name}.incarnation"));
         let io = |source| IncarnationError::Io { path: path.clone(), source };
         let last = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse::<u64>().map_err(|_| IncarnationError::Corrupt {
-                path: path.clone(),
-                content: text.chars().take(32).collect(),
-            })?,
+            Ok(text) => {
+                let number = text.trim().parse::<u32>().ok().filter(|last| *last < u32::MAX);
+                number.ok_or_else(|| IncarnationError::Corrupt {
+                    path: path.clone(),
+                    content: text.chars().take(32).collect(),
+                })?
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
             Err(e) => return Err(io(e)),
         };
-        let next = last + 1;
+        let next = u64::from(last) + 1;
         let new = data.join(format!("{name}.incarnation.new"));
         let mut file = fs::File::create(&new).map_err(io)?;
         writeln!(file, "{next}").and_then(|()| file.sync_all()).map_err(io)?;
@@ -78,7 +82,10 @@ mod tests {
         assert_eq!(Incarnation::next(dir.path(), "room-1").unwrap(), Incarnation(1));
         assert_eq!(Incarnation::next(dir.path(), "room-1").unwrap(), Incarnation(2));
         assert_eq!(Incarnation::next(dir.path(), "room-2").unwrap(), Incarnation(1));
-        fs::write(dir.path().join("room-1.incarnation"), "x").unwrap();
-        assert!(matches!(Incarnation::next(dir.path(), "room-1"), Err(IncarnationError::Corrupt { .. })));
+        // A register's fences begin with 32 bits of it: a greater number would make new sessions look older than old ones.
+        for bad in ["x", "4294967295", "4294967296", "18446744073709551615"] {
+            fs::write(dir.path().join("room-1.incarnation"), bad).unwrap();
+            assert!(matches!(Incarnation::next(dir.path(), "room-1"), Err(IncarnationError::Corrupt { .. })));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fmt,
     path::Path,
 };
@@ -25,16 +26,27 @@ pub struct ConfigError {
 
 impl ConfigError {
     fn new(place: impl fmt::Display, reason: impl fmt::Display) -> Self {
-        // Parsers explain themselves over several lines; the operator gets one.
-        let reason = reason
-            .to_string()
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty())
-            .collect::<Vec<_>>()
-            .join("; ");
-        Self { place: place.to_string(), reason }
+        Self { place: one_line(place), reason: one_line(reason) }
     }
+}
+
+/// Parsers explain themselves over several lines, and a quoted key may hold some; the operator gets one.
+fn one_line(text: impl fmt::Display) -> String {
+    let text = text.to_string();
+    let lines = text.split(char::is_control).map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+/// Our variables among those of the process. The others may hold what they like.
+fn ours(all: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Vec<(String, String)>, ConfigError> {
+    let named = all.into_iter().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    named
+        .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(ConfigError::new(name, "its value is not UTF-8")),
+        })
+        .collect()
 }
 
 /// Configuration whose sections are taken out one by one.
@@ -54,7 +66,7 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or is not TOML, or a variable names no section.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let env = std::env::vars().filter(|(k, _)| k.starts_with(ENV_PREFIX));
+        let env = ours(std::env::vars_os())?;
         let (text, source) = match file {
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| ConfigError::new(path.display(), e))?;
@@ -210,6 +222,26 @@ mod tests {
         let mut c = parse("", &[("LONGWIRE_ROOM__THREDS", "3")]);
         let error = c.section::<Room>("room").unwrap_err().to_string();
         assert!(error.starts_with("LONGWIRE_ROOM__THREDS: room.threds: unknown field `threds`"), "{error}");
+    }
+
+    /// One variable that is not UTF-8, whoever it belonged to, was a panic at the start of every program.
+    #[cfg(unix)]
+    #[test]
+    fn variables_of_others_may_hold_anything() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let bad = || OsString::from_vec(vec![0xff]);
+        let own = (OsString::from("LONGWIRE_A__B"), OsString::from("1"));
+        let all = vec![("LS_COLORS".into(), bad()), (bad(), bad()), own];
+        assert_eq!(ours(all).unwrap(), [("LONGWIRE_A__B".to_owned(), "1".to_owned())]);
+        let error = ours([("LONGWIRE_A__B".into(), bad())]).unwrap_err();
+        assert_eq!(error.to_string(), "LONGWIRE_A__B: its value is not UTF-8");
+    }
+
+    #[test]
+    fn a_key_of_several_lines_is_told_in_one() {
+        let error = parse("[room]\n\"a\\nb\" = 1", &[]).section::<Room>("room").unwrap_err().to_string();
+        assert!(error.starts_with("x.toml: room.a; b: unknown field"), "{error}");
+        assert!(!error.contains('\n'));
     }
 
     #[test]

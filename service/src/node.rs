@@ -1,11 +1,11 @@
 //! One service, running.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use cluster::{Cluster, Discovery, Incarnation, LocalServices, Me, NodeId, NodeState};
 use proto::internal::node_server::NodeServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tracing::{info, warn};
@@ -14,6 +14,8 @@ use crate::{Host, Metrics, NodeSettings, Service, StartError, node_rpc::NodeRpc}
 
 /// After the drain, tasks get this long to see that they are cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// After an accept that failed; connections end within such a time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Requests that one peer may have in flight on one connection; batching keeps it far below.
 const MAX_STREAMS: u32 = 1024;
 /// Windows that hold several full batches.
@@ -70,7 +72,7 @@ impl<S: Service> Node<S> {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .add_routes(node.routes());
         node.host.spawn(async move {
-            let incoming = TcpListenerStream::new(listener);
+            let incoming = paced(TcpListenerStream::new(listener));
             if let Err(error) = server.serve_with_incoming_shutdown(incoming, cancel.cancelled_owned()).await
             {
                 tracing::error!(%error, "the gRPC server ended");
@@ -151,6 +153,17 @@ impl<S: Service> Node<S> {
     }
 }
 
+/// Out of file descriptors, the server would accept again at once, and again, on a whole core.
+fn paced<T>(accepted: impl Stream<Item = io::Result<T>>) -> impl Stream<Item = io::Result<T>> {
+    accepted.then(async |accepted| {
+        if let Err(error) = &accepted {
+            warn!(%error, "cannot accept a peer's connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        accepted
+    })
+}
+
 /// Makes the folder and proves that it can be written, before anything depends on it.
 fn create_folder(path: &Path) -> Result<std::path::PathBuf, StartError> {
     let fail = |e: std::io::Error| {
@@ -160,4 +173,17 @@ fn create_folder(path: &Path) -> Result<std::path::PathBuf, StartError> {
     let probe = path.join(".writable");
     std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(fail)?;
     path.canonicalize().map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_accept_is_followed_by_a_pause() {
+        let errors = tokio_stream::iter((0..3).map(|_| Err::<(), _>(io::Error::from_raw_os_error(24))));
+        let start = tokio::time::Instant::now();
+        assert_eq!(paced(errors).collect::<Vec<_>>().await.len(), 3);
+        assert_eq!(start.elapsed(), 3 * ACCEPT_PAUSE);
+    }
 }
