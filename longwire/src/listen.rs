@@ -1,6 +1,6 @@
 //! `longwire listen`: a device on the command line.
 
-use std::{collections::BTreeSet, io::Write as _, path::Path};
+use std::{collections::BTreeSet, io::Write as _, path::Path, pin::pin};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use client::{Device, Event, Snapshot, session::Cause};
@@ -41,10 +41,12 @@ pub(crate) async fn run(args: args::Listen) -> Result<(), ExitError> {
     device.bind(app, uid, args.tags.clone()).await.map_err(ExitError::failure)?;
 
     let mut printer = Printer::new(&args);
+    // One for all the time: a signal that comes while a message is printed must not be missed.
+    let mut shutdown = pin!(signals::shutdown());
     let ended = loop {
         let event = tokio::select! {
             event = events.next() => event,
-            signal = signals::shutdown() => {
+            signal = &mut shutdown => {
                 signal.map_err(ExitError::failure)?;
                 break Ok(());
             }
@@ -237,11 +239,8 @@ impl Printer {
 
     fn line(&self, text: impl Fn() -> String, json: impl Fn() -> Value) -> Result<(), Stop> {
         let mut out = std::io::stdout().lock();
-        if self.json {
-            writeln!(out, "{}", json())?
-        } else {
-            writeln!(out, "{}", text())?
-        }
+        let line = if self.json { json().to_string() } else { text() };
+        writeln!(out, "{line}")?;
         out.flush()?;
         Ok(())
     }
