@@ -10,6 +10,7 @@ mod bootstrap;
 pub mod config;
 mod delivery;
 pub mod error;
+mod greeting;
 mod http;
 mod limits;
 mod metered;

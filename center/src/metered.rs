@@ -1,31 +1,36 @@
-//! Counts the bytes of gRPC requests while they arrive. An HTTP body has one bound for its route and is counted
-//! before it is read; a gRPC message says how long it is only in the middle of it.
+//! Counts the bytes of gRPC requests while they arrive, and bounds the time that takes. An HTTP body has one bound for its
+//! route and is counted before it is read; a gRPC message says how long it is only in the middle of it.
 
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::time::Sleep;
 
 use crate::{
     error::Error,
     limits::{Budget, Held},
 };
 
-/// A request's body whose bytes are held in a budget until all of it was read.
+/// A request's body whose bytes are held in a budget until all of it was read, which must be soon: who sends a part and
+/// then nothing would hold them from everybody.
 pub(crate) struct Metered {
     body: Body,
     budget: Budget,
     held: Vec<Held>,
+    by: Pin<Box<Sleep>>,
 }
 
 impl Metered {
-    pub(crate) fn wrap(body: Body, budget: Budget) -> Body {
-        Body::new(UnsyncBoxBody::new(Metered { body, budget, held: Vec::new() }))
+    pub(crate) fn wrap(body: Body, budget: Budget, patience: Duration) -> Body {
+        let by = Box::pin(tokio::time::sleep(patience));
+        Body::new(UnsyncBoxBody::new(Metered { body, budget, held: Vec::new(), by }))
     }
 }
 
@@ -37,7 +42,12 @@ impl HttpBody for Metered {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
+            ready!(self.by.as_mut().poll(cx));
+            self.held.clear();
+            return Poll::Ready(Some(Err(Error::BodyTimeout.into())));
+        };
+        let frame = match polled {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 let text = format!("the request ended early: {error}");

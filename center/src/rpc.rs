@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::middleware;
+use axum::{extract::State, middleware};
 use futures::{FutureExt as _, future::BoxFuture};
 use http::header::AUTHORIZATION;
 use proto::v1::{
@@ -40,14 +40,16 @@ pub(crate) fn add_to(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
     };
-    let bodies = ops.bodies().clone();
-    let metered = middleware::map_request(move |request: axum::extract::Request| {
-        let bodies = bodies.clone();
-        async move { request.map(|body| Metered::wrap(body, bodies)) }
-    });
-    let grpc = axum::Router::new()
+    let services = axum::Router::new()
         .route_service("/longwire.v1.PushService/{method}", push)
         .route_service("/longwire.v1.AdminService/{method}", admin)
+        .layer(middleware::from_fn_with_state(Arc::clone(ops), admit));
+    let (bodies, patience) = (ops.bodies().clone(), ops.config().body_timeout);
+    let metered = middleware::map_request(move |request: axum::extract::Request| {
+        let bodies = bodies.clone();
+        async move { request.map(|body| Metered::wrap(body, bodies, patience)) }
+    });
+    let grpc = services
         .route_service("/grpc.reflection.v1.ServerReflection/{method}", reflection().build_v1()?)
         // Tools of some years ago ask for the draft of it.
         .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", reflection().build_v1alpha()?)
@@ -55,13 +57,37 @@ pub(crate) fn add_to(
     Ok(router.merge(grpc))
 }
 
+/// Finds out who calls before a byte of the body is read: who has no key makes the center hold nothing.
+async fn admit(
+    State(ops): State<Arc<Ops>>,
+    mut request: axum::extract::Request,
+    next: middleware::Next,
+) -> axum::response::Response {
+    match ops.authenticate(request.headers().get(AUTHORIZATION)).await {
+        Ok(caller) => {
+            // Shared, because what goes with a request has to be clonable; nobody clones it.
+            request.extensions_mut().insert(Arc::new(caller));
+            next.run(request).await
+        }
+        Err(error) => {
+            ops.metrics().failed("grpc", &error.facts().code);
+            Status::from(error).into_http()
+        }
+    }
+}
+
 impl Grpc {
-    /// Checks who calls, then does it. Operations come boxed, so that the code of their states is made once, and
+    /// Does what the caller asks for. Operations come boxed, so that the code of their states is made once, and
     /// not again in each layer of tonic and axum around them.
-    async fn run<Q: prost::Message, A>(&self, request: Request<Q>, operation: Operation<Q, A>) -> Answer<A> {
+    async fn run<Q: prost::Message, A>(
+        &self,
+        mut request: Request<Q>,
+        operation: Operation<Q, A>,
+    ) -> Answer<A> {
+        let caller = request.extensions_mut().remove::<Arc<Caller>>();
         let done = async {
-            let headers: &http::HeaderMap = request.metadata().as_ref();
-            let caller = self.ops.authenticate(headers.get(AUTHORIZATION)).await?;
+            // Nobody gets here but past `admit`.
+            let caller = caller.ok_or(Error::NoKey)?;
             let request = request.into_inner();
             // While it arrived its bytes were counted by `Metered`.
             let _held = self.ops.bodies().take(request.encoded_len())?;

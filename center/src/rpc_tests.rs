@@ -177,3 +177,31 @@ async fn reflection_lists_the_public_services_and_no_others() {
     assert!(names.contains(&"longwire.v1.AdminService".to_owned()), "{names:?}");
     assert!(names.iter().all(|name| !name.contains("internal")), "{names:?}");
 }
+
+/// A call to the gRPC API whose body begins and never ends.
+async fn endless(api: &Api, key: Option<&str>) -> http::Response<axum::body::Body> {
+    let begun = tokio_stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(&[0, 0, 1, 0, 0, 1, 2, 3]))]);
+    let body = axum::body::Body::from_stream(begun.chain(tokio_stream::pending()));
+    let call =
+        http::Request::post("/longwire.v1.PushService/Push").header("content-type", "application/grpc");
+    let call = match key {
+        Some(key) => call.header("authorization", format!("Bearer {key}")),
+        None => call,
+    };
+    let router = crate::router(&api.center.ops).unwrap();
+    let answer = tower::ServiceExt::oneshot(router, call.body(body).unwrap());
+    tokio::time::timeout(std::time::Duration::from_secs(4), answer).await.unwrap().unwrap()
+}
+
+/// Who had no key could send a part of each of many requests and then nothing, and so hold all the bytes that the center
+/// may hold: everybody else was refused for as long as he liked.
+#[tokio::test]
+async fn a_body_that_does_not_end_holds_nothing() {
+    let config = Config { body_timeout: std::time::Duration::from_millis(20), ..Config::default() };
+    let api = Api::with(config).await;
+    let unknown = endless(&api, None).await;
+    assert_eq!(unknown.headers()["grpc-status"], "16", "before the body is read");
+    let slow = endless(&api, Some(DEMO_KEY)).await;
+    assert_eq!(slow.headers()["grpc-status"], (Code::DeadlineExceeded as i32).to_string().as_str());
+    assert_eq!(api.center.ops.bodies().held(), 0);
+}

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::{greeting::Greeting, metrics::Metrics};
 
 /// A caller that has not sent its request's head by then is cut off; a head is one packet.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,7 +61,9 @@ pub(crate) async fn serve(
     while let Some((stream, place)) = next(&listener, &places, &stop).await {
         metrics.connections_opened.inc();
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder
+            .serve_connection(TokioIo::new(Greeting::within(HEAD_TIMEOUT, stream)), service)
+            .into_owned();
         let connection = connections.watch(connection);
         let (metrics, killed) = (metrics.clone(), killed.clone());
         // Owned by this function: it waits for all of them, and ends those that outlast the grace.
