@@ -249,3 +249,34 @@ async fn a_device_without_an_address_is_refused() {
     assert!(Device::builder("").address("h:1").start().is_err());
     assert!(Device::builder("test").dispatcher("ftp://x").start().is_err());
 }
+
+/// Each connection that ended while the app took nothing left one more event in memory, for as long as that went on.
+#[tokio::test]
+async fn an_app_that_takes_nothing_does_not_pile_up_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await.unwrap());
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    let soon = Duration::from_millis(2);
+    let backoff = client::backoff::Backoff { initial: soon, cap: soon };
+    let config = Config { handshake_timeout: soon, backoff, ..Config::default() };
+    let builder = Device::builder("test").address(&address.to_string()).config(config).event_queue(1);
+    let (device, mut events) = builder.token(|_, _| async { Ok(String::new()) }).start().unwrap();
+    bind(&device).await;
+    let seen = || accepted.load(std::sync::atomic::Ordering::SeqCst);
+    while seen() < 40 {
+        tokio::time::sleep(soon).await;
+    }
+    let before = seen();
+    for _ in 0..20 {
+        next(&mut events).await;
+    }
+    assert!(seen() - before >= 10, "{} connections for 20 events", seen() - before);
+    device.close().await;
+}

@@ -81,7 +81,11 @@ impl Driver {
         let _ = stream.shutdown().await;
         tracing::debug!(cause = %ending.cause, "disconnected");
         self.dialer.ended(&ending, self.now());
-        self.waiting.push_back(Event::Disconnected(ending));
+        // To an app that takes nothing the last end says enough: an outage while it sleeps must not pile up.
+        match self.waiting.back_mut() {
+            Some(Event::Disconnected(last)) => *last = ending,
+            _ => self.waiting.push_back(Event::Disconnected(ending)),
+        }
         true
     }
 }
