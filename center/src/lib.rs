@@ -35,6 +35,8 @@ use tonic::service::Routes;
 
 pub use bootstrap::{First, bootstrap, new_api_key};
 pub use config::Config;
+#[cfg(feature = "fuzzing")]
+pub use http::fuzzing;
 
 use crate::{
     delivery::{Carriers, Delivery},

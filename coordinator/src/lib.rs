@@ -22,6 +22,8 @@ mod config;
 mod directory;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod intake;
 mod kick;
 mod lane;

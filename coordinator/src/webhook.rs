@@ -82,7 +82,7 @@ pub(crate) fn signature(secret: &str, seconds: u64, body: &[u8]) -> String {
     format!("t={seconds},v1={}", hex::encode(mac.finalize().into_bytes()))
 }
 
-async fn judge(mut response: Response) -> Verdict {
+pub(crate) async fn judge(mut response: Response) -> Verdict {
     let status = response.status();
     let asked = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
     let retry_after = asked.map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));

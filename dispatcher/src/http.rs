@@ -34,7 +34,7 @@ async fn nothing_here(headers: HeaderMap) -> Response {
     RouteError::NoSuchPath.into_response()
 }
 
-type Fields = Vec<(String, String)>;
+pub(crate) type Fields = Vec<(String, String)>;
 
 async fn route(
     State(shared): State<Shared>,
@@ -64,7 +64,7 @@ async fn route(
 }
 
 /// Fields that are not known are passed over: a newer SDK may say more.
-fn parse(fields: Fields, client: std::net::IpAddr) -> Result<Query, RouteError> {
+pub(crate) fn parse(fields: Fields, client: std::net::IpAddr) -> Result<Query, RouteError> {
     let (mut uid, mut network, mut tried) = (None, None, Vec::new());
     let once = |slot: &mut Option<String>, field, value| match slot.replace(value) {
         None => Ok(()),

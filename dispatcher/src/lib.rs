@@ -18,6 +18,8 @@ use tracing::info;
 
 mod config;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod group;
 mod http;
 mod metrics;

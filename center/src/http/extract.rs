@@ -33,11 +33,15 @@ impl FromRequestParts<Arc<Ops>> for IdempotencyKey {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Ops>) -> Result<Self> {
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(String::new())) };
-        match value.to_str() {
-            Ok(key) if !key.is_empty() => Ok(Self(key.to_owned())),
-            _ => Err(Error::invalid("Idempotency-Key", "must be 1 to 128 visible ASCII characters")),
-        }
+        idempotency_key(&parts.headers).map(Self)
+    }
+}
+
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<String> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(String::new()) };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() => Ok(key.to_owned()),
+        _ => Err(Error::invalid("Idempotency-Key", "must be 1 to 128 visible ASCII characters")),
     }
 }
 

@@ -5,6 +5,8 @@ mod answers;
 mod apps;
 mod docs;
 mod extract;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod messages;
 mod openapi;
 mod push;
