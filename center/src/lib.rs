@@ -28,7 +28,7 @@ use cluster::Role;
 use flow::FlowMetrics;
 use futures::{FutureExt as _, future::BoxFuture};
 use peers::PeerMetrics;
-use service::{Host, Service, StartError};
+use service::{Host, Service, StartError, Starting};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -84,8 +84,8 @@ impl Service for Center {
     const ROLE: Role = Role::Center;
     type Config = Config;
 
-    async fn start(config: Config, host: Host) -> Result<Center, StartError> {
-        begin(config, host).await
+    fn start(config: Config, host: Host) -> Starting<Self> {
+        Box::pin(start(config, host))
     }
 
     fn rpc(&self) -> Routes {
@@ -103,6 +103,10 @@ impl Service for Center {
             let _ = stage.await;
         }
     }
+}
+
+async fn start(config: Config, host: Host) -> Result<Center, StartError> {
+    begin(config, host).await
 }
 
 /// A plain function that answers a box: so the center is compiled in this crate, and not again in every program that

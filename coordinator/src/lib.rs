@@ -13,7 +13,7 @@ use std::{
 use flow::FlowMetrics;
 use peers::{AppDirectory, PeerMetrics, Registers, Rooms, Savers};
 use proto::internal::coordinator_server::CoordinatorServer;
-use service::{Host, Service, StartError};
+use service::{Host, Service, StartError, Starting};
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -69,72 +69,8 @@ impl Service for Coordinator {
         check(config)
     }
 
-    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        let metrics = CoordinatorMetrics::register(&host.metrics);
-        let flow = FlowMetrics::default();
-        let peer_metrics = PeerMetrics::new(&flow);
-        host.metrics.register("coordinator", |registry| {
-            flow.register(registry);
-            peer_metrics.register(registry);
-        });
-        let (cluster, limits) = (&host.cluster, config.peers);
-        let savers = Savers::with_metrics(cluster, limits, &peer_metrics, host.cancel.clone());
-        let kicker = Kicker {
-            registers: Registers::with_metrics(cluster, limits, &peer_metrics, host.cancel.clone()),
-            rooms: Rooms::with_metrics(cluster, limits, &peer_metrics, host.cancel.clone()),
-            cancel: host.cancel.clone(),
-        };
-        let (directory, directory_task) = AppDirectory::start(savers.clone(), host.cancel.clone());
-        let tied = (savers, kicker.registers.clone(), kicker.rooms.clone());
-        host.spawn(async move {
-            // The directory's own errors are in its log; here it only has to end with the node.
-            let _ = directory_task.await;
-            tokio::join!(tied.0.closed(), tied.1.closed(), tied.2.closed());
-        });
-
-        let path = host.data.join(format!("coordinator-{}-spill.sqlite", host.me().id()));
-        let parts = lane::parts(config.workers_per_app);
-        let spill_cancel = CancellationToken::new();
-        let opened = SqliteSpill::open(&path, parts, config.spill.dead_letters, &flow, spill_cancel.clone());
-        let (spill, spill_task) =
-            opened.await.map_err(|error| StartError::other(format!("{}: {error}", path.display())))?;
-        let spill: Arc<dyn Spill> = Arc::new(spill);
-
-        let webhooks = webhook::Webhooks::new(&config.webhook, config.workers_per_app);
-        let tools = Arc::new(Tools {
-            spill: spill.clone(),
-            webhooks: webhooks.map_err(StartError::other)?,
-            targets: Arc::new(directory.clone()),
-            metrics: metrics.clone(),
-            spilled: AtomicI64::new(0),
-            config: config.clone(),
-        });
-        let (closing, workers) = (host.cancel.child_token(), TaskTracker::new());
-        let lanes = Lanes::new(tools, workers.clone(), closing.clone());
-        lanes.resume().await.map_err(StartError::other)?;
-        let mut operators_address = None;
-        if let Some(listen) = config.operators {
-            let operators = operators::Operators {
-                spill: spill.clone(),
-                lanes: lanes.clone(),
-                directory: directory.clone(),
-            };
-            operators_address = Some(operators.start(listen, &host).await?);
-        }
-        let closed = closing.clone();
-        let ended = host.spawn(async move {
-            closed.cancelled().await;
-            workers.close();
-            workers.wait().await;
-            // Only now: the workers' last act is to put what they have into the file.
-            if let Err(error) = spill.flush().await {
-                tracing::warn!(%error, "some events will be delivered again");
-            }
-            spill_cancel.cancel();
-            let _ = spill_task.await;
-        });
-        let intake = Intake { lanes, targets: Arc::new(directory), metrics };
-        Ok(Coordinator { intake, kicker, retry_after: config.retry_after, operators_address, closing, ended })
+    fn start(config: Config, host: Host) -> Starting<Self> {
+        Box::pin(start(config, host))
     }
 
     fn rpc(&self) -> tonic::service::Routes {
@@ -150,6 +86,71 @@ impl Service for Coordinator {
         // It cannot panic; if it was aborted the process is ending anyway.
         let _ = self.ended.await;
     }
+}
+
+async fn start(config: Config, host: Host) -> Result<Coordinator, StartError> {
+    let metrics = CoordinatorMetrics::register(&host.metrics);
+    let flow = FlowMetrics::default();
+    let peer_metrics = PeerMetrics::new(&flow);
+    host.metrics.register("coordinator", |registry| {
+        flow.register(registry);
+        peer_metrics.register(registry);
+    });
+    let (cluster, limits) = (&host.cluster, config.peers);
+    let savers = Savers::with_metrics(cluster, limits, &peer_metrics, host.cancel.clone());
+    let kicker = Kicker {
+        registers: Registers::with_metrics(cluster, limits, &peer_metrics, host.cancel.clone()),
+        rooms: Rooms::with_metrics(cluster, limits, &peer_metrics, host.cancel.clone()),
+        cancel: host.cancel.clone(),
+    };
+    let (directory, directory_task) = AppDirectory::start(savers.clone(), host.cancel.clone());
+    let tied = (savers, kicker.registers.clone(), kicker.rooms.clone());
+    host.spawn(async move {
+        // The directory's own errors are in its log; here it only has to end with the node.
+        let _ = directory_task.await;
+        tokio::join!(tied.0.closed(), tied.1.closed(), tied.2.closed());
+    });
+
+    let path = host.data.join(format!("coordinator-{}-spill.sqlite", host.me().id()));
+    let parts = lane::parts(config.workers_per_app);
+    let spill_cancel = CancellationToken::new();
+    let opened = SqliteSpill::open(&path, parts, config.spill.dead_letters, &flow, spill_cancel.clone());
+    let (spill, spill_task) =
+        opened.await.map_err(|error| StartError::other(format!("{}: {error}", path.display())))?;
+    let spill: Arc<dyn Spill> = Arc::new(spill);
+
+    let webhooks = webhook::Webhooks::new(&config.webhook, config.workers_per_app);
+    let tools = Arc::new(Tools {
+        spill: spill.clone(),
+        webhooks: webhooks.map_err(StartError::other)?,
+        targets: Arc::new(directory.clone()),
+        metrics: metrics.clone(),
+        spilled: AtomicI64::new(0),
+        config: config.clone(),
+    });
+    let (closing, workers) = (host.cancel.child_token(), TaskTracker::new());
+    let lanes = Lanes::new(tools, workers.clone(), closing.clone());
+    lanes.resume().await.map_err(StartError::other)?;
+    let mut operators_address = None;
+    if let Some(listen) = config.operators {
+        let operators =
+            operators::Operators { spill: spill.clone(), lanes: lanes.clone(), directory: directory.clone() };
+        operators_address = Some(operators.start(listen, &host).await?);
+    }
+    let closed = closing.clone();
+    let ended = host.spawn(async move {
+        closed.cancelled().await;
+        workers.close();
+        workers.wait().await;
+        // Only now: the workers' last act is to put what they have into the file.
+        if let Err(error) = spill.flush().await {
+            tracing::warn!(%error, "some events will be delivered again");
+        }
+        spill_cancel.cancel();
+        let _ = spill_task.await;
+    });
+    let intake = Intake { lanes, targets: Arc::new(directory), metrics };
+    Ok(Coordinator { intake, kicker, retry_after: config.retry_after, operators_address, closing, ended })
 }
 
 /// Refuses values that no type can.

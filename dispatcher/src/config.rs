@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Address of the public port, HTTP and gRPC alike. Default `127.0.0.1:7700`.
     pub listen: SocketAddr,
-    /// Addresses in an answer. Default 3: one to use and two to fall back on.
+    /// Addresses in an answer, 1 to 64. Default 3: one to use and two to fall back on.
     pub group: usize,
     /// How rooms are chosen. Default `consistent_hash`.
     pub strategy: StrategyKind,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use proto::v1::router_server::RouterServer;
-use service::{Host, Service, StartError};
+use service::{Host, Service, StartError, Starting};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
@@ -86,38 +86,8 @@ impl Service for Dispatcher {
         check(config)
     }
 
-    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        let fail = |source| StartError::Listen {
-            key: "dispatcher.listen".to_owned(),
-            address: config.listen,
-            source,
-        };
-        let listener = TcpListener::bind(config.listen).await.map_err(fail)?;
-        let address = listener.local_addr().map_err(fail)?;
-        let metrics = DispatcherMetrics::register(&host.metrics);
-        let routes = Arc::new(Routes::new(config.clone(), &host.me().info().zone, Instant::now()));
-        host.spawn(follow(routes.clone(), metrics.clone(), host.clone()));
-        let shared = Shared { routes, metrics: metrics.clone() };
-        let closing = host.cancel.child_token();
-        let connections = TaskTracker::new();
-        let port = port::Port {
-            listener,
-            app: app(shared)?,
-            config: config.port,
-            metrics,
-            closing: closing.clone(),
-            tasks: connections.clone(),
-        };
-        host.spawn(port.serve());
-        // The process waits for the connections as it waits for all tasks.
-        let (all, cancelled) = (connections.clone(), host.cancel.clone());
-        host.spawn(async move {
-            cancelled.cancelled().await;
-            all.close();
-            all.wait().await;
-        });
-        info!(%address, "devices ask for routes here");
-        Ok(Dispatcher { address, closing, connections })
+    fn start(config: Config, host: Host) -> Starting<Self> {
+        Box::pin(start(config, host))
     }
 
     /// No other service calls a dispatcher.
@@ -132,11 +102,45 @@ impl Service for Dispatcher {
     }
 }
 
+async fn start(config: Config, host: Host) -> Result<Dispatcher, StartError> {
+    let fail =
+        |source| StartError::Listen { key: "dispatcher.listen".to_owned(), address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    let metrics = DispatcherMetrics::register(&host.metrics);
+    let routes = Arc::new(Routes::new(config.clone(), &host.me().info().zone, Instant::now()));
+    host.spawn(follow(routes.clone(), metrics.clone(), host.clone()));
+    let shared = Shared { routes, metrics: metrics.clone() };
+    let closing = host.cancel.child_token();
+    let connections = TaskTracker::new();
+    let port = port::Port {
+        listener,
+        app: app(shared)?,
+        config: config.port,
+        metrics,
+        closing: closing.clone(),
+        tasks: connections.clone(),
+    };
+    host.spawn(port.serve());
+    // The process waits for the connections as it waits for all tasks.
+    let (all, cancelled) = (connections.clone(), host.cancel.clone());
+    host.spawn(async move {
+        cancelled.cancelled().await;
+        all.close();
+        all.wait().await;
+    });
+    info!(%address, "devices ask for routes here");
+    Ok(Dispatcher { address, closing, connections })
+}
+
+/// As many addresses as a device may name as tried: in a longer group it could never come to the end.
+const MAX_GROUP: usize = query::MAX_TRIED;
+
 /// Refuses values that no type can.
 fn check(config: &Config) -> Result<(), StartError> {
     let refuse = |key: &str, reason| Err(StartError::config(format!("dispatcher.{key}"), reason));
-    if config.group == 0 {
-        return refuse("group", "must be at least 1");
+    if !(1..=MAX_GROUP).contains(&config.group) {
+        return refuse("group", "must be 1 to 64");
     }
     if !(config.full_at > 0.0 && config.full_at <= 1.0) {
         return refuse("full_at", "must be over 0 and at most 1");
@@ -171,6 +175,19 @@ async fn follow(routes: Arc<Routes>, metrics: DispatcherMetrics, host: Host) {
         match host.cancel.run_until_cancelled(picture.changed()).await {
             Some(Ok(())) => {}
             _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A group of more addresses than fit into memory was a panic at the first question.
+    #[test]
+    fn a_group_has_a_bound() {
+        for (group, good) in [(0, false), (1, true), (64, true), (65, false), (usize::MAX, false)] {
+            assert_eq!(check(&Config { group, ..Config::default() }).is_ok(), good, "{group}");
         }
     }
 }

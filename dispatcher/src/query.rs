@@ -8,7 +8,7 @@ use wire::id::Uid;
 use crate::error::RouteError;
 
 /// Addresses that a device may name: more than any group it can have been given in one attempt to connect.
-const MAX_TRIED: usize = 64;
+pub(crate) const MAX_TRIED: usize = 64;
 /// A host name of 253 bytes, a colon, and a port.
 const MAX_ADDRESS_BYTES: usize = 259;
 

@@ -13,7 +13,7 @@ use cluster::Incarnation;
 use flow::FlowMetrics;
 use peers::{PeerMetrics, Rooms};
 use proto::internal::register_server::RegisterServer;
-use service::{Host, Service, StartError};
+use service::{Host, Service, StartError, Starting};
 use tokio::sync::mpsc;
 
 mod config;
@@ -58,45 +58,8 @@ impl Service for Register {
         Ok(())
     }
 
-    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        let store = Arc::new(Store::new(host.me().incarnation().0));
-        let metrics = RegisterMetrics::register(&host.metrics, store.clone());
-        let flow = FlowMetrics::default();
-        let peer_metrics = PeerMetrics::new(&flow);
-        host.metrics.register("register", |registry| {
-            flow.register(registry);
-            peer_metrics.register(registry);
-        });
-        let rooms = Rooms::with_metrics(&host.cluster, config.peers, &peer_metrics, host.cancel.clone());
-        let (kicks, kicks_end) = Kicks::spawn(
-            &config.kicks,
-            rooms.clone(),
-            host.cluster.clone(),
-            &flow,
-            metrics.clone(),
-            host.cancel.clone(),
-        );
-        let ended = metrics.clone();
-        host.spawn(async move {
-            // The rooms go on without the kicks that are left: the users' new sessions are what counts.
-            let left = kicks_end.await.map_or(0, |left| left.len());
-            ended.kicks_dropped.inc_by(left as u64);
-            rooms.closed().await;
-        });
-        // In its first life a register has had no sessions that rooms could have to tell again.
-        let patience =
-            if host.me().incarnation() > Incarnation(1) { config.rebuild_at_most } else { Duration::ZERO };
-        let rebuild = Arc::new(Rebuild::new(Instant::now() + patience));
-        let (lives, new_lives) = mpsc::channel(purge::QUEUED_LIVES);
-        let purger = Purger {
-            store: store.clone(),
-            rebuild: rebuild.clone(),
-            metrics: metrics.clone(),
-            lives: new_lives,
-            cancel: host.cancel.clone(),
-        };
-        host.spawn(purger.run(host.cluster.clone()));
-        Ok(Register { store, rebuild, kicks, lives, metrics })
+    fn start(config: Config, host: Host) -> Starting<Self> {
+        Box::pin(start(config, host))
     }
 
     fn rpc(&self) -> tonic::service::Routes {
@@ -111,4 +74,45 @@ impl Service for Register {
 
     /// Nothing to flush: the sessions are the rooms', and no answer is ever owed.
     async fn drain(self, _deadline: Duration) {}
+}
+
+async fn start(config: Config, host: Host) -> Result<Register, StartError> {
+    let store = Arc::new(Store::new(host.me().incarnation().0));
+    let metrics = RegisterMetrics::register(&host.metrics, store.clone());
+    let flow = FlowMetrics::default();
+    let peer_metrics = PeerMetrics::new(&flow);
+    host.metrics.register("register", |registry| {
+        flow.register(registry);
+        peer_metrics.register(registry);
+    });
+    let rooms = Rooms::with_metrics(&host.cluster, config.peers, &peer_metrics, host.cancel.clone());
+    let (kicks, kicks_end) = Kicks::spawn(
+        &config.kicks,
+        rooms.clone(),
+        host.cluster.clone(),
+        &flow,
+        metrics.clone(),
+        host.cancel.clone(),
+    );
+    let ended = metrics.clone();
+    host.spawn(async move {
+        // The rooms go on without the kicks that are left: the users' new sessions are what counts.
+        let left = kicks_end.await.map_or(0, |left| left.len());
+        ended.kicks_dropped.inc_by(left as u64);
+        rooms.closed().await;
+    });
+    // In its first life a register has had no sessions that rooms could have to tell again.
+    let patience =
+        if host.me().incarnation() > Incarnation(1) { config.rebuild_at_most } else { Duration::ZERO };
+    let rebuild = Arc::new(Rebuild::new(Instant::now() + patience));
+    let (lives, new_lives) = mpsc::channel(purge::QUEUED_LIVES);
+    let purger = Purger {
+        store: store.clone(),
+        rebuild: rebuild.clone(),
+        metrics: metrics.clone(),
+        lives: new_lives,
+        cancel: host.cancel.clone(),
+    };
+    host.spawn(purger.run(host.cluster.clone()));
+    Ok(Register { store, rebuild, kicks, lives, metrics })
 }

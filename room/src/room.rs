@@ -11,7 +11,7 @@ use cluster::{Load, Me, NodeState, Role};
 use flow::FlowMetrics;
 use peers::{AppDirectory, Coordinators, PeerMetrics, Registers, Savers};
 use proto::internal::room_server::RoomServer;
-use service::{Host, Service, StartError};
+use service::{Host, Service, StartError, Starting};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -62,62 +62,8 @@ impl Service for Room {
         config.check()
     }
 
-    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        let metrics = RoomMetrics::default();
-        let flow = FlowMetrics::default();
-        let peer_metrics = PeerMetrics::new(&flow);
-        host.metrics.register("room", |registry| {
-            metrics.register(registry);
-            flow.register(registry);
-            peer_metrics.register(registry);
-        });
-
-        let connections = open_files(config.connections_max);
-        let config = Config { connections_max: connections, ..config };
-        let mut address = config.listen;
-        let mut loops = Vec::new();
-        for number in 0..config.threads {
-            let failed = |source| StartError::Listen { key: "room.listen".to_owned(), address, source };
-            let listener = listen(address, config.threads, number).map_err(failed)?;
-            let (asks, streams) = ask_queues(ASK_BATCHES);
-            let made = EventLoop::new(config.setup(number as u8), listener, asks).map_err(failed)?;
-            // With port 0 the first thread's choice is the room's.
-            address = made.0.address().map_err(StartError::other)?;
-            loops.push((made, streams));
-        }
-
-        let services = connect(&config, &host, &peer_metrics);
-        let identity = Identity { node: host.me().id().0, incarnation: host.me().incarnation().0 };
-        let handles: Vec<_> = loops.iter().map(|((_, thread), _)| thread.clone()).collect();
-        let mut event_loops = Vec::new();
-        let mut asks = Vec::new();
-        for ((event_loop, thread), streams) in loops {
-            event_loops.push(event_loop);
-            asks.push((thread, streams));
-        }
-        let (backend, work) = backend::build(
-            services,
-            identity,
-            config.backend(),
-            asks,
-            metrics.clone(),
-            host.cluster.picture(),
-            host.cancel.clone(),
-        );
-        for keeper in work.keepers {
-            host.spawn(keeper);
-        }
-        let streams = work.streams.into_iter().map(|stream| host.spawn(stream)).collect();
-        let threads = spawn(event_loops, host.me())?;
-        host.spawn(collect(metrics, handles.clone(), connections, host.clone()));
-        host.spawn(stop_with(host.cancel.clone(), handles.clone()));
-        host.me().set_endpoints(config.endpoints(address));
-        let me = host.me().clone();
-        let orders = Orders::new(backend, handles, config.drain_order(), move || {
-            me.set_state(NodeState::Draining);
-        });
-        tracing::info!(%address, threads = config.threads, "devices");
-        Ok(Self { orders: Arc::new(orders), threads, streams, address })
+    fn start(config: Config, host: Host) -> Starting<Self> {
+        Box::pin(start(config, host))
     }
 
     fn rpc(&self) -> Routes {
@@ -158,6 +104,64 @@ impl Service for Room {
             }
         }
     }
+}
+
+async fn start(config: Config, host: Host) -> Result<Room, StartError> {
+    let metrics = RoomMetrics::default();
+    let flow = FlowMetrics::default();
+    let peer_metrics = PeerMetrics::new(&flow);
+    host.metrics.register("room", |registry| {
+        metrics.register(registry);
+        flow.register(registry);
+        peer_metrics.register(registry);
+    });
+
+    let connections = open_files(config.connections_max);
+    let config = Config { connections_max: connections, ..config };
+    let mut address = config.listen;
+    let mut loops = Vec::new();
+    for number in 0..config.threads {
+        let failed = |source| StartError::Listen { key: "room.listen".to_owned(), address, source };
+        let listener = listen(address, config.threads, number).map_err(failed)?;
+        let (asks, streams) = ask_queues(ASK_BATCHES);
+        let made = EventLoop::new(config.setup(number as u8), listener, asks).map_err(failed)?;
+        // With port 0 the first thread's choice is the room's.
+        address = made.0.address().map_err(StartError::other)?;
+        loops.push((made, streams));
+    }
+
+    let services = connect(&config, &host, &peer_metrics);
+    let identity = Identity { node: host.me().id().0, incarnation: host.me().incarnation().0 };
+    let handles: Vec<_> = loops.iter().map(|((_, thread), _)| thread.clone()).collect();
+    let mut event_loops = Vec::new();
+    let mut asks = Vec::new();
+    for ((event_loop, thread), streams) in loops {
+        event_loops.push(event_loop);
+        asks.push((thread, streams));
+    }
+    let (backend, work) = backend::build(
+        services,
+        identity,
+        config.backend(),
+        asks,
+        metrics.clone(),
+        host.cluster.picture(),
+        host.cancel.clone(),
+    );
+    for keeper in work.keepers {
+        host.spawn(keeper);
+    }
+    let streams = work.streams.into_iter().map(|stream| host.spawn(stream)).collect();
+    let threads = spawn(event_loops, host.me())?;
+    host.spawn(collect(metrics, handles.clone(), connections, host.clone()));
+    host.spawn(stop_with(host.cancel.clone(), handles.clone()));
+    host.me().set_endpoints(config.endpoints(address));
+    let me = host.me().clone();
+    let orders = Orders::new(backend, handles, config.drain_order(), move || {
+        me.set_state(NodeState::Draining);
+    });
+    tracing::info!(%address, threads = config.threads, "devices");
+    Ok(Room { orders: Arc::new(orders), threads, streams, address })
 }
 
 impl Room {

@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use cluster::Role;
 use proto::internal::saver_server::SaverServer;
-use service::{Host, Service, StartError};
+use service::{Host, Service, StartError, Starting};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -55,36 +55,8 @@ impl Service for Saver {
         config.check().map_err(|(key, reason)| StartError::config(key, reason))
     }
 
-    async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        let sqlite = config.sqlite(&host.data);
-        let file = sqlite.path.display().to_string();
-        let fail = |e| StartError::other(format!("archive {file}: {e}"));
-        let archive = SqliteArchive::open(&sqlite).await.map_err(fail)?;
-        let epoch = archive.begin_epoch().await.map_err(fail)?;
-        let metrics = Metrics::default();
-        host.metrics.register("saver", |registry| metrics.register(registry));
-        let members = shard::Members::new(&host.cluster);
-        let writing = host.cancel.child_token();
-        let (engine, writer) = Engine::start(
-            MemoryInboxes::new(epoch, config.memory()),
-            archive,
-            members.clone(),
-            config.limits(),
-            Arc::new(cluster::now_ms),
-            metrics,
-            writing.clone(),
-        )
-        .await
-        .map_err(fail)?;
-        info!(archive = file, %epoch, "saver");
-        let writer = host.spawn(writer);
-        let background = host.cancel.child_token();
-        let nudge = nudge::PeerNudge::new(&host.cluster, &background);
-        host.spawn(members.follow(host.cluster.clone(), engine.clone(), background.clone()));
-        host.spawn(sweep::run(engine.clone(), nudge, config.sweep(), background.clone()));
-        host.spawn(cleanup::run(engine.clone(), config.cleanup(), background.clone()));
-        host.spawn(upkeep(engine.clone(), background.clone()));
-        Ok(Self { engine, writer, background, writing })
+    fn start(config: Config, host: Host) -> Starting<Self> {
+        Box::pin(start(config, host))
     }
 
     fn rpc(&self) -> tonic::service::Routes {
@@ -101,6 +73,38 @@ impl Service for Saver {
         }
         self.engine.archive().close().await;
     }
+}
+
+async fn start(config: Config, host: Host) -> Result<Saver, StartError> {
+    let sqlite = config.sqlite(&host.data);
+    let file = sqlite.path.display().to_string();
+    let fail = |e| StartError::other(format!("archive {file}: {e}"));
+    let archive = SqliteArchive::open(&sqlite).await.map_err(fail)?;
+    let epoch = archive.begin_epoch().await.map_err(fail)?;
+    let metrics = Metrics::default();
+    host.metrics.register("saver", |registry| metrics.register(registry));
+    let members = shard::Members::new(&host.cluster);
+    let writing = host.cancel.child_token();
+    let (engine, writer) = Engine::start(
+        MemoryInboxes::new(epoch, config.memory()),
+        archive,
+        members.clone(),
+        config.limits(),
+        Arc::new(cluster::now_ms),
+        metrics,
+        writing.clone(),
+    )
+    .await
+    .map_err(fail)?;
+    info!(archive = file, %epoch, "saver");
+    let writer = host.spawn(writer);
+    let background = host.cancel.child_token();
+    let nudge = nudge::PeerNudge::new(&host.cluster, &background);
+    host.spawn(members.follow(host.cluster.clone(), engine.clone(), background.clone()));
+    host.spawn(sweep::run(engine.clone(), nudge, config.sweep(), background.clone()));
+    host.spawn(cleanup::run(engine.clone(), config.cleanup(), background.clone()));
+    host.spawn(upkeep(engine.clone(), background.clone()));
+    Ok(Saver { engine, writer, background, writing })
 }
 
 /// Lets go of idle inboxes and shows what is held.

@@ -23,9 +23,13 @@ pub use metrics::Metrics;
 pub use node::Node;
 pub use settings::{AdminSettings, DiscoverySettings, LogFormat, LogSettings, NodeSettings, RpcSettings};
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
+
+/// A service on its way. Boxed, so that all that it sets going is compiled in its own crate, once, and not in each
+/// program that runs it.
+pub type Starting<S> = Pin<Box<dyn Future<Output = Result<S, StartError>> + Send>>;
 
 /// One of the six services.
 pub trait Service: Send + Sized + 'static {
@@ -46,7 +50,7 @@ pub trait Service: Send + Sized + 'static {
 
     /// Starts everything but the gRPC server: binds ports, opens stores, starts workers. It must not wait for
     /// other services: they may not be there yet.
-    fn start(config: Self::Config, host: Host) -> impl Future<Output = Result<Self, StartError>> + Send;
+    fn start(config: Self::Config, host: Host) -> Starting<Self>;
 
     /// What the other services call.
     fn rpc(&self) -> tonic::service::Routes;

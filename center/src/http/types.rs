@@ -156,10 +156,11 @@ impl From<TokenBody> for v1::IssueTokenRequest {
 pub(super) struct NewAppBody {
     /// Its name: 1 to 64 of a-z 0-9 - _ and dot.
     app: String,
-    /// Webhook for what devices send; absent = none.
+    /// Webhook for what devices send; absent = none. Coordinators call whatever it names, addresses inside their own
+    /// network too: see the coordinators' configuration.
     #[serde(default)]
     upstream_url: String,
-    /// Webhook for online and offline events; absent = none.
+    /// Webhook for online and offline events; absent = none. As above.
     #[serde(default)]
     state_url: String,
     /// PEM of an Ed25519 public key, for device tokens that the app signs itself; absent = none.

@@ -26,7 +26,7 @@ impl Ops {
         let found = self.found(&app, id).await?;
         if let Some(broadcast) = &found.broadcast {
             let (progress, _) = self.progress(id).await;
-            return Ok(ledger_of_broadcast(&app, broadcast, &progress));
+            return Ok(ledger_of_broadcast(&app, broadcast, &progress, cluster::now_ms()));
         }
         Ok(v1::MessageLedger {
             id,
@@ -121,9 +121,14 @@ fn ledger_of_broadcast(
     app: &App,
     broadcast: &internal::StoredBroadcast,
     progress: &Progress,
+    now_ms: u64,
 ) -> v1::MessageLedger {
     let waiting = progress.targets.saturating_sub(progress.acked);
-    let (stored, recalled) = if broadcast.recalled { (0, waiting) } else { (waiting, 0) };
+    let (stored, expired, recalled) = match (broadcast.recalled, now_ms < broadcast.expires_ms) {
+        (true, _) => (0, 0, waiting),
+        (false, true) => (waiting, 0, 0),
+        (false, false) => (0, waiting, 0),
+    };
     v1::MessageLedger {
         id: broadcast.id,
         app: app.key.clone(),
@@ -133,8 +138,33 @@ fn ledger_of_broadcast(
         targets: progress.targets.max(progress.acked),
         acked: progress.acked,
         stored,
-        expired: 0,
+        expired,
         dropped: Default::default(),
         recalled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A broadcast whose time was over was said to be stored for those who had not acked it, for ever.
+    #[test]
+    fn the_ledger_of_a_broadcast_says_what_became_of_the_rest() {
+        let progress = Progress { id: 7, targets: 10, sent: 8, acked: 6 };
+        let rest = |recalled, now_ms| {
+            let broadcast =
+                internal::StoredBroadcast { id: 7, expires_ms: 1_000, recalled, ..Default::default() };
+            let ledger = ledger_of_broadcast(&App::default(), &broadcast, &progress, now_ms);
+            assert_eq!(
+                ledger.targets,
+                ledger.acked + ledger.stored + ledger.expired + ledger.recalled,
+                "it balances"
+            );
+            (ledger.stored, ledger.expired, ledger.recalled)
+        };
+        assert_eq!(rest(false, 999), (4, 0, 0));
+        assert_eq!(rest(false, 1_000), (0, 4, 0));
+        assert_eq!(rest(true, 1_000), (0, 0, 4));
     }
 }
