@@ -33,11 +33,8 @@ pub(crate) async fn run(args: args::Push) -> Result<(), ExitError> {
     } else {
         unicast(&api, &args, payload, ttl_s).await?
     };
-    if args.json {
-        println!("{json}")
-    } else {
-        println!("{line}")
-    }
+    let shown = if args.json { json.to_string() } else { line };
+    println!("{shown}");
     Ok(())
 }
 
