@@ -55,6 +55,11 @@ impl Default for Config {
 }
 
 /// The section `[coordinator.webhook]`.
+///
+/// Apps name the addresses, and a coordinator calls whatever it can reach, inside its own network too: who holds an API key
+/// with the scope `admin` can make it send requests there (redirects are not followed, and nobody sees the answers). Where
+/// such keys are given to others, keep coordinators from internal addresses by a firewall, or by a proxy for what goes out,
+/// which they take from `HTTP_PROXY` and `HTTPS_PROXY`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookConfig {
