@@ -34,8 +34,9 @@ impl Ops {
         self.push_in(&app, request).await
     }
 
-    /// Many pushes at once, with results in their order. They are under way together, in one task: the savers' batcher
-    /// packs them, and sees those to one user in the order of the list.
+    /// Many pushes at once, with results in their order. They are under way together, in one task. Pushes to one user are
+    /// numbered in the order of the list as long as they share a batch to the saver; several batches may overtake each
+    /// other.
     pub async fn push_batch(
         &self,
         caller: &Caller,
