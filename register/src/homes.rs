@@ -5,7 +5,14 @@
 //! keeps its sessions, which are offline until it is back: it does not know that it was missed, so it would not tell them
 //! again.
 
+use std::time::{Duration, Instant};
+
 use hashbrown::HashMap;
+
+/// For so long nobody can tell whether a room that does not answer is dead. A message that is stored meanwhile is offered
+/// again until then, and so reaches a user whose room was only slow; a minute is more than any pause that a connection's
+/// heartbeat outlives.
+const UNSURE: Duration = Duration::from_secs(60);
 
 /// One life of one room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +41,8 @@ struct Home {
     life: RoomLife,
     sessions: u32,
     state: State,
+    /// When it went out of sight for the last time.
+    away: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +108,7 @@ impl Homes {
     }
 
     /// Notes what has become of lives. True if an ended one still has sessions here.
-    pub(crate) fn note(&mut self, fates: &[Fate]) -> bool {
+    pub(crate) fn note(&mut self, fates: &[Fate], now: Instant) -> bool {
         for fate in fates {
             let over = match *fate {
                 Fate::Before(RoomLife { room, incarnation }) => {
@@ -116,6 +125,7 @@ impl Homes {
                     };
                     if let Some(home) = self.latest_of(life).and_then(|latest| latest.home) {
                         self.set(home, from, to);
+                        self.homes[usize::from(home)].away = Some(now);
                     }
                     None
                 }
@@ -147,6 +157,13 @@ impl Homes {
         self.homes[usize::from(home)].state == State::Alive
     }
 
+    /// Whether the life does not answer, but may well be there.
+    pub(crate) fn is_unsure(&self, home: u16, now: Instant) -> bool {
+        let home = &self.homes[usize::from(home)];
+        home.state == State::Away
+            && home.away.is_some_and(|away| now.saturating_duration_since(away) < UNSURE)
+    }
+
     /// Whether the life is over for good.
     pub(crate) fn is_over(&self, home: u16) -> bool {
         !matches!(self.homes[usize::from(home)].state, State::Alive | State::Away)
@@ -166,7 +183,7 @@ impl Homes {
     }
 
     fn add(&mut self, life: RoomLife) -> Option<u16> {
-        let entry = Home { life, sessions: 0, state: State::Alive };
+        let entry = Home { life, sessions: 0, state: State::Alive, away: None };
         if let Some(home) = self.free.pop() {
             self.homes[usize::from(home)] = entry;
             return Some(home);

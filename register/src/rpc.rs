@@ -75,8 +75,13 @@ impl Register for RegisterRpc {
     ) -> Result<Response<rpc::LookUpResponse>, Status> {
         let items = request.into_inner().items;
         check(items.iter().map(|item| item.uid.as_str()))?;
+        let now = Instant::now();
+        let rebuilding = self.rebuild.is_on(now);
         let missing =
-            if self.rebuild.is_on(Instant::now()) { Presence::Rebuilding } else { Presence::Offline };
+            |item: &rpc::LookUpItem| match rebuilding || self.store.is_unsure(item.app, &item.uid, now) {
+                true => Presence::Rebuilding,
+                false => Presence::Offline,
+            };
         let look_up = |item: &rpc::LookUpItem| match self.store.look_up(item.app, &item.uid) {
             Some(found) => rpc::LookUpResult {
                 presence: Presence::Online.into(),
@@ -85,7 +90,7 @@ impl Register for RegisterRpc {
                 fence: found.fence,
                 since_ms: found.since_ms,
             },
-            None => rpc::LookUpResult { presence: missing.into(), ..rpc::LookUpResult::default() },
+            None => rpc::LookUpResult { presence: missing(item).into(), ..rpc::LookUpResult::default() },
         };
         self.metrics.look_ups.inc_by(items.len() as u64);
         Ok(Response::new(rpc::LookUpResponse { results: items.iter().map(look_up).collect() }))

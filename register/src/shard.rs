@@ -1,5 +1,7 @@
 //! The rules of binds, unbinds and fences, for a part of the users.
 
+use std::time::Instant;
+
 use hashbrown::{
     HashTable,
     hash_table::{Entry, OccupiedEntry},
@@ -165,11 +167,7 @@ impl Shard {
     }
 
     pub(crate) fn look_up(&self, key: Key<'_>) -> Option<Whereabouts> {
-        let at = self
-            .table
-            .find(key.hash, |at| self.records.key(*at) == (key.app, key.uid.as_bytes()))
-            .copied()?;
-        let session = self.records.session(at);
+        let session = self.session(key)?;
         self.homes.is_alive(session.home).then(|| Whereabouts {
             life: self.homes.life(session.home),
             conn: session.conn,
@@ -178,9 +176,19 @@ impl Shard {
         })
     }
 
+    /// Whether the user was in a room that does not answer, and may be there still.
+    pub(crate) fn is_unsure(&self, key: Key<'_>, now: Instant) -> bool {
+        self.session(key).is_some_and(|session| self.homes.is_unsure(session.home, now))
+    }
+
+    fn session(&self, key: Key<'_>) -> Option<Session> {
+        let found = self.table.find(key.hash, |at| self.records.key(*at) == (key.app, key.uid.as_bytes()));
+        found.map(|at| self.records.session(*at))
+    }
+
     /// Notes what has become of lives of rooms and frees the sessions of all ended ones. Returns how many.
-    pub(crate) fn purge(&mut self, fates: &[Fate]) -> usize {
-        if !self.homes.note(fates) {
+    pub(crate) fn purge(&mut self, fates: &[Fate], now: Instant) -> usize {
+        if !self.homes.note(fates, now) {
             return 0;
         }
         let Shard { table, records, homes, .. } = self;

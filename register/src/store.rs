@@ -3,6 +3,7 @@
 use std::{
     hash::{BuildHasher, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use foldhash::quality::RandomState;
@@ -58,13 +59,20 @@ impl Store {
         self.shard(key.hash).look_up(key)
     }
 
+    /// Whether a user who is not found was, until a moment ago, in a room that does not answer, and may be there still.
+    #[must_use]
+    pub fn is_unsure(&self, app: u32, uid: &str, now: Instant) -> bool {
+        let key = self.key(app, uid);
+        self.shard(key.hash).is_unsure(key, now)
+    }
+
     /// Notes in every shard what has become of lives of rooms, and frees the sessions of those that are over. Returns how
     /// many.
     /// Yields between shards: a purge of millions must not hold up a runtime worker.
     pub async fn purge(&self, fates: &[Fate]) -> usize {
-        let mut freed = 0;
+        let (mut freed, now) = (0, Instant::now());
         for shard in &self.shards {
-            freed += lock(shard).purge(fates);
+            freed += lock(shard).purge(fates, now);
             tokio::task::yield_now().await;
         }
         freed

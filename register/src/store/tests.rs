@@ -1,4 +1,7 @@
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -91,11 +94,16 @@ async fn a_room_that_was_only_slow_has_its_sessions_back() {
     }
     assert_eq!(store.purge(&[Fate::Away(life(1, 7))]).await, 0);
     assert!(store.look_up(1, "alice").is_none(), "as long as it does not answer nobody is sent there");
+    let now = Instant::now();
+    assert!(store.is_unsure(1, "alice", now), "but what is stored for her meanwhile is to be offered again");
+    assert!(!store.is_unsure(1, "alice", now + Duration::from_secs(61)), "by then it is dead");
+    assert!(!store.is_unsure(1, "nobody", now));
     let elsewhere = store.bind(1, "bob", bind(2, 1, 20)).unwrap();
     assert_eq!(elsewhere.displaced, None, "a room that does not answer cannot be told");
     assert!(store.unbind(1, "carol", fences[2]), "it is there: it says who has gone");
     store.purge(&[Fate::Back(life(1, 7))]).await;
     assert_eq!(store.look_up(1, "alice").map(|found| found.fence), Some(fences[0]));
+    assert!(!store.is_unsure(1, "alice", now));
     assert_eq!(store.look_up(1, "bob").map(|found| found.fence), Some(elsewhere.fence));
     assert!(store.look_up(1, "carol").is_none());
 
