@@ -1,10 +1,13 @@
 //! What handlers take out of a request. Whatever is wrong with it becomes an [`Error`] that names the field.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
-use axum::extract::{
-    FromRequest, FromRequestParts, Path, Query, Request,
-    rejection::{PathRejection, QueryRejection},
+use axum::{
+    body::Body,
+    extract::{
+        FromRequest, FromRequestParts, Path, Query, Request,
+        rejection::{PathRejection, QueryRejection},
+    },
 };
 use bytes::Bytes;
 use http::{HeaderMap, header, request::Parts};
@@ -162,6 +165,10 @@ impl<T: DeserializeOwned, B: BodyBound> FromRequest<Arc<Ops>> for Json<T, B> {
         let limit = B::limit(ops);
         let length = announced_length(request.headers());
         if length.is_some_and(|length| length > limit) {
+            // Who asks whether to send it at all is told no.
+            if !request.headers().contains_key(header::EXPECT) {
+                discard(request.into_body()).await;
+            }
             return Err(Error::BodyTooLarge { limit });
         }
         let held = ops.bodies().take(length.unwrap_or(limit))?;
@@ -175,13 +182,37 @@ fn announced_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 async fn read(request: Request, ops: &Ops, limit: usize) -> Result<Bytes> {
-    let body = Limited::new(request.into_body(), limit).collect();
-    match tokio::time::timeout(ops.config().body_timeout, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(Error::BodyTooLarge { limit }),
+    let mut body = request.into_body();
+    let whole = Limited::new(&mut body, limit).collect();
+    match tokio::time::timeout(ops.config().body_timeout, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(Error::BodyTooLarge { limit })
+        }
         Ok(Err(_)) => Err(Error::Malformed("the request's body ended early".into())),
         Err(_) => Err(Error::BodyTimeout),
     }
+}
+
+/// Of a body that is not taken so much is read and thrown away, in such a time: a connection that is closed while its
+/// caller still sends breaks in his hands, and he never reads why.
+const DISCARD_MAX: usize = 16 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+async fn discard(mut body: Body) {
+    let rest = async {
+        let mut left = DISCARD_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            if length >= left {
+                return;
+            }
+            left -= length;
+        }
+    };
+    // Who goes on for longer has been warned.
+    let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
 }
 
 /// Reads JSON; the error names the field.

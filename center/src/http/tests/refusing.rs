@@ -1,5 +1,7 @@
 //! What is refused, and how callers are told.
 
+use futures::StreamExt as _;
+
 use super::*;
 
 #[tokio::test]
@@ -48,6 +50,32 @@ async fn bounds_are_kept_and_named() {
     }
     assert_eq!(api.post("/v1/push", json!({"uid": "a", "pay": "x"})).await.error(), (400, "invalid", "pay"));
     assert_eq!(api.center.ops.bodies().held(), 0);
+}
+
+/// The answer came while the caller was still sending, and the connection was closed: one in four saw a broken pipe
+/// instead of why.
+#[tokio::test]
+async fn a_body_that_is_too_large_is_read_before_that_is_said() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let api = Api::start().await;
+    for (announced, expect) in [(true, false), (false, false), (true, true)] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&sent);
+        let chunks = futures::stream::iter(0..32).map(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(bytes::Bytes::from(vec![b' '; 65_536]))
+        });
+        let mut request = Request::post("/v1/push").header("authorization", format!("Bearer {DEMO_KEY}"));
+        if announced {
+            request = request.header("content-length", 2 << 20);
+        }
+        if expect {
+            request = request.header("expect", "100-continue");
+        }
+        let answer = api.send(request.body(Body::from_stream(chunks)).unwrap()).await;
+        assert_eq!(answer.error(), (413, "body_too_large", ""));
+        assert_eq!(sent.load(Ordering::SeqCst), if expect { 0 } else { 32 }, "{announced} {expect}");
+    }
 }
 
 #[tokio::test]
