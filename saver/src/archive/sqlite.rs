@@ -4,7 +4,10 @@
 //! processes may share the file: SQLite's own lock orders their transactions, and epochs and row blocks come from
 //! counters in the file. Memory: `cache_bytes` for the writer and a quarter of it for each of the readers.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
@@ -31,6 +34,8 @@ mod walks;
 
 /// Readers: enough that a slow ledger query does not hold up loads; each costs a thread.
 const READERS: u32 = 3;
+/// Between two tries to open a file that another process is opening, which takes it some milliseconds.
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 /// Pages in the log before it is moved into the database: 32 MiB of 4 KiB pages, so that pages that many
 /// transactions touch are moved once.
 const CHECKPOINT_PAGES: &str = "8000";
@@ -82,13 +87,31 @@ impl SqliteArchive {
                 .disable_statement_logging()
         };
         let writing = options(settings.cache_bytes);
-        let mut writer = writing.connect().await.map_err(error::classify)?;
-        schema::migrate(&mut writer).await?;
+        let writer = Self::first(&writing, settings.busy_timeout).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(settings.busy_timeout)
             .connect_lazy_with(options(settings.cache_bytes / 4).pragma("query_only", "on"));
         Ok(Self { options: writing, writer: Mutex::new(Some(writer)), readers })
+    }
+
+    /// The first connection. Savers that start together on a new file all want to put it into its journal mode, for
+    /// which SQLite does not wait as it does for other locks: whoever comes second is told "locked" at once.
+    async fn first(options: &SqliteConnectOptions, patience: Duration) -> ArchiveResult<SqliteConnection> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let opened = async {
+                let mut connection = options.connect().await.map_err(error::classify)?;
+                schema::migrate(&mut connection).await?;
+                Ok(connection)
+            };
+            match opened.await {
+                Err(ArchiveError::Locked) if Instant::now() < deadline => {
+                    tokio::time::sleep(OPEN_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Closes the file after moving the log into it.
