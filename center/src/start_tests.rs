@@ -18,7 +18,7 @@ fn config(text: &str) -> Result<Config, String> {
 async fn start(config: Config, data: &Path) -> (Result<Node<Center>, StartError>, Fakes) {
     let cluster = FakeCluster::start(&config).await;
     let settings = NodeSettings {
-        id: 9,
+        id: Some(9),
         zone: "default".to_owned(),
         data: data.to_owned(),
         drain_deadline: Duration::from_secs(5),

@@ -15,6 +15,14 @@ pub trait Discovery: Send + Sync + 'static {
     /// Enters this node and publishes every change of `me` from then on.
     fn join(&self, me: Arc<Me>) -> BoxFuture<'_, Result<(), DiscoveryError>>;
 
+    /// Counts how often this node's registration has lapsed (its lease ended before it could be kept alive), so that
+    /// others may have taken the node for dead and another for its heir. The count grows *before* the node registers
+    /// again: whoever holds state for which the node was responsible (sessions, rebuilds) starts anew then. Back ends
+    /// without leases never count.
+    fn lapses(&self) -> watch::Receiver<u64> {
+        watch::Sender::new(0).subscribe()
+    }
+
     /// Takes the node out; nobody is sent to it any more.
     fn leave<'a>(&'a self, me: &'a Me) -> BoxFuture<'a, ()>;
 }

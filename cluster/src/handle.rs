@@ -35,6 +35,12 @@ impl Cluster {
         self.discovery.picture()
     }
 
+    /// Counts the lapses of this node's registration: see [`Discovery::lapses`]. The channel may close; then there will
+    /// be none.
+    pub fn lapses(&self) -> watch::Receiver<u64> {
+        self.discovery.lapses()
+    }
+
     /// A new transport to a node. Keep it and clone it: each new one is a new connection.
     ///
     /// # Errors

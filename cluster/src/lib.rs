@@ -20,7 +20,7 @@ pub use embedded::Embedded;
 pub use handle::Cluster;
 pub use incarnation::{Incarnation, IncarnationError};
 pub use message_id::{EPOCH_2025_MS, MAX_NODE_ID, MessageIds, accepted_ms_of, now_ms};
-pub use node::{Load, Me, NodeId, NodeInfo, NodeState, Role, UnknownRole};
+pub use node::{ConfigReport, Load, Me, NodeId, NodeInfo, NodeState, Refused, Role, UnknownRole};
 pub use picture::Picture;
 pub use static_peers::{Peer, StaticPeers};
 pub use transport::{LocalServices, Transport};

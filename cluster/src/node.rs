@@ -109,7 +109,58 @@ pub struct NodeInfo {
     /// Rooms: where devices connect, `host:port` each.
     pub endpoints: Vec<String>,
     /// Rooms: how full.
+    #[serde(default)]
     pub load: Load,
+    /// Discovery's revision at which this registration was made; greater for every later one, also for one that a node
+    /// made again because its lease had ended. 0 where discovery counts none.
+    #[serde(default)]
+    pub joined: u64,
+    /// Version of the program.
+    #[serde(default)]
+    pub version: String,
+    /// What has become of the configuration that the cluster keeps for the node.
+    #[serde(default)]
+    pub config: ConfigReport,
+}
+
+/// What a node tells of the configuration that discovery keeps for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigReport {
+    /// Revision that the node runs; 0 = none but its own file.
+    pub revision: u64,
+    /// A later revision that it refused.
+    pub refused: Option<Refused>,
+    /// Keys whose new value needs a restart.
+    pub restart: Vec<String>,
+}
+
+/// A configuration that a node refused; it goes on with the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The revision.
+    pub revision: u64,
+    /// The key, and what is wrong with its value.
+    pub reason: String,
+}
+
+impl NodeInfo {
+    /// A node of which nothing is known but its name.
+    pub fn new(role: Role, id: NodeId) -> Self {
+        Self {
+            role,
+            id,
+            incarnation: Incarnation(0),
+            zone: String::new(),
+            state: NodeState::Starting,
+            rpc: None,
+            endpoints: Vec::new(),
+            load: Load::default(),
+            joined: 0,
+            version: String::new(),
+            config: ConfigReport::default(),
+        }
+    }
 }
 
 /// This node's own entry: the service changes it, discovery publishes every change.
@@ -125,14 +176,11 @@ impl Me {
     /// A node that is about to start.
     pub fn new(role: Role, id: NodeId, incarnation: Incarnation, zone: &str, rpc: Option<String>) -> Self {
         let info = NodeInfo {
-            role,
-            id,
             incarnation,
             zone: zone.to_owned(),
-            state: NodeState::Starting,
             rpc,
-            endpoints: Vec::new(),
-            load: Load::default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..NodeInfo::new(role, id)
         };
         Self { id, role, incarnation, info: watch::Sender::new(info) }
     }
@@ -175,6 +223,16 @@ impl Me {
     /// Rooms: says how full the room is. Call it every second or so, not for each connection.
     pub fn set_load(&self, load: Load) {
         self.update(|info| info.load = load);
+    }
+
+    /// Says what has become of the configuration that discovery keeps for the node.
+    pub fn set_config(&self, report: ConfigReport) {
+        self.update(|info| info.config = report);
+    }
+
+    /// Discovery back ends: says at which revision the node has (again) been registered.
+    pub fn set_joined(&self, revision: u64) {
+        self.update(|info| info.joined = revision);
     }
 
     fn update(&self, change: impl FnOnce(&mut NodeInfo)) {

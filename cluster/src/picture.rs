@@ -52,19 +52,10 @@ impl Picture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Incarnation, Load};
+    use crate::Incarnation;
 
     fn node(role: Role, id: u32, state: NodeState) -> NodeInfo {
-        NodeInfo {
-            role,
-            id: NodeId(id),
-            incarnation: Incarnation(1),
-            zone: String::new(),
-            state,
-            rpc: None,
-            endpoints: vec![],
-            load: Load::default(),
-        }
+        NodeInfo { incarnation: Incarnation(1), state, ..NodeInfo::new(role, NodeId(id)) }
     }
 
     #[test]

@@ -79,16 +79,7 @@ impl StaticPeers {
 
 /// A peer of which nothing is known but that it is on the list.
 fn unknown(peer: &Peer) -> NodeInfo {
-    NodeInfo {
-        role: peer.role,
-        id: peer.id,
-        incarnation: Incarnation(0),
-        zone: String::new(),
-        state: NodeState::Starting,
-        rpc: Some(peer.rpc.clone()),
-        endpoints: Vec::new(),
-        load: Load::default(),
-    }
+    NodeInfo { rpc: Some(peer.rpc.clone()), ..NodeInfo::new(peer.role, peer.id) }
 }
 
 impl Shared {
@@ -160,14 +151,13 @@ async fn ask(peer: &Peer, transport: Transport) -> Option<NodeInfo> {
         rpc::NodeState::Draining => NodeState::Draining,
     };
     Some(NodeInfo {
-        role: peer.role,
-        id: peer.id,
         incarnation: Incarnation(status.incarnation),
         zone: status.zone,
         state,
         rpc: Some(peer.rpc.clone()),
         endpoints: status.endpoints,
         load: Load { connections: status.connections, capacity: status.capacity },
+        ..NodeInfo::new(peer.role, peer.id)
     })
 }
 

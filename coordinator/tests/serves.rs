@@ -83,7 +83,7 @@ impl World {
 
     async fn start<S: Service>(&self, id: u32, config: S::Config) -> Node<S> {
         let settings = NodeSettings {
-            id,
+            id: Some(id),
             zone: "z".into(),
             data: self.data.path().join(id.to_string()),
             drain_deadline: Duration::from_secs(5),

@@ -116,14 +116,12 @@ pub(crate) mod tests {
         load: (u64, u64),
     ) -> NodeInfo {
         NodeInfo {
-            role: Role::Room,
-            id: NodeId(id),
             incarnation: Incarnation(1),
             zone: zone.to_owned(),
             state,
-            rpc: None,
             endpoints: endpoints.iter().map(|e| (*e).to_owned()).collect(),
             load: Load { connections: load.0, capacity: load.1 },
+            ..NodeInfo::new(Role::Room, NodeId(id))
         }
     }
 

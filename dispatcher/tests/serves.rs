@@ -26,7 +26,7 @@ impl World {
     async fn start() -> World {
         let data = tempfile::tempdir().unwrap();
         let settings = NodeSettings {
-            id: 1,
+            id: Some(1),
             zone: "east".into(),
             data: data.path().into(),
             drain_deadline: Duration::from_secs(5),

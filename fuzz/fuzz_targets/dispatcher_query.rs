@@ -20,14 +20,12 @@ fn zones() -> ZonesConfig {
 
 fn rooms() -> Picture {
     let room = |n: u32| NodeInfo {
-        role: Role::Room,
-        id: NodeId(n),
         incarnation: Incarnation(1),
         zone: ["east", "west"][n as usize % 2].into(),
         state: NodeState::Ready,
-        rpc: None,
         endpoints: vec![format!("h{n}:1"), format!("h{n}:2")],
         load: Load { connections: 0, capacity: 100 },
+        ..NodeInfo::new(Role::Room, NodeId(n))
     };
     Picture::new(1, (1..=ROOMS).map(room).collect())
 }

@@ -126,20 +126,15 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use cluster::{Incarnation, Load, NodeId, NodeInfo};
+    use cluster::{Incarnation, NodeId, NodeInfo};
 
     use super::*;
 
     fn picture(rooms: &[(u32, u64, NodeState)]) -> Picture {
         let room = |(id, incarnation, state): &(u32, u64, NodeState)| NodeInfo {
-            role: Role::Room,
-            id: NodeId(*id),
             incarnation: Incarnation(*incarnation),
-            zone: String::new(),
             state: *state,
-            rpc: None,
-            endpoints: vec![],
-            load: Load::default(),
+            ..NodeInfo::new(Role::Room, NodeId(*id))
         };
         Picture::new(1, rooms.iter().map(room).collect())
     }

@@ -74,20 +74,15 @@ impl Rebuild {
 mod tests {
     use std::time::Duration;
 
-    use cluster::{Incarnation, Load, NodeId, NodeInfo};
+    use cluster::{Incarnation, NodeId, NodeInfo};
 
     use super::*;
 
     fn picture(rooms: &[(u32, NodeState)]) -> Picture {
         let room = |(id, state): &(u32, NodeState)| NodeInfo {
-            role: Role::Room,
-            id: NodeId(*id),
             incarnation: Incarnation(1),
-            zone: String::new(),
             state: *state,
-            rpc: None,
-            endpoints: vec![],
-            load: Load::default(),
+            ..NodeInfo::new(Role::Room, NodeId(*id))
         };
         Picture::new(1, rooms.iter().map(room).collect())
     }

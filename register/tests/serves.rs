@@ -80,7 +80,7 @@ impl World {
         let data = tempfile::tempdir().unwrap();
         Incarnation::next(data.path(), "register-1").unwrap();
         let settings = NodeSettings {
-            id: 1,
+            id: Some(1),
             zone: "z".into(),
             data: data.path().into(),
             drain_deadline: Duration::from_secs(5),

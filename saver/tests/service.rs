@@ -32,7 +32,7 @@ impl Cluster {
 
     async fn saver(&self, id: u32) -> Node<Saver> {
         let settings = NodeSettings {
-            id,
+            id: Some(id),
             zone: "z".to_owned(),
             data: self.folder.path().join(format!("saver-{id}")),
             drain_deadline: Duration::from_secs(5),
@@ -142,7 +142,7 @@ async fn an_archive_that_cannot_be_used_is_one_clear_line() {
     let cluster = Cluster::new();
     std::fs::write(cluster.archive(), vec![b'x'; 5000]).unwrap();
     let settings = NodeSettings {
-        id: 1,
+        id: Some(1),
         zone: "z".to_owned(),
         data: cluster.folder.path().join("data"),
         drain_deadline: Duration::from_secs(5),

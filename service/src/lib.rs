@@ -21,7 +21,10 @@ pub use error::{ExitError, StartError, exit_code};
 pub use host::Host;
 pub use metrics::Metrics;
 pub use node::Node;
-pub use settings::{AdminSettings, DiscoverySettings, LogFormat, LogSettings, NodeSettings, RpcSettings};
+pub use settings::{
+    AdminSettings, DiscoverySettings, EtcdSettings, LogFormat, LogSettings, NodeSettings, RpcSettings,
+    TlsSettings,
+};
 
 use std::{future::Future, pin::Pin, time::Duration};
 

@@ -90,13 +90,11 @@ impl<S: Service> Node<S> {
         metrics: Metrics,
         rpc: Option<String>,
     ) -> Result<Self, StartError> {
-        if settings.id == 0 || settings.id > cluster::MAX_NODE_ID {
-            return Err(StartError::config("node.id", format!("must be 1 to {}", cluster::MAX_NODE_ID)));
-        }
+        let id = settings.id()?;
         S::check(&config)?;
         let data = create_folder(&settings.data)?;
-        let incarnation = Incarnation::next(&data, &format!("{}-{}", S::ROLE, settings.id))?;
-        let me = Arc::new(Me::new(S::ROLE, NodeId(settings.id), incarnation, &settings.zone, rpc));
+        let incarnation = Incarnation::next(&data, &format!("{}-{}", S::ROLE, id))?;
+        let me = Arc::new(Me::new(S::ROLE, NodeId(id), incarnation, &settings.zone, rpc));
         let cluster = Cluster::new(discovery, local, me);
         let host = Host::new(cluster, data, metrics, CancellationToken::new());
         // A service that fails half-way leaves no task behind.

@@ -91,9 +91,12 @@ async fn serve<S: Service>(
 ) -> Result<(), ExitError> {
     let cancel = CancellationToken::new();
     let _stop_all = cancel.clone().drop_guard();
-    let DiscoverySettings::Static { peers } = settings.discovery;
-    let own = peers.iter().find(|p| p.role == S::ROLE && p.id == NodeId(settings.node.id));
-    let own = own.ok_or(cluster::DiscoveryError::NotListed { role: S::ROLE, id: NodeId(settings.node.id) });
+    let DiscoverySettings::Static { peers } = settings.discovery else {
+        return Err(StartError::config("discovery.kind", "etcd is not supported yet").into());
+    };
+    let id = NodeId(settings.node.id()?);
+    let own = peers.iter().find(|p| p.role == S::ROLE && p.id == id);
+    let own = own.ok_or(cluster::DiscoveryError::NotListed { role: S::ROLE, id });
     let own = own.map_err(StartError::Discovery)?.rpc.clone();
     let listen = match settings.rpc.listen {
         Some(listen) => listen,

@@ -5,12 +5,16 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use cluster::Peer;
 use serde::{Deserialize, Serialize};
 
+use crate::StartError;
+
 /// `[node]`: who this process is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeSettings {
-    /// Number of the node, 1 to 1023, unique in the cluster.
-    pub id: u32,
+    /// Number of the node, 1 to 1023, unique in the cluster. Default, with discovery by etcd: the one that the node had
+    /// before, else a free one.
+    #[serde(default)]
+    pub id: Option<u32>,
     /// Data centre or region. Default: `default`.
     #[serde(default = "default_zone")]
     pub zone: String,
@@ -19,6 +23,17 @@ pub struct NodeSettings {
     /// How long a drain may take before the process ends anyway. Default: 30 s.
     #[serde(default = "default_drain", with = "humantime_serde")]
     pub drain_deadline: Duration,
+}
+
+impl NodeSettings {
+    /// The number, where it has to be given.
+    ///
+    /// # Errors
+    /// When it is not given, or is none that a node can have.
+    pub fn id(&self) -> Result<u32, StartError> {
+        let within = self.id.filter(|id| (1..=cluster::MAX_NODE_ID).contains(id));
+        within.ok_or_else(|| StartError::config("node.id", format!("must be 1 to {}", cluster::MAX_NODE_ID)))
+    }
 }
 
 fn default_zone() -> String {
@@ -34,8 +49,28 @@ fn default_drain() -> Duration {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RpcSettings {
-    /// Address of the gRPC server. Default: the node's own entry in `discovery.peers`.
+    /// Address of the gRPC server. Default: the node's own entry in `discovery.peers`; it must be given for etcd.
     pub listen: Option<SocketAddr>,
+    /// What the others call it by, `host:port`. Default: `listen`.
+    pub advertise: Option<String>,
+}
+
+/// `[tls]`: how the services trust each other. There is no default: a cluster without certificates has to say so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
+pub enum TlsSettings {
+    /// Every connection between services is TLS, and both ends show a certificate of the cluster's CA. The files are
+    /// read again when they change.
+    Mutual {
+        /// Certificates of the CA, PEM.
+        ca: PathBuf,
+        /// This node's certificate and what links it to the CA, PEM. It names its role: `room.longwire.internal`.
+        cert: PathBuf,
+        /// Its private key, PEM.
+        key: PathBuf,
+    },
+    /// No TLS: whoever reaches a port is trusted. For one machine, or a network that encrypts by itself.
+    Plaintext,
 }
 
 /// `[discovery]`: how the nodes find each other.
@@ -47,6 +82,40 @@ pub enum DiscoverySettings {
         /// All nodes of the cluster, this one too.
         peers: Vec<Peer>,
     },
+    /// Nodes register themselves in etcd, and follow it.
+    Etcd(EtcdSettings),
+}
+
+/// How to reach etcd, and what to be called there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdSettings {
+    /// Members, `https://host:port`, or `http://` without TLS.
+    pub endpoints: Vec<String>,
+    /// Name of the cluster: several can share an etcd. Default: `default`.
+    #[serde(default = "default_cluster")]
+    pub cluster: String,
+    /// How long a silent node is still taken to be there. Default: 5 s, at least 2 s.
+    #[serde(default = "default_lease", with = "humantime_serde")]
+    pub lease: Duration,
+    /// CA of etcd's certificates, PEM. Default: that of `[tls]`.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// This client's certificate, PEM. Default: that of `[tls]`.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM. Default: that of `[tls]`.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+fn default_cluster() -> String {
+    "default".to_owned()
+}
+
+/// A pause of three seconds (a stalled disk) is not a death, and users of a dead node wait no longer than this.
+fn default_lease() -> Duration {
+    Duration::from_secs(5)
 }
 
 /// `[admin]`: health, metrics, profiling, log level.

@@ -143,7 +143,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     async fn start<S: Service>(&self, id: u32, config: S::Config) -> Result<Node<S>, StartError> {
         let node = NodeSettings {
-            id,
+            id: Some(id),
             zone: self.settings.zone.clone(),
             data: self.settings.data.clone(),
             drain_deadline: self.settings.drain_deadline,

@@ -208,7 +208,7 @@ async fn renew<S: Services>(backend: &Backend<S>, thread: &Thread, session: Held
 
 #[cfg(test)]
 mod tests {
-    use cluster::{Load, NodeInfo};
+    use cluster::NodeInfo;
     use wire::id::{AppId, ConnId, Uid};
 
     use super::*;
@@ -216,14 +216,9 @@ mod tests {
 
     fn picture(registers: &[(u32, u64, NodeState)]) -> Picture {
         let node = |(id, life, state): &(u32, u64, NodeState)| NodeInfo {
-            role: Role::Register,
-            id: NodeId(*id),
             incarnation: Incarnation(*life),
-            zone: String::new(),
             state: *state,
-            rpc: None,
-            endpoints: Vec::new(),
-            load: Load::default(),
+            ..NodeInfo::new(Role::Register, NodeId(*id))
         };
         Picture::new(1, registers.iter().map(node).collect())
     }

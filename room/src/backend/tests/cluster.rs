@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ::cluster::{Incarnation, Load, NodeId, NodeInfo, NodeState, Picture, Role};
+use ::cluster::{Incarnation, NodeId, NodeInfo, NodeState, Picture, Role};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use peers::PeerError;
 use proto::internal as rpc;
@@ -242,14 +242,9 @@ pub(super) fn token(app: &str, uid: &str) -> String {
 /// One register, in its given life.
 pub(super) fn picture(life: u64) -> Picture {
     let register = NodeInfo {
-        role: Role::Register,
-        id: NodeId(2),
         incarnation: Incarnation(life),
-        zone: String::new(),
         state: NodeState::Ready,
-        rpc: None,
-        endpoints: Vec::new(),
-        load: Load::default(),
+        ..NodeInfo::new(Role::Register, NodeId(2))
     };
     Picture::new(life, vec![register])
 }

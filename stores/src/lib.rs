@@ -1,0 +1,1 @@
+//! Starts real etcd, Redis and MariaDB servers in temporary folders, for tests.
