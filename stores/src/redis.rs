@@ -48,7 +48,9 @@ impl Redis {
         // "-": no file is read. Snapshots are off: the append-only file is what survives.
         let own =
             ["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "everysec"];
-        command.extend(own.iter().chain(args).map(Into::into));
+        // A replica is sent the data at once; by default the primary waits for more of them.
+        let replication = ["--repl-diskless-sync-delay", "0"];
+        command.extend(own.iter().chain(&replication).chain(args).map(Into::into));
         command.extend(["--save".into(), "".into(), "--dir".into(), data.into_os_string()]);
         let server = Server::new("redis-server", command, folder.path().join("redis.log"));
         let redis = Self { server, addr, folder };
@@ -62,8 +64,6 @@ impl Redis {
     /// When it does not start or does not get in step.
     pub async fn replica_of(primary: &Self) -> anyhow::Result<Self> {
         let of = format!("{} {}", primary.addr.ip(), primary.addr.port());
-        // Replicas are sent the data at once; by default the primary waits for more of them.
-        primary.call(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await?;
         let replica = Self::start_with(&["--replicaof", &of]).await?;
         replica.in_step().await?;
         Ok(replica)
