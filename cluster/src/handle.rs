@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::{Discovery, DiscoveryError, LocalServices, Me, NodeInfo, Picture, Transport};
+use crate::{Discovery, DiscoveryError, LocalServices, Me, NodeInfo, Picture, Tls, Transport};
 
 /// What a service knows of the cluster and reaches it with. Clones share everything.
 #[derive(Clone)]
@@ -12,12 +12,19 @@ pub struct Cluster {
     discovery: Arc<dyn Discovery>,
     local: LocalServices,
     me: Arc<Me>,
+    tls: Option<Tls>,
 }
 
 impl Cluster {
-    /// A handle for the node `me`.
+    /// A handle for the node `me`, that calls others in plaintext.
     pub fn new(discovery: Arc<dyn Discovery>, local: LocalServices, me: Arc<Me>) -> Self {
-        Self { discovery, local, me }
+        Self { discovery, local, me, tls: None }
+    }
+
+    /// Calls other nodes over TLS, if `tls` is there.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// This node.
@@ -47,7 +54,7 @@ impl Cluster {
     /// When the node's address is not `host:port`.
     pub fn transport(&self, node: &NodeInfo) -> Result<Transport, tonic::transport::Error> {
         match &node.rpc {
-            Some(address) => Transport::connect_lazy(address),
+            Some(address) => Transport::connect(address, node.role, self.tls.as_ref()),
             None => Ok(Transport::local(node.id, self.local.clone())),
         }
     }

@@ -13,6 +13,7 @@ mod node;
 mod picture;
 pub mod rendezvous;
 mod static_peers;
+pub mod tls;
 mod transport;
 
 pub use discovery::{Discovery, DiscoveryError};
@@ -23,4 +24,5 @@ pub use message_id::{EPOCH_2025_MS, MAX_NODE_ID, MessageIds, accepted_ms_of, now
 pub use node::{ConfigReport, Load, Me, NodeId, NodeInfo, NodeState, Refused, Role, UnknownRole};
 pub use picture::Picture;
 pub use static_peers::{Peer, StaticPeers};
+pub use tls::{Tls, TlsError, TlsFiles};
 pub use transport::{LocalServices, Transport};

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    Discovery, DiscoveryError, Incarnation, Load, Me, NodeId, NodeInfo, NodeState, Picture, Role, Transport,
+    Discovery, DiscoveryError, Incarnation, Load, Me, NodeId, NodeInfo, NodeState, Picture, Role, Tls, Transport,
 };
 
 /// How often each peer is asked: a drained or new room is known to dispatchers within this time.
@@ -55,16 +55,20 @@ struct Slot {
 }
 
 impl StaticPeers {
-    /// Asks these peers until `cancel`.
+    /// Asks these peers until `cancel`, over TLS if `tls` is there.
     ///
     /// # Errors
     /// When an address is not `host:port`.
-    pub fn start(peers: Vec<Peer>, cancel: CancellationToken) -> Result<Self, tonic::transport::Error> {
+    pub fn start(
+        peers: Vec<Peer>,
+        tls: Option<&Tls>,
+        cancel: CancellationToken,
+    ) -> Result<Self, tonic::transport::Error> {
         let slots: Vec<_> = peers.iter().map(|p| Slot { info: unknown(p), misses: 0 }).collect();
         let picture = Picture::new(1, slots.iter().map(|s| s.info.clone()).collect());
         let peers = peers
             .into_iter()
-            .map(|p| Transport::connect_lazy(&p.rpc).map(|t| (p, t)))
+            .map(|p| Transport::connect(&p.rpc, p.role, tls).map(|t| (p, t)))
             .collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(Shared {
             peers,

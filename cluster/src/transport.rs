@@ -17,7 +17,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::NodeId;
+use crate::{NodeId, Role, Tls, tls::Connector};
 
 /// A connection that cannot be made in this time counts as unavailable; within a zone a SYN takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,20 +61,39 @@ enum Kind {
 }
 
 impl Transport {
-    /// To a node elsewhere: one HTTP/2 connection, made at the first call and made again when it breaks.
+    /// To a node elsewhere: one HTTP/2 connection, made at the first call and made again when it breaks. Over `tls` it must
+    /// be a node of the `role`.
+    ///
+    /// # Errors
+    /// When the address is not `host:port`.
+    pub fn connect(address: &str, role: Role, tls: Option<&Tls>) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Self::endpoint(address)?;
+        Ok(Self(Kind::Channel(match tls {
+            None => endpoint.connect_lazy(),
+            Some(tls) => {
+                endpoint.connect_with_connector_lazy(Connector::new(address, role, tls.clone()))
+            }
+        })))
+    }
+
+    /// The same in plaintext.
     ///
     /// # Errors
     /// When the address is not `host:port`.
     pub fn connect_lazy(address: &str) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        Ok(Self(Kind::Channel(Self::endpoint(address)?.connect_lazy())))
+    }
+
+    /// The scheme says nothing of TLS: tonic would bring its own to `https`.
+    fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
+        Ok(Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW);
-        Ok(Self(Kind::Channel(endpoint.connect_lazy())))
+            .initial_connection_window_size(CONNECTION_WINDOW))
     }
 
     /// To a node of this process. It may be called before the node is there: the call then fails as unavailable.

@@ -106,7 +106,7 @@ async fn serve<S: Service>(
             .and_then(|mut all| all.next())
             .ok_or_else(|| StartError::config("discovery.peers", format!("{own:?} is no host:port")))?,
     };
-    let discovery = StaticPeers::start(peers, cancel.clone())
+    let discovery = StaticPeers::start(peers, None, cancel.clone())
         .map_err(|e| StartError::config("discovery.peers", format!("an address is no host:port: {e}")))?;
     let metrics = Metrics::default();
     let node = Node::<S>::start_remote(
