@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    Discovery, DiscoveryError, Incarnation, Load, Me, NodeId, NodeInfo, NodeState, Picture, Role, Tls, Transport,
+    Discovery, DiscoveryError, Incarnation, Load, Me, NodeId, NodeInfo, NodeState, Picture, Role, Tls,
+    Transport,
 };
 
 /// How often each peer is asked: a drained or new room is known to dispatchers within this time.

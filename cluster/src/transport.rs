@@ -70,9 +70,7 @@ impl Transport {
         let endpoint = Self::endpoint(address)?;
         Ok(Self(Kind::Channel(match tls {
             None => endpoint.connect_lazy(),
-            Some(tls) => {
-                endpoint.connect_with_connector_lazy(Connector::new(address, role, tls.clone()))
-            }
+            Some(tls) => endpoint.connect_with_connector_lazy(Connector::new(address, role, tls.clone())),
         })))
     }
 

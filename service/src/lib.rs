@@ -10,11 +10,14 @@ mod host;
 mod metrics;
 mod node;
 mod node_rpc;
+mod peer_io;
 pub mod process;
 mod profile;
+mod rpc_server;
 mod settings;
 pub mod signals;
 pub mod telemetry;
+pub mod tls;
 
 pub use admin::Admin;
 pub use error::{ExitError, StartError, exit_code};

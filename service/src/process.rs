@@ -115,6 +115,7 @@ async fn serve<S: Service>(
         Arc::new(discovery),
         metrics.clone(),
         listen,
+        None,
     )
     .await?;
     let tasks = node.host().tasks.clone();

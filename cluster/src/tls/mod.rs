@@ -22,8 +22,8 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 pub(crate) use connect::Connector;
-pub use material::{TlsError, TlsFile};
 use material::{Contents, Material};
+pub use material::{TlsError, TlsFile};
 pub use peer_error::peer_error;
 pub use sometimes::Sometimes;
 
