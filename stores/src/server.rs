@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -22,6 +22,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Server {
     name: String,
     command: Vec<OsString>,
+    env: Vec<(String, OsString)>,
     log: PathBuf,
     child: Mutex<Option<Child>>,
 }
@@ -29,7 +30,14 @@ pub struct Server {
 impl Server {
     /// Program and arguments; not running yet. Its output is appended to `log`.
     pub fn new(name: &str, command: Vec<OsString>, log: PathBuf) -> Self {
-        Self { name: name.to_owned(), command, log, child: Mutex::new(None) }
+        Self { name: name.to_owned(), command, env: Vec::new(), log, child: Mutex::new(None) }
+    }
+
+    /// With these variables in its environment.
+    #[must_use]
+    pub fn with_env(mut self, env: Vec<(String, OsString)>) -> Self {
+        self.env = env;
+        self
     }
 
     /// Starts it; does not wait until it is ready.
@@ -42,6 +50,7 @@ impl Server {
         let (program, args) = self.command.split_first().context("no program")?;
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = crate::command(program)?;
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command.args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         *child = Some(crate::spawn(command)?);
         Ok(())
@@ -54,9 +63,7 @@ impl Server {
     pub async fn ready(&self, mut look: impl AsyncFnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            if let Some(child) = self.child().as_mut()
-                && let Some(status) = child.try_wait()?
-            {
+            if let Some(status) = self.ended()? {
                 bail!("{} ended with {status}:\n{}", self.name, self.tail());
             }
             match look().await {
@@ -82,6 +89,31 @@ impl Server {
             sleep(Duration::from_millis(2)).await;
         }
         Ok(())
+    }
+
+    /// SIGTERM; how it ended.
+    ///
+    /// # Errors
+    /// When it is not running, or does not end in time.
+    pub async fn terminate(&self, within: Duration) -> anyhow::Result<ExitStatus> {
+        self.signal("TERM")?;
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.ended()? {
+                *self.child() = None;
+                return Ok(status);
+            }
+            ensure!(Instant::now() < deadline, "{} does not end on SIGTERM:\n{}", self.name, self.tail());
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// How it ended, if it was started, not killed, and has ended.
+    ///
+    /// # Errors
+    /// When the process cannot be asked for.
+    pub fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child().as_mut().map(Child::try_wait).transpose()?.flatten())
     }
 
     /// SIGSTOP: it is there and answers nothing, until [`Server::resume`].
@@ -137,7 +169,8 @@ impl Server {
         &self.log
     }
 
-    fn tail(&self) -> String {
+    /// The last lines of its log.
+    pub fn tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.lines().collect();
