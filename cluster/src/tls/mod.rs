@@ -8,6 +8,8 @@ mod material;
 mod peer_error;
 mod sometimes;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::{
