@@ -6,6 +6,7 @@
 mod admin;
 pub mod config;
 mod error;
+mod health;
 mod host;
 mod metrics;
 mod node;

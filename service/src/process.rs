@@ -11,7 +11,7 @@ use crate::{
     Admin, AdminSettings, DiscoverySettings, ExitError, LogSettings, Metrics, Node, NodeSettings,
     RpcSettings, Service, StartError,
     config::{Config, ConfigError},
-    exit_code, signals, telemetry,
+    exit_code, health, signals, telemetry,
 };
 
 #[derive(Parser)]
@@ -23,6 +23,9 @@ struct Arguments {
     /// Reads the configuration, says what is wrong with it, and ends.
     #[arg(long)]
     check: bool,
+    /// Asks the running process of this configuration whether it is ready: ends with 0 if it is, else with 1.
+    #[arg(long, conflicts_with = "check")]
+    health: bool,
 }
 
 impl From<ConfigError> for ExitError {
@@ -76,6 +79,10 @@ fn read<S: Service>(arguments: &Arguments) -> Result<Settings<S::Config>, ExitEr
 }
 
 fn run<S: Service>(arguments: &Arguments) -> Result<(), ExitError> {
+    if arguments.health {
+        let mut config = Config::load(arguments.config.as_deref())?;
+        return health::ask(&config.section("admin")?);
+    }
     let settings = read::<S>(arguments)?;
     if arguments.check {
         return Ok(());
