@@ -16,7 +16,10 @@ use crate::model::{InboxKey, Row, State, Surviving};
 pub(crate) mod conformance;
 #[cfg(test)]
 pub(crate) mod flaky;
+mod shared;
 pub mod sqlite;
+
+pub use shared::{Landing, SharedLife};
 
 /// Why an archive did not do what was asked. Nothing of the group was stored, save for `Io`: there it is not known,
 /// and a repeat with the same id finds out.
@@ -185,6 +188,12 @@ impl Forget {
     pub fn is_empty(&self) -> bool {
         let times = self.reservations_before_ms.is_some() || self.broadcasts_before_ms.is_some();
         self.unicast.is_empty() && self.multicast.is_empty() && !times
+    }
+
+    /// Greatest message whose deliveries are to be forgotten.
+    fn greatest_id(&self) -> Option<MessageId> {
+        let unicast = self.unicast.iter().map(|row| MessageId(row.0.cast_unsigned()));
+        unicast.chain(self.multicast.iter().copied()).max()
     }
 }
 
@@ -376,6 +385,31 @@ pub trait Archive: Send + Sync + 'static {
         before_ms: u64,
         max: usize,
     ) -> impl Future<Output = ArchiveResult<(Vec<MessageId>, Option<MessageId>)>> + Send;
+
+    /// Lands a part of a shared store's journal as one transaction: idempotent, and concurrently by several savers.
+    /// `Conflict` says that it may bring back rows that were forgotten since [`Landing::forgets`] was asked for: ask
+    /// anew, and then read the journal again.
+    fn land(&self, landing: &Landing) -> impl Future<Output = ArchiveResult<()>> + Send;
+
+    /// How often deliveries were forgotten. To be asked before the journal is read for a landing; once for many
+    /// landings is enough, until one is refused with `Conflict`.
+    fn forgets(&self) -> impl Future<Output = ArchiveResult<u64>> + Send;
+
+    /// The present life of the shared store; none before its first.
+    fn shared_life(&self) -> impl Future<Output = ArchiveResult<Option<SharedLife>>> + Send;
+
+    /// Begins a life of the shared store, in an epoch greater than any before, if the present one's epoch is `from`.
+    /// `None` says that it is another: somebody else was first.
+    fn begin_shared_life(
+        &self,
+        from: Option<Epoch>,
+        store: &str,
+        partitions: u32,
+    ) -> impl Future<Output = ArchiveResult<Option<SharedLife>>> + Send;
+
+    /// Notes that something was committed that the shared store lacks. To be called after the commit and before it
+    /// is answered: so no life that misses it can begin unmarked.
+    fn mark_unseen(&self) -> impl Future<Output = ArchiveResult<()>> + Send;
 }
 
 /// Row numbers in a block.

@@ -8,6 +8,9 @@ use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId, Position, Seq, Uid};
 use super::*;
 use crate::model::{InboxKey, Row, State};
 
+mod shared;
+pub(crate) use shared::*;
+
 const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
 const LATER: u64 = NOW + 1_000_000;
 const APP: AppId = AppId(1);
@@ -371,7 +374,9 @@ macro_rules! suite {
             epochs_and_rows_are_given_once, inboxes_survive_in_order, groups_are_all_or_nothing,
             final_states_are_final, multicasts_share_a_payload, tells_what_is_recorded, cursors_move_forward,
             broadcasts_are_numbered, reservations_tie_a_word, keeps_the_directory, walks_what_is_over,
-            forgets_what_finished_long_ago, finds_what_was_stored_lately
+            forgets_what_finished_long_ago, finds_what_was_stored_lately, lands_what_became_of_it,
+            landing_again_changes_nothing, lands_after_a_commit, lands_multicasts, what_was_forgotten_stays_so,
+            many_may_land_at_once, a_shared_store_has_one_life
         );
     };
     ($make:expr; $($case:ident),*) => {

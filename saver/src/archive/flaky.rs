@@ -124,4 +124,29 @@ impl<A: Archive> Archive for Flaky<A> {
     ) -> ArchiveResult<(Vec<MessageId>, Option<MessageId>)> {
         self.archive.old_multicasts(after, before_ms, max).await
     }
+
+    async fn land(&self, landing: &Landing) -> ArchiveResult<()> {
+        self.archive.land(landing).await
+    }
+
+    async fn forgets(&self) -> ArchiveResult<u64> {
+        self.archive.forgets().await
+    }
+
+    async fn shared_life(&self) -> ArchiveResult<Option<SharedLife>> {
+        self.archive.shared_life().await
+    }
+
+    async fn begin_shared_life(
+        &self,
+        from: Option<Epoch>,
+        store: &str,
+        partitions: u32,
+    ) -> ArchiveResult<Option<SharedLife>> {
+        self.archive.begin_shared_life(from, store, partitions).await
+    }
+
+    async fn mark_unseen(&self) -> ArchiveResult<()> {
+        self.archive.mark_unseen().await
+    }
 }

@@ -26,6 +26,7 @@ mod deliveries;
 mod directory;
 mod error;
 mod schema;
+mod shared;
 mod statement;
 mod store;
 #[cfg(test)]

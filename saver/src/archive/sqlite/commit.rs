@@ -4,7 +4,7 @@ use proto::internal::App;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
-use super::{bulk, directory, statement::execute};
+use super::{bulk, directory, shared, statement::execute};
 use crate::{
     archive::{ApiKey, AppRefused, Committed, Forget, Group, NewBroadcast, Numbered, Reservation, Reserved},
     model::InboxKey,
@@ -145,6 +145,7 @@ async fn put_key(c: &mut SqliteConnection, key: &ApiKey) -> Result<bool, sqlx::E
 }
 
 async fn forget(c: &mut SqliteConnection, forget: &Forget) -> Result<u64, sqlx::Error> {
+    shared::note_forgotten(c, forget).await?;
     let (deliveries, payloads) = bulk::forget(&forget.unicast)?;
     let mut gone = execute(c, deliveries, false).await?;
     execute(c, payloads, false).await?;

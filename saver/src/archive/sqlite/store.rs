@@ -10,13 +10,13 @@ use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 use super::{SqliteArchive, bulk, commit, error, statement::execute};
 use crate::{
     archive::{
-        ApiKey, Archive, ArchiveResult, BroadcastPage, Committed, Group, LoggedBroadcast, ROW_BLOCK,
-        Recorded, StoredPlace, Wanted,
+        ApiKey, Archive, ArchiveResult, BroadcastPage, Committed, Group, Landing, LoggedBroadcast, ROW_BLOCK,
+        Recorded, SharedLife, StoredPlace, Wanted,
     },
     model::{InboxKey, Row, Surviving},
 };
 
-async fn count(c: &mut SqliteConnection, name: &'static str) -> Result<i64, sqlx::Error> {
+pub(super) async fn count(c: &mut SqliteConnection, name: &'static str) -> Result<i64, sqlx::Error> {
     let sql = "UPDATE counter SET value = value + 1 WHERE name = ? RETURNING value";
     sqlx::query_scalar(sql).bind(name).fetch_one(c).await
 }
@@ -125,5 +125,30 @@ impl Archive for SqliteArchive {
         max: usize,
     ) -> ArchiveResult<(Vec<MessageId>, Option<MessageId>)> {
         self.walk_multicasts(after, before_ms, max).await
+    }
+
+    async fn land(&self, landing: &Landing) -> ArchiveResult<()> {
+        self.write_landing(landing).await
+    }
+
+    async fn forgets(&self) -> ArchiveResult<u64> {
+        self.read_forgets().await
+    }
+
+    async fn shared_life(&self) -> ArchiveResult<Option<SharedLife>> {
+        self.read_life().await
+    }
+
+    async fn begin_shared_life(
+        &self,
+        from: Option<Epoch>,
+        store: &str,
+        partitions: u32,
+    ) -> ArchiveResult<Option<SharedLife>> {
+        self.begin_life(from, store, partitions).await
+    }
+
+    async fn mark_unseen(&self) -> ArchiveResult<()> {
+        self.write_unseen().await
     }
 }

@@ -1,0 +1,13 @@
+-- Version 2: inbox stores that several savers share.
+
+-- The present life of the shared store: one row, or none before the first.
+CREATE TABLE shared_life (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    epoch      INTEGER NOT NULL,
+    store      TEXT NOT NULL,
+    partitions INTEGER NOT NULL,
+    unseen     INTEGER NOT NULL
+);
+
+-- How often deliveries were forgotten, and the greatest message id of those that were.
+INSERT INTO counter VALUES ('forgets', 0), ('forgotten', 0);
