@@ -100,6 +100,19 @@ impl Transport {
     }
 }
 
+/// A node that speaks TLS turns a plaintext caller away with a reason of HTTP/2's own, which nobody would understand.
+fn plain(error: StdError) -> StdError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
+    while let Some(next) = cause {
+        let reason = next.downcast_ref::<h2::Error>().and_then(h2::Error::reason);
+        if reason == Some(h2::Reason::INADEQUATE_SECURITY) {
+            return Status::unavailable("it is configured for TLS, and we are for plaintext").into();
+        }
+        cause = next.source();
+    }
+    error
+}
+
 impl Service<http::Request<Body>> for Transport {
     type Response = http::Response<Body>;
     type Error = StdError;
@@ -117,7 +130,7 @@ impl Service<http::Request<Body>> for Transport {
         match &mut self.0 {
             Kind::Channel(channel) => {
                 let answer = channel.call(request);
-                Box::pin(async move { answer.await.map_err(Into::into) })
+                Box::pin(async move { answer.await.map_err(|error| plain(error.into())) })
             }
             Kind::Local(node, services) => match services.get(*node) {
                 Some(mut routes) => {

@@ -10,7 +10,8 @@ pub fn peer_error(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     Some(match error {
         Error::InvalidMessage(_) => "it does not speak TLS: is it configured as plaintext?".to_owned(),
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+        // Two CAs of one name: the signature is not of the one that we have.
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "its certificate is of another CA than ours".to_owned()
         }
         Error::InvalidCertificate(reason) => format!("its certificate is refused: {reason}"),
