@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use crate::{Me, Picture};
 
-/// Keeps a picture of the cluster. Back ends: [`crate::Embedded`] (one process), [`crate::StaticPeers`] (a list).
+/// Keeps a picture of the cluster. Back ends: [`crate::Embedded`] (one process),
+/// [`crate::StaticPeers`] (a list), [`crate::etcd::EtcdDiscovery`].
 pub trait Discovery: Send + Sync + 'static {
     /// Follows the picture. When the back end is away the last picture stays ("fail static").
     fn picture(&self) -> watch::Receiver<Arc<Picture>>;
@@ -41,4 +42,42 @@ pub enum DiscoveryError {
         /// Its id.
         id: crate::NodeId,
     },
+    /// Another node has the number and keeps it.
+    #[error(
+        "node id {id} is taken by a {role} on host {host:?} (process {process}): give one of them another node.id, or none",
+        role = by.role, host = by.host, process = by.process
+    )]
+    Held {
+        /// The number.
+        id: crate::NodeId,
+        /// Who has it.
+        by: Box<crate::etcd::Holder>,
+    },
+    /// All numbers are taken.
+    #[error("all {} node ids are taken", crate::MAX_NODE_ID)]
+    NoFreeId,
+    /// Another process of the same role keeps its things in the same folder.
+    #[error(
+        "the data folder {path} is in use by another {role}: end that one, or name another folder (node.data)"
+    )]
+    InUse {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// The role.
+        role: crate::Role,
+    },
+    /// What the node must keep cannot be kept.
+    #[error("{path}: {source}")]
+    Folder {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The count of lives could not be kept.
+    #[error(transparent)]
+    Incarnation(#[from] crate::IncarnationError),
+    /// A wrong option of etcd.
+    #[error("discovery.{0}")]
+    Etcd(#[from] crate::etcd::EtcdError),
 }

@@ -49,27 +49,49 @@ impl Incarnation {
     /// # Errors
     /// When the folder cannot be written or the file is not ours.
     pub fn next(data: &Path, name: &str) -> Result<Self, IncarnationError> {
+        Self::at_least(data, name, 0)
+    }
+
+    /// Counts one more life of `name`: `number` if that is greater than its last one, else one more than that. Durable
+    /// before it answers.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, the file is not ours, or the numbers are used up.
+    pub fn at_least(data: &Path, name: &str, number: u64) -> Result<Self, IncarnationError> {
         let path = data.join(format!("{name}.incarnation"));
         let io = |source| IncarnationError::Io { path: path.clone(), source };
+        let corrupt = |text: &str| IncarnationError::Corrupt {
+            path: path.clone(),
+            content: text.chars().take(32).collect(),
+        };
         let last = match fs::read_to_string(&path) {
             Ok(text) => {
-                let number = text.trim().parse::<u32>().ok().filter(|last| *last < u32::MAX);
-                number.ok_or_else(|| IncarnationError::Corrupt {
-                    path: path.clone(),
-                    content: text.chars().take(32).collect(),
-                })?
+                let last = text.trim().parse::<u32>().ok().filter(|last| *last < u32::MAX);
+                last.ok_or_else(|| corrupt(&text))?
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
             Err(e) => return Err(io(e)),
         };
-        let next = u64::from(last) + 1;
-        let new = data.join(format!("{name}.incarnation.new"));
-        let mut file = fs::File::create(&new).map_err(io)?;
-        writeln!(file, "{next}").and_then(|()| file.sync_all()).map_err(io)?;
-        fs::rename(&new, &path).map_err(io)?;
-        fs::File::open(data).and_then(|folder| folder.sync_all()).map_err(io)?;
+        let next = number.max(u64::from(last) + 1);
+        if next > u64::from(u32::MAX) {
+            return Err(corrupt(&next.to_string()));
+        }
+        replace(data, &path, &next.to_string()).map_err(io)?;
         Ok(Self(next))
     }
+}
+
+/// Replaces a small file in the folder: after a crash it is the old one or the new one, and after this returned it is
+/// the new one.
+pub(crate) fn replace(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let mut file = fs::File::create(&new)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod discovery;
 mod embedded;
+pub mod etcd;
 mod handle;
 mod incarnation;
 mod message_id;

@@ -1,0 +1,252 @@
+//! A node's membership in a cluster that keeps itself in etcd.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    ConfigTexts, EtcdMetrics, EtcdOptions, Holder, Lost, Wanted,
+    backoff::Backoff,
+    claim::{Claim, Unclaimed, claim, is_empty},
+    config::ConfigFollower,
+    folder::Folder,
+    keeper::{Keeper, Order, Registration},
+    link::Link,
+    nodes::{Nodes, NodesFollower},
+    watch::follow,
+};
+use crate::{Discovery, DiscoveryError, Incarnation, Me, NodeId, Picture, Role};
+
+/// How often the watchman looks whether the process stood still, and lets time pass for the picture.
+const WATCHMAN_INTERVAL: Duration = Duration::from_millis(250);
+/// A taken id is asked for again for so many leases: whoever died with it is gone by then.
+const LEASES_TO_WAIT: u32 = 3;
+/// While nobody answers there is time; with the first answer there must be an end to it soon.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// Who enters.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its service.
+    pub role: Role,
+    /// Its configured id.
+    pub id: Option<NodeId>,
+    /// Whether another id will do when the configured one is taken: so for a node that has lost it while it ran.
+    pub any_id: bool,
+    /// Its data folder, which must be there: it keeps the node's id and the number of its lives.
+    pub data: PathBuf,
+}
+
+/// Discovery by etcd. It stays a member until it leaves, or is dropped.
+pub struct EtcdDiscovery {
+    id: NodeId,
+    incarnation: Incarnation,
+    orders: mpsc::Sender<Order>,
+    nodes: Arc<Nodes>,
+    registration: Arc<Registration>,
+    config: watch::Receiver<Option<ConfigTexts>>,
+    _cancel: tokio_util::sync::DropGuard,
+    /// No other process is this node as long as this one is.
+    _folder: Folder,
+}
+
+impl EtcdDiscovery {
+    /// Takes a node id, and reads who else is there and what the cluster's configuration is. Waits for etcd as long as
+    /// it takes; drop the future to give up.
+    ///
+    /// # Errors
+    /// When the id stays taken, or the data folder cannot be used.
+    pub async fn start(
+        options: EtcdOptions,
+        start: Start,
+        metrics: EtcdMetrics,
+    ) -> Result<Self, DiscoveryError> {
+        options.check()?;
+        let mut folder = Folder::open(&start.data, start.role)?;
+        let link = Link::new(options, metrics);
+        let holder = Holder {
+            role: start.role,
+            owner: folder.owner().to_owned(),
+            life: super::random_word(),
+            host: host(),
+            process: std::process::id(),
+        };
+        let wanted = match (start.id, folder.id()) {
+            (Some(id), _) if !start.any_id => Wanted::Exactly(id),
+            (Some(id), _) | (None, Some(id)) => Wanted::Rather(id),
+            (None, None) => Wanted::Any,
+        };
+        let asked = Instant::now();
+        let claim = enter(&link, wanted, &holder, folder.last_life()).await?;
+        let incarnation = folder.enter(claim.id, claim.number)?;
+        info!(role = %start.role, node = %claim.id, %incarnation, "entered the cluster");
+
+        let id = claim.id;
+        let cancel = CancellationToken::new();
+        let nodes = Arc::new(Nodes::new(link.options().lease, link.metrics().clone()));
+        let registration = Arc::new(Registration::new(asked));
+        // Few ask: whoever joins, and whoever leaves.
+        let (orders, received) = mpsc::channel(4);
+        let keeper = Keeper {
+            link: link.clone(),
+            holder,
+            claim,
+            registration: registration.clone(),
+            picture: nodes.picture(),
+            orders: received,
+            me: None,
+            beat: None,
+        };
+        // It ends when the orders do, so that it can still say goodbye.
+        tokio::spawn(keeper.run());
+        let (texts, mut config) = watch::channel(None);
+        let doubt = registration.clone();
+        let mut follow_nodes = NodesFollower {
+            nodes: nodes.clone(),
+            keys: link.keys().clone(),
+            own: Some(((start.role, id), Box::new(move || doubt.doubt.notify_one()))),
+        };
+        let mut follow_config = ConfigFollower::new(link.keys(), start.role, id, texts);
+        let (node_keys, config_keys) = (link.keys().nodes(), link.keys().configs(start.role));
+        let (link_of_nodes, link_of_config) = (link.clone(), link.clone());
+        spawn(&cancel, async move { follow(link_of_nodes, node_keys, &mut follow_nodes).await });
+        spawn(&cancel, async move { follow(link_of_config, config_keys, &mut follow_config).await });
+        spawn(&cancel, watchman(link, nodes.clone(), registration.clone()));
+        let mut picture = nodes.picture();
+        // Neither can close: their senders are in the tasks, which live as long as the guard.
+        let guard = cancel.drop_guard();
+        let _ = picture.wait_for(|picture| picture.revision() > 0).await;
+        let _ = config.wait_for(Option::is_some).await;
+        Ok(Self { id, incarnation, orders, nodes, registration, config, _cancel: guard, _folder: folder })
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The number of this life: of all registrations in the cluster, this is the so-manieth.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Holds something when the id belongs to somebody else, for good: this node must end.
+    pub fn lost(&self) -> watch::Receiver<Option<Lost>> {
+        self.registration.lost()
+    }
+
+    /// Follows the configuration that the cluster keeps for this node.
+    pub fn config(&self) -> watch::Receiver<Option<ConfigTexts>> {
+        self.config.clone()
+    }
+}
+
+impl Discovery for EtcdDiscovery {
+    fn picture(&self) -> watch::Receiver<Arc<Picture>> {
+        self.nodes.picture()
+    }
+
+    /// Answers when the node's entry is in etcd; while etcd is away that can take any time.
+    fn join(&self, me: Arc<Me>) -> BoxFuture<'_, Result<(), DiscoveryError>> {
+        Box::pin(async move {
+            let gone = || DiscoveryError::Taken(self.id);
+            let (joined, answer) = oneshot::channel();
+            self.orders.send(Order::Join(me, joined)).await.map_err(|_| gone())?;
+            answer.await.unwrap_or_else(|_| Err(gone()))
+        })
+    }
+
+    fn lapses(&self) -> watch::Receiver<u64> {
+        self.registration.lapses()
+    }
+
+    fn leave<'a>(&'a self, _me: &'a Me) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let (done, left) = oneshot::channel();
+            if self.orders.send(Order::Leave(done)).await.is_ok() {
+                // The keeper has ended: nothing is left to take out.
+                let _ = left.await;
+            }
+        })
+    }
+}
+
+fn spawn(cancel: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    let cancel = cancel.clone();
+    tokio::spawn(async move {
+        cancel.run_until_cancelled(task).await;
+    });
+}
+
+/// Claims an id, however long etcd is away.
+async fn enter(link: &Link, wanted: Wanted, holder: &Holder, floor: u64) -> Result<Claim, DiscoveryError> {
+    let lease = link.options().lease;
+    let mut backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE);
+    let (mut told_away, mut told_taken) = (false, false);
+    let mut taken_since: Option<Instant> = None;
+    // A node that has lived before, in an etcd where nobody has: those who run will tell how far the numbers were.
+    let mut patience = (floor > 0).then_some(lease);
+    loop {
+        if let Some(wait) = patience
+            && let Ok(empty) = is_empty(link).await
+        {
+            patience = None;
+            if empty {
+                info!("etcd knows no cluster of this name; waiting whether others do");
+                sleep(wait).await;
+            }
+        }
+        match claim(link, wanted, holder, floor).await {
+            Ok(claim) => return Ok(claim),
+            Err(Unclaimed::Exhausted) => return Err(DiscoveryError::NoFreeId),
+            Err(Unclaimed::Taken { id, by }) => {
+                let since = *taken_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= lease * LEASES_TO_WAIT {
+                    return Err(DiscoveryError::Held { id, by: Box::new(by) });
+                }
+                if !std::mem::replace(&mut told_taken, true) {
+                    warn!(node = %id, role = %by.role, host = by.host, process = by.process,
+                        "the node id is taken; waiting for its lease to end");
+                }
+                sleep(lease / 4).await;
+            }
+            Err(Unclaimed::Etcd(error)) => {
+                if !std::mem::replace(&mut told_away, true) {
+                    warn!(%error, "waiting for etcd");
+                }
+                sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+/// Notices that the process stood still (stopped, or its machine asleep) for so long that its lease is over, and counts
+/// the lapse before anybody acts on what was true then. While etcd is away time passes too, but watched: then nothing
+/// has lapsed until etcd says so.
+async fn watchman(link: Link, nodes: Arc<Nodes>, registration: Arc<Registration>) {
+    let lease = link.options().lease;
+    let mut ticks = interval(WATCHMAN_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = Instant::now();
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        if now - last >= lease / 2 && registration.since_confirmed() >= lease {
+            registration.lapse(&link);
+            registration.doubt.notify_one();
+        }
+        last = now;
+        nodes.tick();
+    }
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map(|name| name.trim().to_owned()).unwrap_or_default()
+}
