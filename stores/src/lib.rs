@@ -14,7 +14,7 @@ mod server;
 mod spawner;
 
 pub use etcd::{Etcd, EtcdTls, Member};
-pub use mariadb::MariaDb;
+pub use mariadb::{MariaDb, create_database};
 pub use programs::{find, missing};
 pub use redis::{Data, Redis};
 pub use redis_cluster::RedisCluster;

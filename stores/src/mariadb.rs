@@ -77,7 +77,7 @@ impl MariaDb {
     /// # Errors
     /// When the server does not answer.
     pub async fn url(&self, database: &str) -> anyhow::Result<String> {
-        self.sql(&format!("CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4")).await?;
+        create_database(self.addr, database).await?;
         Ok(format!("{}/{database}", self.base_url()))
     }
 
@@ -91,16 +91,7 @@ impl MariaDb {
     /// # Errors
     /// When the server does not answer, or refuses.
     pub async fn sql(&self, statements: &str) -> anyhow::Result<String> {
-        let output = Command::new(crate::find("mariadb")?)
-            .args(["--no-defaults", "--host=127.0.0.1", "--protocol=tcp", "--batch", "--skip-column-names"])
-            .args([format!("--user={USER}"), format!("--password={PASSWORD}")])
-            .args([format!("--port={}", self.addr.port()), format!("--execute={statements}")])
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await?;
-        ensure!(output.status.success(), "{statements}: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        sql(self.addr, statements).await
     }
 
     /// Where it listens; the same after it started again.
@@ -139,6 +130,28 @@ impl MariaDb {
         };
         self.server.ready(answers).await.context("starting MariaDB")
     }
+}
+
+/// Creates a database on a server of this crate that another process started, if it is not there.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn create_database(server: SocketAddr, database: &str) -> anyhow::Result<()> {
+    let create = format!("CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4");
+    sql(server, &create).await.map(drop)
+}
+
+async fn sql(server: SocketAddr, statements: &str) -> anyhow::Result<String> {
+    let output = Command::new(crate::find("mariadb")?)
+        .args(["--no-defaults", "--host=127.0.0.1", "--protocol=tcp", "--batch", "--skip-column-names"])
+        .args([format!("--user={USER}"), format!("--password={PASSWORD}")])
+        .args([format!("--port={}", server.port()), format!("--execute={statements}")])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    ensure!(output.status.success(), "{statements}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The program with what every use of it needs.

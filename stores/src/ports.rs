@@ -10,7 +10,7 @@ use std::{
 /// a test can take a port between our look and the program's bind.
 const FIRST: u16 = 20_000;
 /// Ports that a process of tests takes at a time: a cluster with its stores needs about fifty.
-const BLOCK: u16 = 100;
+pub const BLOCK: u16 = 100;
 const BLOCKS: u16 = 120;
 
 /// The ports of this process. Tests of other processes take others: the lock says so, and goes with the process.

@@ -44,8 +44,10 @@ impl Redis {
         let data = folder.path().join("data");
         fs::create_dir(&data)?;
         let port = addr.port().to_string();
-        let mut command = vec![crate::find("redis-server")?.into_os_string()];
-        // "-": no file is read. Snapshots are off: the append-only file is what survives.
+        let file = folder.path().join("redis.conf");
+        fs::write(&file, "")?;
+        let mut command = vec![crate::find("redis-server")?.into_os_string(), file.into_os_string()];
+        // Snapshots are off: the append-only file is what survives.
         let own =
             ["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "everysec"];
         // A replica is sent the data at once; by default the primary waits for more of them.
@@ -63,9 +65,8 @@ impl Redis {
     /// # Errors
     /// When it does not start or does not get in step.
     pub async fn replica_of(primary: &Self) -> anyhow::Result<Self> {
-        let of = format!("{} {}", primary.addr.ip(), primary.addr.port());
-        let replica = Self::start_with(&["--replicaof", &of]).await?;
-        replica.in_step().await?;
+        let replica = Self::start().await?;
+        replica.follow(primary).await?;
         Ok(replica)
     }
 
@@ -82,23 +83,48 @@ impl Redis {
         self.server.ready(linked).await
     }
 
-    /// Makes this replica a primary.
+    /// Makes this replica a primary, for its next lives too.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn promote(&self) -> anyhow::Result<()> {
+        self.starts_as("")?;
         self.call(&["REPLICAOF", "NO", "ONE"]).await?;
         Ok(())
     }
 
-    /// Makes it a replica of `primary`; it drops what it has. A former primary comes back so.
+    /// Makes it a replica of `primary`, now and in its next lives; it drops what it has.
     ///
     /// # Errors
     /// When it does not answer or does not get in step.
     pub async fn follow(&self, primary: &Self) -> anyhow::Result<()> {
         let (host, port) = (primary.addr.ip().to_string(), primary.addr.port().to_string());
+        self.starts_as(&format!("replicaof {host} {port}\n"))?;
         self.call(&["REPLICAOF", &host, &port]).await?;
         self.in_step().await
+    }
+
+    /// Starts it again after it was killed, as a replica of `primary`: at no moment it is a primary beside that.
+    ///
+    /// # Errors
+    /// When it does not start or does not get in step.
+    pub async fn come_back_behind(&self, primary: &Self) -> anyhow::Result<()> {
+        self.starts_as(&format!("replicaof {} {}\n", primary.addr.ip(), primary.addr.port()))?;
+        self.start_again(Data::Keep).await?;
+        self.in_step().await
+    }
+
+    /// Whether it says that it is a primary.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn is_primary(&self) -> anyhow::Result<bool> {
+        Ok(self.call(&["INFO", "replication"]).await?.contains("role:master"))
+    }
+
+    /// What its configuration file says from its next start on.
+    fn starts_as(&self, line: &str) -> anyhow::Result<()> {
+        Ok(fs::write(self.folder.path().join("redis.conf"), line)?)
     }
 
     /// One command; the text of its answer.

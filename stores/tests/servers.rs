@@ -25,8 +25,8 @@ async fn a_replica_of_redis_is_promoted() -> anyhow::Result<()> {
     replica.promote().await?;
     assert_eq!(replica.call(&["GET", "a"]).await?, "1");
     replica.call(&["SET", "a", "2"]).await?;
-    primary.start_again(Data::Keep).await?;
-    primary.follow(&replica).await?;
+    primary.come_back_behind(&replica).await?;
+    assert!(replica.is_primary().await? && !primary.is_primary().await?);
     assert_eq!(primary.call(&["GET", "a"]).await?, "2");
     Ok(())
 }
