@@ -2,9 +2,13 @@
 
 pub mod api;
 pub mod args;
+mod cert;
+mod config;
 mod credentials;
 mod listen;
+mod node;
 mod operate;
+mod operator;
 mod push;
 pub mod up;
 
@@ -31,6 +35,9 @@ pub fn run(arguments: Arguments) -> Result<(), ExitError> {
             Command::Kick(user) => operate::kick(user).await,
             Command::Token(token) => operate::token(token).await,
             Command::App(app) => operate::app(app).await,
+            Command::Cert(command) => cert::run(&command),
+            Command::Config(command) => config::run(command).await,
+            Command::Node(command) => node::run(command).await,
         }
     })
 }

@@ -1,8 +1,17 @@
 //! The command line.
 
+mod cert;
+mod operator;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use cert::{Cert, CertFiles, CertInit};
+pub use operator::{
+    Config, ConfigDiff, ConfigGet, ConfigHistory, ConfigSet, Node, NodeDrain, NodeList, NodeName, NodeTop,
+    Operator, Whose,
+};
 
 /// Push messages over long-lived connections.
 #[derive(Debug, Parser)]
@@ -36,6 +45,15 @@ pub enum Command {
     /// Create and list apps and keys.
     #[command(subcommand)]
     App(App),
+    /// Make the certificates of a cluster.
+    #[command(subcommand)]
+    Cert(Cert),
+    /// Look at the configuration that the cluster keeps, and change it.
+    #[command(subcommand)]
+    Config(Config),
+    /// Look at the nodes of a cluster, and drain one.
+    #[command(subcommand)]
+    Node(Node),
 }
 
 /// `up`.
