@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use crate::eventually;
+use crate::{eventually, external};
 
 /// An HTTP client for plain text and TLS.
 pub fn http() -> Client {
@@ -73,7 +73,7 @@ impl ApiClient {
     pub async fn send(&self, request: RequestBuilder) -> anyhow::Result<Answer> {
         let response = request.send().await?;
         let status = response.status();
-        let text = response.text().await?;
+        let text = external::answer(response.text().await?);
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
@@ -82,7 +82,7 @@ impl ApiClient {
     /// # Errors
     /// When nobody answers.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
-        self.send(self.request(Method::POST, path).json(body)).await
+        self.send(self.request(Method::POST, path).json(&*external::request(body))).await
     }
 
     /// GET.

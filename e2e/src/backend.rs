@@ -26,6 +26,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::external;
+
 /// Calls that a test has not looked at yet.
 const UNREAD: usize = 10_000;
 
@@ -59,8 +61,9 @@ impl Backend {
     /// # Errors
     /// When no port is to be had.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
+        let (listen, called_by) = external::callback()?;
+        let listener = TcpListener::bind((listen, 0)).await?;
+        let address = SocketAddr::new(called_by, listener.local_addr()?.port());
         let (sender, calls) = mpsc::channel(UNREAD);
         let shared = Arc::new(Shared { calls: sender, failures: AtomicU32::new(0) });
         let app = Router::new().route("/hook", post(take)).with_state(shared.clone());

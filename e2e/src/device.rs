@@ -18,7 +18,7 @@ use wire::{
     id::{AppId, BindingId, MessageId},
 };
 
-use crate::{ApiClient, Stack};
+use crate::{ApiClient, Stack, external};
 
 /// What comes at all comes in this time, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,7 +62,8 @@ impl TestDevice {
             .config(config)
             .restore(saved)
             .token(move |app, uid| {
-                let issuer = known.lock().unwrap_or_else(PoisonError::into_inner).get(app.as_str()).cloned();
+                let app = external::answer(app.to_string());
+                let issuer = known.lock().unwrap_or_else(PoisonError::into_inner).get(&app).cloned();
                 async move {
                     let issuer = issuer.ok_or("nobody issues tokens of this app")?;
                     issuer.token(&app, &uid).await.map_err(Into::into)
@@ -101,7 +102,7 @@ impl TestDevice {
     /// When it does not.
     pub async fn bind(&mut self, app: &str, uid: &str, tags: &[&str]) -> anyhow::Result<BindingId> {
         let tags = tags.iter().map(|t| (*t).to_owned());
-        let binding = self.device.bind(app.parse()?, uid.parse()?, tags).await?;
+        let binding = self.device.bind(external::app(app).parse()?, uid.parse()?, tags).await?;
         self.expect_bound(binding).await?;
         Ok(binding)
     }

@@ -25,7 +25,7 @@ impl InProcess {
         // The ports stay the same over a restart, so that devices find the way back.
         let ports = UpPorts::free();
         let file = folder.join("up.toml");
-        std::fs::write(&file, crate::processes::merge(&ports.toml(), &tuning.toml)?)?;
+        std::fs::write(&file, crate::cluster::merge(&ports.toml(), &tuning.toml)?)?;
         let mut stack = Self { up: None, file, data: folder.join("data"), log };
         stack.start_again().await?;
         let key = stack.up.as_ref().map(|up| up.demo().key.clone()).unwrap_or_default();

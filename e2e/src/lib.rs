@@ -1,16 +1,20 @@
 //! Starts real clusters and does with them what their users do.
 //!
 //! A [`Stack`] is Longwire running in one of its [`Shape`]s: all services in this process, or a cluster of real
-//! processes on free ports. Tests are written once against the stack and run against both.
+//! processes on free ports, with real servers of etcd, Redis and MariaDB behind them. Tests are written once against
+//! the stack and run against both. [`faults`] break parts of a cluster while [`judge`] watches its promises.
 
 pub mod api;
 pub mod backend;
+pub mod cluster;
 pub mod device;
+mod external;
+pub mod faults;
 mod in_process;
-mod ports;
+pub mod judge;
 pub mod problems;
-mod processes;
 mod programs;
+mod proxy;
 pub mod raw;
 mod stack;
 pub mod up_process;
@@ -18,9 +22,10 @@ mod wait;
 
 pub use api::{ApiClient, App};
 pub use backend::Backend;
+pub use cluster::{Backing, Cut, Layout, Processes};
 pub use device::TestDevice;
-pub use processes::Processes;
 pub use programs::program;
+pub use proxy::{Proxy, Traffic};
 pub use raw::RawDevice;
 pub use stack::{Shape, Stack, Tuning};
 pub use up_process::UpProcess;

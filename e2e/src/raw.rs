@@ -18,6 +18,8 @@ use wire::{
     limits::MAX_SERVER_FRAME,
 };
 
+use crate::external;
+
 /// What comes at all comes in this time, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -199,7 +201,13 @@ impl RawDevice {
 
 /// A bind of binding 1 without tags and positions.
 pub fn bind(app: &str, uid: &str, token: &str) -> Bind {
-    Bind { binding: 1, app: app.to_owned(), uid: uid.to_owned(), token: token.to_owned(), ..Bind::default() }
+    Bind {
+        binding: 1,
+        app: external::app(app).into_owned(),
+        uid: uid.to_owned(),
+        token: token.to_owned(),
+        ..Bind::default()
+    }
 }
 
 /// A frame that can be waited for.

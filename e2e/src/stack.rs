@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use crate::{
     RawDevice,
     api::{ApiClient, App},
-    eventually,
+    cluster::{Layout, Processes},
+    eventually, external,
     in_process::InProcess,
-    processes::Processes,
 };
 
 /// How the six services run.
@@ -19,7 +19,7 @@ use crate::{
 pub enum Shape {
     /// All in this process, as `longwire up` runs them.
     AllInOne,
-    /// Each a process of its own, several of most.
+    /// Each a process of its own, several of most; as [`Tuning::layout`] says.
     Cluster,
 }
 
@@ -28,12 +28,14 @@ pub enum Shape {
 pub struct Tuning {
     /// For example `[saver]\nmax_loads = 2\n`.
     pub toml: String,
+    /// How a cluster is laid out.
+    pub layout: Layout,
 }
 
 impl Tuning {
     /// These sections.
     pub fn toml(toml: &str) -> Self {
-        Self { toml: toml.to_owned() }
+        Self { toml: toml.to_owned(), ..Self::default() }
     }
 }
 
@@ -48,6 +50,8 @@ pub struct Stack {
 enum Running {
     AllInOne(Box<InProcess>),
     Cluster(Processes),
+    /// Not ours to start and stop.
+    External,
 }
 
 /// Where a stack listens, and the demo app's key.
@@ -75,6 +79,7 @@ impl Stack {
                 let (running, addresses) = Box::pin(InProcess::start(folder.path(), &tuning)).await?;
                 (Running::AllInOne(Box::new(running)), addresses)
             }
+            Shape::Cluster if external::is_named() => (Running::External, external::join().await?),
             Shape::Cluster => {
                 let (running, addresses) = Processes::start(folder.path(), &tuning).await?;
                 (Running::Cluster(running), addresses)
@@ -135,10 +140,10 @@ impl Stack {
     }
 
     /// The processes, if it has any of its own.
-    pub fn processes(&mut self) -> Option<&mut Processes> {
-        match &mut self.running {
+    pub fn processes(&self) -> Option<&Processes> {
+        match &self.running {
             Running::Cluster(processes) => Some(processes),
-            Running::AllInOne(_) => None,
+            Running::AllInOne(_) | Running::External => None,
         }
     }
 
@@ -154,6 +159,7 @@ impl Stack {
                     Ok(())
                 }
                 Running::Cluster(running) => running.drain().await,
+                Running::External => external::not_ours(),
             }
         };
         tokio::time::timeout(Duration::from_secs(60), ended).await.context("the drain takes over a minute")?
@@ -176,6 +182,7 @@ impl Stack {
         match &mut self.running {
             Running::AllInOne(running) => running.start_again().await,
             Running::Cluster(running) => running.start_all().await,
+            Running::External => external::not_ours(),
         }?;
         self.settled().await
     }
@@ -184,7 +191,7 @@ impl Stack {
     pub fn shape(&self) -> Shape {
         match self.running {
             Running::AllInOne(_) => Shape::AllInOne,
-            Running::Cluster(_) => Shape::Cluster,
+            Running::Cluster(_) | Running::External => Shape::Cluster,
         }
     }
 
@@ -198,6 +205,7 @@ impl Stack {
         match &self.running {
             Running::AllInOne(running) => running.log(),
             Running::Cluster(running) => running.log(),
+            Running::External => String::new(),
         }
     }
 

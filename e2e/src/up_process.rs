@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use tokio::process::{Child, Command};
 
-use crate::{api::ApiClient, ports, program, wait::eventually};
+use stores::ports;
+
+use crate::{api::ApiClient, program, wait::eventually};
 
 /// A debug build takes about two seconds, and another test may run beside it.
 const UP_WITHIN: Duration = Duration::from_secs(30);
@@ -63,7 +65,7 @@ impl UpProcess {
     pub async fn start(folder: &Path, tuning: &str) -> anyhow::Result<Self> {
         let ports = UpPorts::free();
         let config = folder.join("up.toml");
-        fs::write(&config, crate::processes::merge(&ports.toml(), tuning)?)?;
+        fs::write(&config, crate::cluster::merge(&ports.toml(), tuning)?)?;
         let mut up = Self { folder: folder.to_owned(), config, ports, child: None, starts: 0 };
         up.start_again().await?;
         Ok(up)

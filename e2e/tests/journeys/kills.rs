@@ -3,29 +3,24 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use e2e::{RawDevice, Shape, Stack, Tuning, UpProcess, problems};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use e2e::{
+    RawDevice, Shape, Stack, Tuning, UpProcess,
+    judge::{judge, options, options_for, pass},
+    problems,
+};
+use rand::{RngExt as _, seq::SliceRandom as _};
 use reqwest::Method;
 use serde_json::json;
 use storm::scenario::verify::VerifyOptions;
 use wire::frame::Push;
 
-use crate::storms::{judge, options, options_for, pass};
-
 /// Kill points of the first test.
 const KILLS: u32 = 16;
-
-fn dice() -> (u64, StdRng) {
-    let seed =
-        std::env::var("E2E_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
-    println!("E2E_SEED={seed}");
-    (seed, StdRng::seed_from_u64(seed))
-}
 
 /// `longwire up` is killed again and again under load; callers repeat what was not answered, devices reconnect.
 #[tokio::test(flavor = "multi_thread")]
 async fn up_loses_nothing_at_any_kill_point() -> anyhow::Result<()> {
-    let (_, mut dice) = dice();
+    let (_, mut dice) = e2e::faults::dice();
     let folder = tempfile::tempdir()?;
     let mut up = UpProcess::start(folder.path(), "").await?;
     let ports = up.ports();
@@ -63,7 +58,7 @@ async fn up_loses_nothing_at_any_kill_point() -> anyhow::Result<()> {
 /// The narrow case: killed right after the answer, before the message has gone anywhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_is_there_after_the_kill() -> anyhow::Result<()> {
-    let (_, mut dice) = dice();
+    let (_, mut dice) = e2e::faults::dice();
     let folder = tempfile::tempdir()?;
     let mut up = UpProcess::start(folder.path(), "").await?;
     for round in 0..6 {
@@ -127,8 +122,8 @@ async fn what_was_answered_is_there_after_the_kill() -> anyhow::Result<()> {
 /// Each process of a cluster is killed under load and comes back after a while, in random order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_loses_nothing_whatever_process_is_killed() -> anyhow::Result<()> {
-    let (seed, mut dice) = dice();
-    let mut stack = Stack::start(Shape::Cluster, Tuning::default()).await?;
+    let (seed, mut dice) = e2e::faults::dice();
+    let stack = Stack::start(Shape::Cluster, Tuning::default()).await?;
     let options = VerifyOptions {
         seconds: Duration::from_secs(300),
         churn: 1.0,
