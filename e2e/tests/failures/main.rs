@@ -45,7 +45,8 @@ async fn trial(
         seconds: Duration::from_secs(24 * 3_600),
         churn: 1.0,
         drain: Duration::from_secs(120),
-        sample: 1_000,
+        // All of them.
+        sample: 1_000_000,
         ..options_for(&stack)
     };
     let processes = stack.processes().context("a cluster has processes")?;

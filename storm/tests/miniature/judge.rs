@@ -53,7 +53,7 @@ async fn clears_servers_that_keep_their_promises() {
     let verdict = judge(Fault::None).await;
     assert!(verdict.is_ok());
     assert!(verdict.accepted > 1000 && verdict.broadcasts_accepted > 5, "{verdict}");
-    assert!(verdict.counts.churned > 5 && verdict.ledgers_checked > 100);
+    assert!(verdict.counts.churned > 5 && verdict.books.ledgers > 100);
     assert_eq!(verdict.counts.messages, verdict.accepted);
 }
 

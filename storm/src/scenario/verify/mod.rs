@@ -15,6 +15,7 @@ use clap::Args;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use check::Books;
 pub use verdict::Verdict;
 
 use self::{callers::Callers, drive::Drive};
@@ -141,7 +142,7 @@ pub async fn run_with(options: VerifyOptions, control: Control) -> anyhow::Resul
     let sample = drive.callers.sample().to_vec();
     // Acks that are still on their way belong to the drain, however soon everything else had arrived.
     let until = deadline.max(Instant::now() + check::LEAST);
-    let checked = check::check(&centers, &options.devices.uid_prefix, &sample, until, &mut findings).await;
+    let books = check::check(&centers, &options.devices.uid_prefix, &sample, until, &mut findings).await;
     let snapshot = opened.fleet.snapshot().await?;
     findings.merge(snapshot.findings.clone());
     judge(&drive.callers, &mut opened, &mut findings).await?;
@@ -156,7 +157,7 @@ pub async fn run_with(options: VerifyOptions, control: Control) -> anyhow::Resul
         unsettled: drive.callers.unsettled(),
         retries: drive.callers.retries,
         repeated: drive.callers.repeated,
-        ledgers_checked: checked,
+        books,
         counts: snapshot.counts,
         accept: drive.accept.percentiles(),
         delivery: snapshot.delivery.percentiles(),

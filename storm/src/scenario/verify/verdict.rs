@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
+use super::check::Books;
 use crate::{
     fleet::Counts,
     judge::Findings,
@@ -31,8 +32,8 @@ pub struct Verdict {
     pub retries: u64,
     /// Answers that say that an earlier attempt had done the work.
     pub repeated: u64,
-    /// Ledgers that were looked at.
-    pub ledgers_checked: u64,
+    /// The ledgers that were looked at, added up.
+    pub books: Books,
     /// What the devices did.
     pub counts: Counts,
     /// From the first attempt to acceptance.
@@ -106,7 +107,7 @@ impl fmt::Display for Verdict {
         writeln!(f, "to acceptance:      {}", self.accept)?;
         writeln!(f, "to the app:         {}", self.delivery)?;
         writeln!(f, "broadcasts, each:   {}", self.broadcast)?;
-        writeln!(f, "ledgers looked at:  {}", self.ledgers_checked)?;
+        writeln!(f, "ledgers looked at:  {}", self.books)?;
         if !self.failures.is_empty() {
             writeln!(f, "failed attempts: {}", reasons(&self.failures))?;
         }
