@@ -2,7 +2,8 @@
 //! can be rebuilt from it.
 //!
 //! Writes come as a [`Group`], which an archive commits as one transaction with statements of many rows each, or
-//! not at all. Reads see only what is committed. The embedded archive is [`sqlite::SqliteArchive`].
+//! not at all. Reads see only what is committed. The embedded archive is `sqlite::SqliteArchive`; that of a cluster is
+//! `mysql::MySqlArchive`.
 
 use std::{collections::HashMap, future::Future};
 
@@ -16,6 +17,8 @@ use crate::model::{InboxKey, Row, State, Surviving};
 pub(crate) mod conformance;
 #[cfg(test)]
 pub(crate) mod flaky;
+#[cfg(feature = "cluster-stores")]
+pub mod mysql;
 mod shared;
 pub mod sqlite;
 
