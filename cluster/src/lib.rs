@@ -24,6 +24,6 @@ pub use incarnation::{Incarnation, IncarnationError};
 pub use message_id::{EPOCH_2025_MS, MAX_NODE_ID, MessageIds, accepted_ms_of, now_ms};
 pub use node::{ConfigReport, Load, Me, NodeId, NodeInfo, NodeState, Refused, Role, UnknownRole};
 pub use picture::Picture;
-pub use static_peers::{Peer, StaticPeers};
+pub use static_peers::{Peer, StaticPeers, check_peers};
 pub use tls::{Tls, TlsError, TlsFiles};
 pub use transport::{LocalServices, Transport};

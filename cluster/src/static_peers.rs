@@ -1,6 +1,7 @@
 //! Discovery from a fixed list of peers: membership never changes, state is asked of each peer every second.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    Discovery, DiscoveryError, Incarnation, Load, Me, NodeId, NodeInfo, NodeState, Picture, Role, Tls,
-    Transport,
+    Discovery, DiscoveryError, Incarnation, Load, MAX_NODE_ID, Me, NodeId, NodeInfo, NodeState, Picture,
+    Role, Tls, Transport,
 };
 
 /// How often each peer is asked: a drained or new room is known to dispatchers within this time.
@@ -80,6 +81,26 @@ impl StaticPeers {
         tokio::spawn(async move { cancel.run_until_cancelled(poller.poll()).await });
         Ok(Self { shared })
     }
+}
+
+/// Why a list cannot be right: ids are part of message ids, so no two nodes may have the same one, whatever they do.
+///
+/// # Errors
+/// Says what is wrong with the first entry that is.
+pub fn check_peers(peers: &[Peer]) -> Result<(), String> {
+    let mut seen = BTreeMap::new();
+    for peer in peers {
+        if !(1..=MAX_NODE_ID).contains(&peer.id.0) {
+            return Err(format!("{} {}: ids are 1 to {MAX_NODE_ID}", peer.role, peer.id));
+        }
+        if let Some(other) = seen.insert(peer.id, peer.role) {
+            return Err(format!(
+                "id {} is given to a {other} and to a {}: each node needs its own",
+                peer.id, peer.role
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A peer of which nothing is known but that it is on the list.
@@ -181,5 +202,21 @@ impl Discovery for StaticPeers {
 
     fn leave<'a>(&'a self, _me: &'a Me) -> BoxFuture<'a, ()> {
         Box::pin(async {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A room and a saver that shared an id would have made the same message ids.
+    #[test]
+    fn an_id_belongs_to_one_node_whatever_its_role() {
+        let peer = |role, id| Peer { role, id: NodeId(id), rpc: "h:1".to_owned() };
+        check_peers(&[peer(Role::Room, 1), peer(Role::Saver, 2)]).unwrap();
+        let error = check_peers(&[peer(Role::Room, 1), peer(Role::Saver, 1)]).unwrap_err();
+        assert!(error.starts_with("id 1 is given to a room and to a saver"), "{error}");
+        assert!(check_peers(&[peer(Role::Room, 0)]).is_err());
+        assert!(check_peers(&[peer(Role::Room, 1024)]).is_err());
     }
 }

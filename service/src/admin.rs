@@ -1,6 +1,10 @@
 //! The admin port: health, readiness, metrics, log filter, CPU profile. No authentication: keep it private.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -9,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use cluster::{Me, NodeState};
+use cluster::{Me, NodeInfo, NodeState};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -21,6 +25,30 @@ use crate::{AdminSettings, Metrics, StartError, profile, telemetry::LogFilter};
 const MAX_PROFILE_SECONDS: u64 = 300;
 const DEFAULT_PROFILE_SECONDS: u64 = 10;
 
+/// The nodes of a process, whose readiness it tells. They may change; without any the process is not ready. Clones share
+/// them.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    nodes: Arc<RwLock<Vec<Arc<Me>>>>,
+}
+
+impl Readiness {
+    /// These are the nodes from now on.
+    pub fn set(&self, nodes: Vec<Arc<Me>>) {
+        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+    }
+
+    fn infos(&self) -> Vec<NodeInfo> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).iter().map(|me| me.info()).collect()
+    }
+}
+
+impl From<Vec<Arc<Me>>> for Readiness {
+    fn from(nodes: Vec<Arc<Me>>) -> Self {
+        Self { nodes: Arc::new(RwLock::new(nodes)) }
+    }
+}
+
 /// The admin port of a process, listening.
 pub struct Admin {
     address: SocketAddr,
@@ -28,7 +56,7 @@ pub struct Admin {
 
 #[derive(Clone)]
 struct Shared {
-    nodes: Arc<[Arc<Me>]>,
+    nodes: Readiness,
     metrics: Metrics,
     log: LogFilter,
     profiler: profile::Profiler,
@@ -41,7 +69,7 @@ impl Admin {
     /// When the port is taken.
     pub async fn start(
         settings: &AdminSettings,
-        nodes: Vec<Arc<Me>>,
+        nodes: impl Into<Readiness>,
         metrics: Metrics,
         log: LogFilter,
         tasks: &TaskTracker,
@@ -80,8 +108,8 @@ fn router(shared: Shared) -> Router {
 
 /// 200 when every node of the process serves; else 503. The body says which is in which state.
 async fn ready(State(shared): State<Shared>) -> Response {
-    let states: Vec<_> = shared.nodes.iter().map(|me| me.info()).collect();
-    let all = states.iter().all(|info| info.state == NodeState::Ready);
+    let states = shared.nodes.infos();
+    let all = !states.is_empty() && states.iter().all(|info| info.state == NodeState::Ready);
     let body: serde_json::Map<_, _> = states.iter().map(|i| (i.role.to_string(), json!(i.state))).collect();
     let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()

@@ -10,6 +10,8 @@ use std::{
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::StartError;
+
 /// A variable `LONGWIRE_ROOM__LISTEN` overrides `listen` in `[room]`.
 pub const ENV_PREFIX: &str = "LONGWIRE_";
 /// Between section and key, so that keys may contain single underscores.
@@ -25,8 +27,14 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(place: impl fmt::Display, reason: impl fmt::Display) -> Self {
+    pub(crate) fn new(place: impl fmt::Display, reason: impl fmt::Display) -> Self {
         Self { place: one_line(place), reason: one_line(reason) }
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        StartError::Config { key: error.place, reason: error.reason }
     }
 }
 
@@ -110,14 +118,19 @@ impl Config {
     /// # Errors
     /// Names the key and what is wrong with it.
     pub fn section<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, ConfigError> {
+        let value = self.take(name);
+        typed(name, value, |key| self.variables.get(key).unwrap_or(&self.source).clone())
+    }
+
+    /// Takes a section as it is, so that others can be laid over it.
+    pub(crate) fn raw(&mut self, name: &str) -> Raw {
+        let value = self.take(name);
+        Raw { value, variables: self.variables.clone(), source: self.source.clone() }
+    }
+
+    fn take(&mut self, name: &str) -> Value {
         self.taken.insert(name.to_owned());
-        let value = self.table.remove(name).unwrap_or_else(|| Value::Table(Table::new()));
-        serde_path_to_error::deserialize(value).map_err(|e| {
-            let path = e.path().to_string();
-            let key = if path == "." { name.to_owned() } else { format!("{name}.{path}") };
-            let source = self.variables.get(&key).unwrap_or(&self.source);
-            ConfigError::new(format!("{source}: {key}"), e.into_inner())
-        })
+        self.table.remove(name).unwrap_or_else(|| Value::Table(Table::new()))
     }
 
     /// Refuses what nobody took.
@@ -136,6 +149,27 @@ impl Config {
             }
         }
     }
+}
+
+/// A section that has not been given its type.
+#[derive(Clone, Debug)]
+pub(crate) struct Raw {
+    pub(crate) value: Value,
+    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) source: String,
+}
+
+/// Gives a section its type. `place` tells where a key (`room.listen`) comes from.
+pub(crate) fn typed<T: DeserializeOwned>(
+    name: &str,
+    value: Value,
+    place: impl Fn(&str) -> String,
+) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(value).map_err(|e| {
+        let path = e.path().to_string();
+        let key = if path == "." { name.to_owned() } else { format!("{name}.{path}") };
+        ConfigError::new(format!("{}: {key}", place(&key)), e.into_inner())
+    })
 }
 
 /// Sets a key below a table. A value is read as TOML where it is TOML (numbers, lists, quoted strings) unless the

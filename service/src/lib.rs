@@ -4,27 +4,36 @@
 //! process that runs others too. Either way the service is the same code and is called over the same gRPC.
 
 mod admin;
+mod admission;
 pub mod config;
 mod error;
 mod health;
 mod host;
+mod log_file;
+mod layers;
+mod life;
+mod live;
+mod memory;
 mod metrics;
 mod node;
 mod node_rpc;
 mod peer_io;
 pub mod process;
 mod profile;
+mod rotation;
 mod rpc_server;
 mod settings;
 pub mod signals;
 pub mod telemetry;
 pub mod tls;
 
-pub use admin::Admin;
+pub use admin::{Admin, Readiness};
 pub use error::{ExitError, StartError, exit_code};
 pub use host::Host;
+pub use memory::{BASE_BYTES, NODE_BYTES, memory_bound};
 pub use metrics::Metrics;
-pub use node::Node;
+pub use layers::check_section;
+pub use node::{Identity, Node, Remote};
 pub use settings::{
     AdminSettings, DiscoverySettings, EtcdSettings, LogFormat, LogSettings, NodeSettings, RpcSettings,
     TlsSettings,
@@ -54,6 +63,20 @@ pub trait Service: Send + Sized + 'static {
     fn check(_config: &Self::Config) -> Result<(), StartError> {
         Ok(())
     }
+
+    /// The most memory that the configuration allows, bytes: the sum of all its bounds, without what every process has
+    /// (see [`memory_bound`]). The formula stands in the documentation of the service's configuration.
+    fn memory_bound(_config: &Self::Config) -> u64 {
+        0
+    }
+
+    /// Keys of the configuration (`max_loads`, `limits.frame`; `limits` for all below it) that [`Service::apply`] takes
+    /// while the service runs. A new value of any other key needs a restart.
+    const LIVE: &'static [&'static str] = &[];
+
+    /// Takes a new configuration while the service runs. It differs from the one before in keys of [`Service::LIVE`]
+    /// only, and `check` has passed.
+    fn apply(&self, _config: Self::Config) {}
 
     /// Starts everything but the gRPC server: binds ports, opens stores, starts workers. It must not wait for
     /// other services: they may not be there yet.

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use cluster::{Cluster, Discovery, Incarnation, LocalServices, Me, NodeId, NodeState, Tls};
+use cluster::{
+    Cluster, ConfigReport, Discovery, Incarnation, LocalServices, Me, NodeId, NodeState, Role, Tls,
+};
 use proto::internal::node_server::NodeServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -13,10 +15,51 @@ use crate::{Host, Metrics, NodeSettings, Service, StartError, node_rpc::NodeRpc,
 
 /// After the drain, tasks get this long to see that they are cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// Who a node is, in this life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its number.
+    pub id: NodeId,
+    /// Which life this is.
+    pub incarnation: Incarnation,
+}
+
+impl Identity {
+    /// The configured number, with one more life counted in the data folder.
+    ///
+    /// # Errors
+    /// When the number is missing or none that a node can have, or the folder cannot be written.
+    pub fn configured(settings: &NodeSettings, role: Role) -> Result<Self, StartError> {
+        let id = settings.id()?;
+        let data = create_folder(&settings.data)?;
+        Ok(Self { id: NodeId(id), incarnation: Incarnation::next(&data, &format!("{role}-{id}"))? })
+    }
+}
+
+/// How a node and other processes reach each other.
+pub struct Remote {
+    /// Who the node is.
+    pub identity: Identity,
+    /// Who else is there.
+    pub discovery: Arc<dyn Discovery>,
+    /// Where its gRPC server listens.
+    pub listen: SocketAddr,
+    /// What the others call it by, `host:port`.
+    pub advertise: String,
+    /// Certificates, if the nodes speak TLS.
+    pub tls: Option<Tls>,
+    /// Fires when somebody asks the node to drain, over gRPC: whoever runs it has to do it then.
+    pub end: CancellationToken,
+    /// What has become of the configuration that discovery keeps for it.
+    pub config: ConfigReport,
+}
+
 /// One service, running: started, joined to its cluster, and callable.
 pub struct Node<S> {
     service: S,
     host: Host,
+    end: Option<CancellationToken>,
 }
 
 impl<S: Service> Node<S> {
@@ -31,33 +74,35 @@ impl<S: Service> Node<S> {
         local: LocalServices,
         metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let node = Self::start(settings, config, discovery, local.clone(), metrics, None, None).await?;
+        let identity = Identity::configured(settings, S::ROLE)?;
+        let me = Me::new(S::ROLE, identity.id, identity.incarnation, &settings.zone, None);
+        let cluster = Cluster::new(discovery, local.clone(), Arc::new(me));
+        let node = Self::start(settings, config, cluster, metrics, None).await?;
         local.insert(node.host.me().id(), node.routes());
         node.enter().await?;
         Ok(node)
     }
 
-    /// Starts a service that other processes call at `listen`, over TLS if `tls` is there; then it calls them so too.
+    /// Starts a service that other processes call, over TLS if there are certificates; then it calls them so too.
     ///
     /// # Errors
     /// When the port is taken, the service cannot start or discovery refuses it.
     pub async fn start_remote(
         settings: &NodeSettings,
         config: S::Config,
-        discovery: Arc<dyn Discovery>,
         metrics: Metrics,
-        listen: SocketAddr,
-        tls: Option<Tls>,
+        remote: Remote,
     ) -> Result<Self, StartError> {
+        let Remote { identity, discovery, listen, advertise, tls, end, config: report } = remote;
         let listener = TcpListener::bind(listen).await.map_err(|source| StartError::Listen {
             key: "rpc.listen".to_owned(),
             address: listen,
             source,
         })?;
-        let local = LocalServices::default();
-        let node =
-            Self::start(settings, config, discovery, local, metrics, Some(listen.to_string()), tls.clone())
-                .await?;
+        let me = Me::new(S::ROLE, identity.id, identity.incarnation, &settings.zone, Some(advertise));
+        me.set_config(report);
+        let cluster = Cluster::new(discovery, LocalServices::default(), Arc::new(me)).with_tls(tls.clone());
+        let node = Self::start(settings, config, cluster, metrics, Some(end)).await?;
         let cancel = node.host.cancel.clone();
         let (routes, metrics) = (node.routes(), node.host.metrics.clone());
         node.host.spawn(async move { rpc_server::serve(listener, routes, tls, &metrics, cancel).await });
@@ -68,28 +113,25 @@ impl<S: Service> Node<S> {
     async fn start(
         settings: &NodeSettings,
         config: S::Config,
-        discovery: Arc<dyn Discovery>,
-        local: LocalServices,
+        cluster: Cluster,
         metrics: Metrics,
-        rpc: Option<String>,
-        tls: Option<Tls>,
+        end: Option<CancellationToken>,
     ) -> Result<Self, StartError> {
-        let id = settings.id()?;
         S::check(&config)?;
         let data = create_folder(&settings.data)?;
-        let incarnation = Incarnation::next(&data, &format!("{}-{}", S::ROLE, id))?;
-        let me = Arc::new(Me::new(S::ROLE, NodeId(id), incarnation, &settings.zone, rpc));
-        let cluster = Cluster::new(discovery, local, me).with_tls(tls);
         let host = Host::new(cluster, data, metrics, CancellationToken::new());
         // A service that fails half-way leaves no task behind.
         let abandon = host.cancel.clone().drop_guard();
+        host.metrics.set_memory_bound(S::ROLE, S::memory_bound(&config), host.cluster.picture());
         let service = S::start(config, host.clone()).await?;
         abandon.disarm();
-        Ok(Self { service, host })
+        Ok(Self { service, host, end })
     }
 
     fn routes(&self) -> Routes {
-        self.service.rpc().add_service(NodeServer::new(NodeRpc(self.host.me().clone())))
+        self.service
+            .rpc()
+            .add_service(NodeServer::new(NodeRpc { me: self.host.me().clone(), end: self.end.clone() }))
     }
 
     async fn enter(&self) -> Result<(), StartError> {
@@ -117,7 +159,7 @@ impl<S: Service> Node<S> {
 
     /// Says "draining", lets the service finish, leaves the cluster and waits for every task.
     pub async fn drain(self, deadline: Duration) {
-        let Self { service, host } = self;
+        let Self { service, host, .. } = self;
         let me = host.me().clone();
         me.set_state(NodeState::Draining);
         info!(role = %me.role(), node = %me.id(), "draining");
@@ -136,7 +178,7 @@ impl<S: Service> Node<S> {
 }
 
 /// Makes the folder and proves that it can be written, before anything depends on it.
-fn create_folder(path: &Path) -> Result<std::path::PathBuf, StartError> {
+pub(crate) fn create_folder(path: &Path) -> Result<std::path::PathBuf, StartError> {
     let fail = |e: std::io::Error| {
         StartError::other(format!("cannot write to the data folder {}: {e}", path.display()))
     };

@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use cluster::{Me, NodeState};
 use proto::internal::{self as rpc, node_server::Node};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-pub(crate) struct NodeRpc(pub(crate) Arc<Me>);
+pub(crate) struct NodeRpc {
+    pub(crate) me: Arc<Me>,
+    /// Ends the process; `None` where the process is not the node's.
+    pub(crate) end: Option<CancellationToken>,
+}
 
 #[tonic::async_trait]
 impl Node for NodeRpc {
     async fn status(&self, _: Request<rpc::StatusRequest>) -> Result<Response<rpc::StatusResponse>, Status> {
-        let info = self.0.info();
+        let info = self.me.info();
         let state = match info.state {
             NodeState::Starting | NodeState::Down => rpc::NodeState::Starting,
             NodeState::Ready => rpc::NodeState::Ready,
@@ -27,5 +32,19 @@ impl Node for NodeRpc {
             connections: info.load.connections,
             capacity: info.load.capacity,
         }))
+    }
+
+    async fn drain(
+        &self,
+        _: Request<rpc::DrainNodeRequest>,
+    ) -> Result<Response<rpc::DrainNodeResponse>, Status> {
+        let Some(end) = &self.end else {
+            return Err(Status::failed_precondition(
+                "this node ends with the process that it shares with others",
+            ));
+        };
+        tracing::info!("asked to drain");
+        end.cancel();
+        Ok(Response::new(rpc::DrainNodeResponse {}))
     }
 }

@@ -1,17 +1,24 @@
 //! A program that runs one service.
 
-use std::{net::ToSocketAddrs as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use cluster::{NodeId, StaticPeers};
-use tokio_util::sync::CancellationToken;
+use cluster::{
+    Peer, Tls, check_peers,
+    etcd::{ConfigTexts, EtcdOptions},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
-    Admin, AdminSettings, DiscoverySettings, ExitError, LogSettings, Metrics, Node, NodeSettings,
-    RpcSettings, Service, StartError,
+    Admin, AdminSettings, DiscoverySettings, ExitError, LogSettings, Metrics, NodeSettings, Readiness,
+    RpcSettings, Service, StartError, TlsSettings,
     config::{Config, ConfigError},
-    exit_code, health, signals, telemetry,
+    exit_code, health,
+    layers::Layers,
+    life::{Ended, Life, Process},
+    memory::{memory_bound, readable},
+    signals, telemetry, tls,
 };
 
 #[derive(Parser)]
@@ -54,27 +61,57 @@ fn exit_code_usage() -> ExitCode {
 }
 
 /// All sections of a service's configuration.
-struct Settings<C> {
-    node: NodeSettings,
+pub(crate) struct Settings {
+    pub(crate) node: NodeSettings,
     log: LogSettings,
     admin: AdminSettings,
-    rpc: RpcSettings,
-    discovery: DiscoverySettings,
-    service: C,
+    pub(crate) rpc: RpcSettings,
+    tls: TlsSettings,
+    pub(crate) discovery: Membership,
+    /// The role's own section.
+    pub(crate) layers: Layers,
 }
 
-fn read<S: Service>(arguments: &Arguments) -> Result<Settings<S::Config>, ExitError> {
+/// `[discovery]`, judged.
+pub(crate) enum Membership {
+    Static(Vec<Peer>),
+    Etcd(EtcdOptions),
+}
+
+fn read<S: Service>(arguments: &Arguments) -> Result<Settings, ExitError> {
     let mut config = Config::load(arguments.config.as_deref())?;
+    if !config.has("tls") {
+        let reason = "must say how the services trust each other: mode = \"mutual\" with ca, cert and key, or mode = \"plaintext\"";
+        return Err(StartError::config("tls", reason).into());
+    }
+    let (node, tls) = (config.section::<NodeSettings>("node")?, config.section("tls")?);
+    let rpc = config.section::<RpcSettings>("rpc")?;
+    let discovery = match config.section("discovery")? {
+        DiscoverySettings::Static { peers } => {
+            node.id()?;
+            check_peers(&peers).map_err(|reason| StartError::config("discovery.peers", reason))?;
+            Membership::Static(peers)
+        }
+        DiscoverySettings::Etcd(settings) => {
+            if node.id.is_some() {
+                node.id()?;
+            }
+            rpc.addresses()?;
+            Membership::Etcd(settings.options(&tls)?)
+        }
+    };
     let settings = Settings {
-        node: config.section("node")?,
+        node,
         log: config.section("log")?,
         admin: config.section("admin")?,
-        rpc: config.section("rpc")?,
-        discovery: config.section("discovery")?,
-        service: config.section(S::ROLE.as_str())?,
+        rpc,
+        tls,
+        discovery,
+        layers: Layers::take::<S>(&mut config),
     };
     config.finish()?;
-    S::check(&settings.service)?;
+    // What the cluster may lay over it comes later; this much has to be right by itself.
+    settings.layers.read::<S>(&ConfigTexts::default())?;
     Ok(settings)
 }
 
@@ -84,60 +121,71 @@ fn run<S: Service>(arguments: &Arguments) -> Result<(), ExitError> {
         return health::ask(&config.section("admin")?);
     }
     let settings = read::<S>(arguments)?;
+    let tls = tls::open(&settings.tls, S::ROLE)?;
     if arguments.check {
+        tell_memory::<S>(&settings)?;
         return Ok(());
     }
     let log = telemetry::start(&settings.log)?;
     let runtime = tokio::runtime::Runtime::new().map_err(ExitError::failure)?;
-    runtime.block_on(serve::<S>(settings, log))
+    // The last to go is the log: it is flushed then.
+    runtime.block_on(serve::<S>(settings, tls, log.clone()))
+}
+
+/// What the configuration allows, as far as it is known without the cluster.
+fn tell_memory<S: Service>(settings: &Settings) -> Result<(), ExitError> {
+    let config = settings.layers.read::<S>(&ConfigTexts::default())?;
+    let nodes = match &settings.discovery {
+        Membership::Static(peers) => peers.len(),
+        Membership::Etcd(_) => 0,
+    };
+    let (alone, more) = (memory_bound::<S>(&config, nodes), memory_bound::<S>(&config, nodes + 1));
+    println!(
+        "memory: at most {} with {nodes} nodes in the cluster, and {} for each one more",
+        readable(alone),
+        readable(more - alone)
+    );
+    Ok(())
 }
 
 async fn serve<S: Service>(
-    settings: Settings<S::Config>,
+    settings: Settings,
+    tls: Option<Tls>,
     log: telemetry::LogFilter,
 ) -> Result<(), ExitError> {
-    let cancel = CancellationToken::new();
-    let _stop_all = cancel.clone().drop_guard();
-    let DiscoverySettings::Static { peers } = settings.discovery else {
-        return Err(StartError::config("discovery.kind", "etcd is not supported yet").into());
-    };
-    let id = NodeId(settings.node.id()?);
-    let own = peers.iter().find(|p| p.role == S::ROLE && p.id == id);
-    let own = own.ok_or(cluster::DiscoveryError::NotListed { role: S::ROLE, id });
-    let own = own.map_err(StartError::Discovery)?.rpc.clone();
-    let listen = match settings.rpc.listen {
-        Some(listen) => listen,
-        None => own
-            .to_socket_addrs()
-            .ok()
-            .and_then(|mut all| all.next())
-            .ok_or_else(|| StartError::config("discovery.peers", format!("{own:?} is no host:port")))?,
-    };
-    let discovery = StaticPeers::start(peers, None, cancel.clone())
-        .map_err(|e| StartError::config("discovery.peers", format!("an address is no host:port: {e}")))?;
-    let metrics = Metrics::default();
-    let node = Node::<S>::start_remote(
-        &settings.node,
-        settings.service,
-        Arc::new(discovery),
-        metrics.clone(),
-        listen,
-        None,
-    )
-    .await?;
-    let tasks = node.host().tasks.clone();
-    let admin = Admin::start(
-        &settings.admin,
-        vec![node.readiness()],
-        metrics,
-        log,
-        &tasks,
-        node.host().cancel.clone(),
-    )
-    .await?;
-    info!(rpc = %listen, admin = %admin.address(), "serving");
-    let signal = signals::shutdown().await.map_err(ExitError::failure)?;
-    info!(signal, "ending");
-    node.drain(settings.node.drain_deadline).await;
+    let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+    let stop_all = cancel.clone().drop_guard();
+    let end = CancellationToken::new();
+    tasks.spawn(end_on_signal(end.clone(), cancel.clone()));
+    let hangups = signals::hangups(&tasks, cancel.clone()).map_err(ExitError::failure)?;
+    let (metrics, readiness) = (Metrics::default(), Readiness::default());
+    // Before anything that may have to wait, so that it can be seen that the process waits.
+    let admin =
+        Admin::start(&settings.admin, readiness.clone(), metrics.clone(), log.clone(), &tasks, cancel.clone())
+            .await?;
+    info!(admin = %admin.address(), "starting");
+    let process = Process { settings, tls, log, hangups, metrics, readiness, end };
+    let mut life = Life::First;
+    while let Ended::IdLost = process.live::<S>(life).await? {
+        life = Life::Another;
+    }
+    drop(stop_all);
+    tasks.close();
+    tasks.wait().await;
     Ok(())
+}
+
+/// From the first moment on, so that no signal is lost between two who wait for one.
+async fn end_on_signal(end: CancellationToken, cancel: CancellationToken) {
+    match cancel.run_until_cancelled(signals::shutdown()).await {
+        Some(Ok(signal)) => {
+            info!(signal, "ending");
+            end.cancel();
+        }
+        Some(Err(error)) => {
+            tracing::error!(%error, "cannot listen for signals");
+            end.cancel();
+        }
+        None => {}
+    }
 }

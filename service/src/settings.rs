@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use cluster::Peer;
+use cluster::{
+    Peer,
+    etcd::{EtcdError, EtcdOptions, EtcdTls},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::StartError;
@@ -51,8 +54,31 @@ fn default_drain() -> Duration {
 pub struct RpcSettings {
     /// Address of the gRPC server. Default: the node's own entry in `discovery.peers`; it must be given for etcd.
     pub listen: Option<SocketAddr>,
-    /// What the others call it by, `host:port`. Default: `listen`.
+    /// What the others call it by, `host:port`. Default: `listen`, which then must be an address of this host.
     pub advertise: Option<String>,
+}
+
+impl RpcSettings {
+    /// Where to listen and what to be called by, where that does not come from a list.
+    pub(crate) fn addresses(&self) -> Result<(SocketAddr, String), StartError> {
+        let listen = self
+            .listen
+            .ok_or_else(|| StartError::config("rpc.listen", "must be given with discovery by etcd"))?;
+        let advertise = match &self.advertise {
+            Some(advertise) => advertise.clone(),
+            None if listen.ip().is_unspecified() || listen.port() == 0 => {
+                let reason = format!("must be given: nobody can call {listen}");
+                return Err(StartError::config("rpc.advertise", reason));
+            }
+            None => listen.to_string(),
+        };
+        let port =
+            advertise.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+        if port.is_none_or(|(host, port)| host.is_empty() || port == 0) {
+            return Err(StartError::config("rpc.advertise", format!("{advertise:?} is no host:port")));
+        }
+        Ok((listen, advertise))
+    }
 }
 
 /// `[tls]`: how the services trust each other. There is no default: a cluster without certificates has to say so.
@@ -109,6 +135,44 @@ pub struct EtcdSettings {
     pub key: Option<PathBuf>,
 }
 
+impl EtcdSettings {
+    /// With the certificates of `[tls]` where none of its own are given.
+    ///
+    /// # Errors
+    /// Names the key and what is wrong with its value.
+    pub fn options(&self, tls: &TlsSettings) -> Result<EtcdOptions, StartError> {
+        let own = match tls {
+            TlsSettings::Mutual { ca, cert, key } => [Some(ca), Some(cert), Some(key)],
+            TlsSettings::Plaintext => [None; 3],
+        };
+        let [ca, cert, key] =
+            [self.ca.as_ref().or(own[0]), self.cert.as_ref().or(own[1]), self.key.as_ref().or(own[2])];
+        let tls = match (ca, cert, key) {
+            (Some(ca), Some(cert), Some(key)) => {
+                Some(EtcdTls { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+            }
+            (None, None, None) => None,
+            _ => {
+                return Err(StartError::config(
+                    "discovery.ca",
+                    "ca, cert and key are given together or not at all",
+                ));
+            }
+        };
+        let options = EtcdOptions {
+            endpoints: self.endpoints.clone(),
+            cluster: self.cluster.clone(),
+            lease: self.lease,
+            tls,
+        };
+        options.check().map_err(|error| match error {
+            EtcdError::Options { field, reason } => StartError::config(format!("discovery.{field}"), reason),
+            other => StartError::other(other),
+        })?;
+        Ok(options)
+    }
+}
+
 fn default_cluster() -> String {
     "default".to_owned()
 }
@@ -153,10 +217,28 @@ pub struct LogSettings {
     pub filter: String,
     /// `text` or `json`. Default: `text`.
     pub format: LogFormat,
+    /// Where to. Default: `json` to standard output, `text` to standard error. The file may be moved away at any time:
+    /// within a second, or at SIGHUP, a new one is begun. Lines that the disk does not take are dropped and counted; up
+    /// to 4 MiB of them wait in memory.
+    pub file: Option<PathBuf>,
+    /// Size in bytes at which the file becomes `<file>.1`, that `<file>.2`, and so on. Default: 64 MiB, at least 64 KiB.
+    pub max_bytes: u64,
+    /// How many of those are kept. Default: 5.
+    pub keep: u32,
 }
+
+/// Smaller files would be moved at each burst of lines.
+pub(crate) const MIN_LOG_BYTES: u64 = 64 << 10;
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::Text }
+        Self {
+            filter: "info".to_owned(),
+            format: LogFormat::Text,
+            file: None,
+            // With those that are kept, days of a quiet node and hours of one in trouble, in 384 MiB.
+            max_bytes: 64 << 20,
+            keep: 5,
+        }
     }
 }

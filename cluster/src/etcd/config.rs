@@ -98,7 +98,7 @@ impl ConfigFollower {
         }
     }
 
-    fn put(&self, texts: &mut ConfigTexts, entry: Entry) {
+    fn put(&self, texts: &mut ConfigTexts, entry: &Entry) {
         let revision = entry.revision.unsigned_abs();
         if let Some(slot) = self.slot(texts, &entry.key) {
             // What is not UTF-8 is no TOML either, and is refused as such.
@@ -131,7 +131,7 @@ impl Follower for ConfigFollower {
         let before = self.now();
         let mut texts = ConfigTexts::default();
         for entry in entries {
-            self.put(&mut texts, entry);
+            self.put(&mut texts, &entry);
         }
         if self.lost {
             // An etcd that lost everything did not decide anything: what was in force stays.
@@ -151,7 +151,7 @@ impl Follower for ConfigFollower {
         let mut texts = self.now();
         for change in changes {
             match change {
-                Change::Put(entry) => self.put(&mut texts, entry),
+                Change::Put(entry) => self.put(&mut texts, &entry),
                 Change::Deleted { key, revision } => {
                     if let Some(slot) = self.slot(&mut texts, &key) {
                         *slot = None;
@@ -189,10 +189,7 @@ mod tests {
         let (default, own) =
             (keys.config(Role::Saver, Target::Default), keys.config(Role::Saver, Target::Node(NodeId(3))));
         let other = keys.config(Role::Saver, Target::Node(NodeId(4)));
-        follower.changes(vec![
-            Change::Put(entry(default.clone(), "a = 1", 10)),
-            Change::Put(entry(other, "x", 11)),
-        ]);
+        follower.changes(vec![Change::Put(entry(default, "a = 1", 10)), Change::Put(entry(other, "x", 11))]);
         assert_eq!(texts.borrow().as_ref().unwrap().revision, 10);
         follower.changes(vec![Change::Put(entry(own.clone(), "a = 2", 12))]);
         follower.changes(vec![Change::Deleted { key: own, revision: 13 }]);

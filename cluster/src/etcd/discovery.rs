@@ -1,13 +1,17 @@
 //! A node's membership in a cluster that keeps itself in etcd.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use super::{
@@ -51,8 +55,15 @@ pub struct EtcdDiscovery {
     nodes: Arc<Nodes>,
     registration: Arc<Registration>,
     config: watch::Receiver<Option<ConfigTexts>>,
-    _cancel: tokio_util::sync::DropGuard,
-    /// No other process is this node as long as this one is.
+    /// Until it leaves.
+    present: Mutex<Option<Present>>,
+}
+
+/// What a node holds as long as it is there.
+struct Present {
+    /// Ends what follows etcd.
+    _cancel: DropGuard,
+    /// No other process is this node.
     _folder: Folder,
 }
 
@@ -123,7 +134,8 @@ impl EtcdDiscovery {
         let guard = cancel.drop_guard();
         let _ = picture.wait_for(|picture| picture.revision() > 0).await;
         let _ = config.wait_for(Option::is_some).await;
-        Ok(Self { id, incarnation, orders, nodes, registration, config, _cancel: guard, _folder: folder })
+        let present = Mutex::new(Some(Present { _cancel: guard, _folder: folder }));
+        Ok(Self { id, incarnation, orders, nodes, registration, config, present })
     }
 
     /// This node's id.
@@ -170,9 +182,10 @@ impl Discovery for EtcdDiscovery {
         Box::pin(async move {
             let (done, left) = oneshot::channel();
             if self.orders.send(Order::Leave(done)).await.is_ok() {
-                // The keeper has ended: nothing is left to take out.
+                // If the keeper has ended, nothing is left to take out.
                 let _ = left.await;
             }
+            self.present.lock().unwrap_or_else(PoisonError::into_inner).take();
         })
     }
 }

@@ -423,7 +423,7 @@ async fn changed(published: &mut Option<Published>) {
     let Some(published) = published else { return std::future::pending().await };
     // It cannot close: the entry's owner is kept here.
     if published.changes.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -79,7 +79,8 @@ impl Link {
         for _ in 0..endpoints.len() {
             let endpoint = &endpoints[current.next % endpoints.len()];
             current.next += 1;
-            match self.connect(endpoint).await {
+            // Boxed: what a connection's making holds would be held in every request.
+            match Box::pin(self.connect(endpoint)).await {
                 Ok(client) => {
                     current.generation += 1;
                     current.client = Some(client.clone());
@@ -138,7 +139,7 @@ impl Link {
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
         let Connection { client, generation } = self.connection().await?;
-        let answer = timeout(self.shared.options.patience(), request(client)).await;
+        let answer = timeout(self.shared.options.patience(), Box::pin(request(client))).await;
         let answer = match answer {
             Ok(answer) => answer.map_err(EtcdError::from),
             Err(_) => Err(EtcdError::Away("no answer in time".to_owned())),

@@ -61,12 +61,15 @@ impl Nodes {
     }
 }
 
+/// Whom to tell that something is gone.
+pub(crate) type Tell = Box<dyn Fn() + Send + Sync>;
+
 /// Takes what etcd tells.
 pub(crate) struct NodesFollower {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) keys: Keys,
     /// This node, and whom to tell when its own entry is gone.
-    pub(crate) own: Option<((Role, NodeId), Box<dyn Fn() + Send + Sync>)>,
+    pub(crate) own: Option<((Role, NodeId), Tell)>,
 }
 
 impl NodesFollower {

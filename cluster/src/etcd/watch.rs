@@ -58,7 +58,8 @@ pub(crate) async fn follow(link: Link, prefix: String, follower: &mut impl Follo
     let mut told = false;
     loop {
         let mut followed = false;
-        let ended = follow_once(&link, &prefix, &mut place, follower, away, &mut followed).await;
+        let once = follow_once(&link, &prefix, &mut place, follower, away, &mut followed);
+        let ended = Box::pin(once).await;
         if followed {
             backoff.reset();
             told = false;
