@@ -39,7 +39,7 @@ impl Served {
         let address = listener.local_addr().unwrap().to_string();
         let me = Arc::new(Me::new(Role::Room, NodeId(4), Incarnation(1), "z", None));
         me.set_state(NodeState::Ready);
-        let routes = Routes::new(NodeServer::new(NodeRpc(me)));
+        let routes = Routes::new(NodeServer::new(NodeRpc { me, end: None }));
         let (metrics, cancel) = (Metrics::default(), CancellationToken::new());
         let (own, until) = (metrics.clone(), cancel.clone());
         tokio::spawn(async move { serve(listener, routes, tls, &own, until).await });
