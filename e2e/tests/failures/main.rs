@@ -7,6 +7,7 @@
 
 mod clocks;
 mod disks;
+mod figures;
 mod flow;
 mod kills;
 mod network;

@@ -145,7 +145,7 @@ async fn services_say_in_one_line_why_they_cannot_start() -> anyhow::Result<()> 
         let data = folder.path().join(role);
         let id = n + 1;
         let good = format!(
-            "[node]\nid = {id}\ndata = {data:?}\n[discovery]\nkind = \"static\"\n\
+            "[node]\nid = {id}\ndata = {data:?}\n[tls]\nmode = \"plaintext\"\n[discovery]\nkind = \"static\"\n\
              peers = [{{ role = \"{role}\", id = {id}, rpc = \"{}\" }}]\n",
             ports.api
         );
@@ -163,6 +163,9 @@ async fn services_say_in_one_line_why_they_cannot_start() -> anyhow::Result<()> 
             .await?;
         fails(with(format!("{good}[nonsense]\n"))?, 64, &["nonsense"]).await?;
         fails(with(String::new())?, 64, &["node"]).await?;
+        // Without certificates only when that is said by name.
+        let silent = good.replace("[tls]\nmode = \"plaintext\"\n", "");
+        fails(with(silent)?, 64, &["tls"]).await?;
         // Not on the list of peers: a mistake in the configuration that shows at the start.
         let unlisted = good.replace(&format!("id = {id}, rpc"), "id = 99, rpc");
         let output = finish(with(unlisted)?).await?;

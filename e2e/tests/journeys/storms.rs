@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use e2e::{
-    Shape, Stack, Tuning, UpProcess,
+    Backing, Layout, Shape, Stack, Tuning, UpProcess,
     judge::{judge, options_for, pass},
     program,
     up_process::{describe, finish},
@@ -16,6 +16,25 @@ crate::journeys! { nothing_is_lost_while_connections_come_and_go }
 
 async fn nothing_is_lost_while_connections_come_and_go(stack: &mut Stack) -> anyhow::Result<()> {
     pass(&run_with(options_for(stack), Control::default()).await?)
+}
+
+/// The other way to run processes: a fixed list of peers, in plain text, on SQLite.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_any_server_keeps_its_promises() -> anyhow::Result<()> {
+    let layout = Layout { backing: Backing::Embedded, ..Layout::default() };
+    let stack = Stack::start(Shape::Cluster, Tuning { layout, ..Tuning::default() }).await?;
+    let options = VerifyOptions { seconds: Duration::from_secs(100), churn: 1.0, ..options_for(&stack) };
+    let verdict = judge(options, async {
+        let processes = stack.processes().context("a cluster has processes")?;
+        for name in ["saver-1", "room-2", "register-1"] {
+            processes.kill(name).await?;
+            processes.spawn(name)?;
+            processes.ready().await?;
+        }
+        Ok(())
+    })
+    .await?;
+    pass(&verdict)
 }
 
 /// One after the other ends in good order and comes back, under load, as in an upgrade: nobody's push even fails for
