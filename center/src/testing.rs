@@ -336,6 +336,10 @@ impl Register for Fakes {
         Err(Status::unimplemented("a center never binds"))
     }
 
+    async fn restore(&self, _: Request<rpc::RestoreRequest>) -> Answer<rpc::RestoreResponse> {
+        Err(Status::unimplemented("a center has no sessions to restore"))
+    }
+
     async fn settle(&self, _: Request<rpc::SettleRequest>) -> Answer<rpc::SettleResponse> {
         Err(Status::unimplemented("a center has no sessions to settle"))
     }

@@ -57,7 +57,12 @@ impl<L: Line> Links<L> {
     {
         let mut retries = Retries::new(self.limits().backoff(), deadline);
         loop {
-            self.pause(&mut retries, failure).await?;
+            tokio::select! {
+                biased;
+                paused = self.pause(&mut retries, failure) => paused?,
+                // Somebody else is to be asked now, and need not be spared for what its predecessor did.
+                () = self.moved(to) => {}
+            }
             match self.attempt(to, retries.attempt(), deadline, &op).await {
                 Ok(done) => return Ok(done),
                 Err(error) => failure = judge(to, repeat, error),

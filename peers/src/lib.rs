@@ -36,6 +36,6 @@ pub use directory::AppDirectory;
 pub use error::{Outcome, PeerError, RETRY_AFTER, Retry};
 pub use limits::Limits;
 pub use metrics::PeerMetrics;
-pub use registers::Registers;
+pub use registers::{Registers, membership};
 pub use rooms::{Rooms, Told};
 pub use savers::Savers;

@@ -3,9 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use cluster::{Cluster, NodeId, NodeState, Picture, Role, rendezvous};
+use cluster::{Cluster, NodeId, NodeInfo, NodeState, Picture, Role, rendezvous};
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -65,6 +68,8 @@ pub(crate) struct Links<L> {
 struct Inner<L> {
     me: NodeId,
     view: ArcSwap<View<L>>,
+    /// Told whenever there is another view.
+    changed: Notify,
     limits: Limits,
     metrics: PeerMetrics,
     cancel: CancellationToken,
@@ -97,8 +102,15 @@ impl<L: Line> Links<L> {
         };
         let view = ArcSwap::from_pointee(keeper.view(now));
         let tasks = TaskTracker::new();
-        let inner =
-            Arc::new(Inner { me: cluster.me().id(), view, limits, metrics: metrics.clone(), cancel, tasks });
+        let inner = Arc::new(Inner {
+            me: cluster.me().id(),
+            view,
+            changed: Notify::new(),
+            limits,
+            metrics: metrics.clone(),
+            cancel,
+            tasks,
+        });
         inner.tasks.spawn(keeper.follow(picture, Arc::clone(&inner)));
         inner.tasks.close();
         Self { inner }
@@ -111,6 +123,21 @@ impl<L: Line> Links<L> {
     /// A key that spreads nodes over peers of which any will do; each node keeps to one.
     pub(crate) fn spread(&self) -> To {
         To::Any(rendezvous::word_key(self.inner.me.0, "node"))
+    }
+
+    /// Ends when the call would go to another node than it would have when this was called.
+    pub(crate) async fn moved(&self, to: To) {
+        let now = || self.view().choose(to, 0).map(|(node, _)| node);
+        let before = now();
+        loop {
+            let mut changed = std::pin::pin!(self.inner.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if now() != before {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -136,6 +163,7 @@ struct Open<L> {
     rpc: Option<String>,
     line: Arc<L>,
     cancel: CancellationToken,
+    gone: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -161,6 +189,7 @@ impl<L: Line> Keeper<L> {
                     Ok(()) => {
                         let now = picture.borrow_and_update().clone();
                         inner.view.store(Arc::new(self.view(now)));
+                        inner.changed.notify_waiters();
                     }
                     // Discovery has gone away: the last picture stays.
                     Err(_) => frozen = true,
@@ -182,6 +211,7 @@ impl<L: Line> Keeper<L> {
             .collect();
         for open in gone.into_iter().filter_map(|id| self.open.remove(&id)) {
             open.cancel.cancel();
+            open.gone.cancel();
             self.leaving.extend(open.tasks);
         }
         for node in picture.of(L::ROLE) {
@@ -194,8 +224,8 @@ impl<L: Line> Keeper<L> {
                     let (limits, metrics) = (self.limits, self.metrics.clone());
                     let mut wire = Wire::new(L::ROLE, node.id, transport, limits, metrics, cancel.clone());
                     let line = Arc::new(L::open(&mut wire));
-                    let (rpc, tasks) = (node.rpc.clone(), wire.into_tasks());
-                    self.open.insert(node.id, Open { rpc, line, cancel, tasks });
+                    let (rpc, gone, tasks) = (node.rpc.clone(), wire.gone(), wire.into_tasks());
+                    self.open.insert(node.id, Open { rpc, line, cancel, gone, tasks });
                 }
                 Err(error) => {
                     tracing::warn!(role = %node.role, node = %node.id, %error, "the address of a node is not usable");
@@ -212,7 +242,9 @@ pub(crate) fn members(picture: &Picture, role: Role) -> Vec<NodeId> {
     picture.of(role).map(|n| n.id).collect()
 }
 
-/// The nodes of a role that are up.
-pub(crate) fn serving(picture: &Picture, role: Role) -> Vec<NodeId> {
-    picture.serving(role).map(|n| n.id).collect()
+/// The nodes of a role that may be up: one that starts may have devices before its peers hear that it is ready. One that is
+/// only listed and was never heard of (in its life 0) is not waited for.
+pub(crate) fn not_down(picture: &Picture, role: Role) -> Vec<NodeId> {
+    let up = |n: &&NodeInfo| n.state != NodeState::Down && (n.state != NodeState::Starting || n.life() > 0);
+    picture.of(role).filter(up).map(|n| n.id).collect()
 }

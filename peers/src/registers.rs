@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cluster::{Cluster, NodeId, Role, Transport, rendezvous};
-use flow::Batcher;
+use cluster::{Cluster, NodeId, Picture, Role, Transport, rendezvous};
+use flow::{Batcher, CallError};
 use futures::{StreamExt as _, stream};
 use proto::internal::{self as rpc, register_client::RegisterClient};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,17 @@ impl Line for RegisterLine {
     }
 }
 
+/// Which registers share the users out among themselves, in one number: equal pictures of them have equal numbers, and
+/// another register, or another life of one, changes it. Rooms and registers compare theirs.
+#[must_use]
+pub fn membership(picture: &Picture) -> u64 {
+    let node = |hash, node: &cluster::NodeInfo| {
+        let id = rendezvous::score(hash, node.id);
+        rendezvous::score(id ^ node.life(), node.id)
+    };
+    picture.of(Role::Register).fold(1, node)
+}
+
 /// Calls to the registers, each to the owner of the user by rendezvous hashing. Clones are cheap and share connections
 /// and queues.
 #[derive(Clone)]
@@ -81,15 +92,32 @@ impl Registers {
         self.links.closed().await;
     }
 
-    /// Tells one register that the room has bound all its sessions of that register's users.
+    /// Tells one register sessions that the room holds.
     ///
     /// # Errors
     /// [`PeerError`]; [`PeerError::NoNode`] at once if there is no such register.
-    pub async fn settle(&self, register: NodeId, request: rpc::SettleRequest) -> Result<(), PeerError> {
+    pub async fn restore(
+        &self,
+        register: NodeId,
+        request: rpc::RestoreRequest,
+    ) -> Result<rpc::RestoreResponse, PeerError> {
+        let call = |line: Arc<RegisterLine>| {
+            let request = request.clone();
+            async move { line.control.call(line.client.clone().restore(request)).await }
+        };
+        self.links.call(To::Node(register), Repeat::Harmless, call).await
+    }
+
+    /// Tells one register that the room has told it all its sessions of that register's users; whether the register wants
+    /// to be told (again).
+    ///
+    /// # Errors
+    /// [`PeerError`]; [`PeerError::NoNode`] at once if there is no such register.
+    pub async fn settle(&self, register: NodeId, request: rpc::SettleRequest) -> Result<bool, PeerError> {
         let call = |line: Arc<RegisterLine>| async move {
             line.control.call(line.client.clone().settle(request)).await
         };
-        self.links.call(To::Node(register), Repeat::Harmless, call).await.map(|_| ())
+        Ok(self.links.call(To::Node(register), Repeat::Harmless, call).await?.again)
     }
 
     /// Enters a session and answers its fence. It may be repeated: the session then gets a higher fence.
@@ -100,9 +128,13 @@ impl Registers {
         let to = To::Owner(rendezvous::user_key(item.app, &item.uid));
         let call = |line: Arc<RegisterLine>| {
             let item = item.clone();
-            async move { line.bind.call(item).await }
+            async move {
+                let result = line.bind.call(item).await?;
+                // Its picture of the cluster differs from ours; one of the two is about to change.
+                if result.not_owner { Err(CallError::Failed(not_owner())) } else { Ok(result.fence) }
+            }
         };
-        Ok(self.links.call(to, Repeat::Harmless, call).await?.fence)
+        self.links.call(to, Repeat::Harmless, call).await
     }
 
     /// Removes a session if it still has its fence; whether it was there. A repeat whose first attempt was done but
@@ -153,5 +185,13 @@ impl Registers {
             }
         };
         stream::iter(uids.to_vec()).map(one).buffered(LIST_WINDOW).collect().await
+    }
+}
+
+fn not_owner() -> PeerError {
+    PeerError::Unavailable {
+        role: Role::Register,
+        node: None,
+        detail: "the user is changing from one register to another".into(),
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Limits, PeerError, PeerMetrics,
     call::Repeat,
-    links::{Links, To, serving},
+    links::{Links, To, not_down},
 };
 use line::{Parcel, RoomLine};
 
@@ -165,14 +165,14 @@ impl Rooms {
         self.links.call(To::Node(room), Repeat::Harmless, call).await.map(|_| ())
     }
 
-    /// Calls every room that is up and merges the answers.
+    /// Calls every room that may be up and merges the answers.
     async fn tell<A, T, F, Fut>(&self, op: F, merge: impl Fn(A, T) -> A) -> Told<A>
     where
         A: Default,
         F: Fn(Arc<RoomLine>) -> Fut,
         Fut: Future<Output = Result<T, CallError<PeerError>>>,
     {
-        let nodes = serving(&self.links.view().picture, Role::Room);
+        let nodes = not_down(&self.links.view().picture, Role::Room);
         let mut told = Told { answer: A::default(), reached: 0, missed: Vec::new() };
         for (node, result) in self.links.call_each(nodes, op).await {
             match result {

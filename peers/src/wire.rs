@@ -11,6 +11,10 @@ use tonic::{Response, Status};
 
 use crate::{Limits, PeerError, PeerMetrics};
 
+/// A node that leaves in order has answered what it was asked; one that died or hangs does not answer any more. Whoever waits
+/// for it goes on to its heir after this.
+const LAST_WORD: Duration = Duration::from_millis(200);
+
 /// All that goes to one node: one connection, and one batcher for each kind of call.
 pub(crate) trait Line: Send + Sync + 'static {
     /// What the node is.
@@ -27,6 +31,7 @@ pub(crate) struct Wire {
     transport: Transport,
     metrics: PeerMetrics,
     cancel: CancellationToken,
+    gone: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -42,7 +47,8 @@ impl Wire {
         metrics: PeerMetrics,
         cancel: CancellationToken,
     ) -> Self {
-        Self { limits, role, node, transport, metrics, cancel, tasks: Vec::new() }
+        let gone = CancellationToken::new();
+        Self { limits, role, node, transport, metrics, cancel, gone, tasks: Vec::new() }
     }
 
     /// The one connection to the node; clones share it.
@@ -111,6 +117,11 @@ impl Wire {
         }
     }
 
+    /// To be cancelled when the node has left the cluster: what is under way to it then fails.
+    pub(crate) fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
     pub(crate) fn into_tasks(self) -> Vec<JoinHandle<()>> {
         self.tasks
     }
@@ -120,6 +131,7 @@ impl Wire {
             role: self.role,
             node: self.node,
             timeout: self.limits.rpc_timeout,
+            gone: self.gone.clone(),
             seconds: self.metrics.rpc(name),
         }
     }
@@ -148,22 +160,30 @@ struct Request {
     role: Role,
     node: NodeId,
     timeout: Duration,
+    gone: CancellationToken,
     seconds: Histogram,
 }
 
 impl Request {
     async fn run<T>(&self, answer: impl Future<Output = Result<T, Status>>) -> Result<T, PeerError> {
         let start = Instant::now();
-        let result = tokio::time::timeout(self.timeout, answer).await;
+        let result = tokio::select! {
+            biased;
+            result = tokio::time::timeout(self.timeout, answer) => result.map_err(|_| false),
+            () = self.given_up() => Err(true),
+        };
         self.seconds.observe(start.elapsed().as_secs_f64());
-        match result {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(status)) => Err(PeerError::from_status(self.role, self.node, &status)),
-            Err(_) => Err(PeerError::Unavailable {
-                role: self.role,
-                node: Some(self.node),
-                detail: format!("no answer in {:?}", self.timeout).into(),
-            }),
-        }
+        let detail = match result {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(status)) => return Err(PeerError::from_status(self.role, self.node, &status)),
+            Err(true) => "it has left the cluster".into(),
+            Err(false) => format!("no answer in {:?}", self.timeout).into(),
+        };
+        Err(PeerError::Unavailable { role: self.role, node: Some(self.node), detail })
+    }
+
+    async fn given_up(&self) {
+        self.gone.cancelled().await;
+        tokio::time::sleep(LAST_WORD).await;
     }
 }

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// After a start users who are not found are answered as "rebuilding" and not as offline until every room has
-    /// told its sessions again, but no longer than this. Default 5 s. In its first life a register knows at once.
+    /// After a start, a lapse of the lease or the end of another register, users who are not found are answered as
+    /// "rebuilding" and not as offline until every room has told its sessions, but no longer than this. Default 15 s: a
+    /// room that hangs is out of the picture by then. In its first life a register knows at once.
     #[serde(with = "humantime_serde")]
     pub rebuild_at_most: Duration,
     /// Kicks of replaced sessions.
@@ -22,7 +23,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            rebuild_at_most: Duration::from_secs(5),
+            rebuild_at_most: Duration::from_secs(15),
             kicks: KicksConfig::default(),
             peers: Limits::default(),
         }

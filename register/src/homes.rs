@@ -19,7 +19,7 @@ const UNSURE: Duration = Duration::from_secs(60);
 pub struct RoomLife {
     /// Node id of the room.
     pub room: u32,
-    /// Grows at every start of the room.
+    /// Grows at every start of the room, and whenever it registers again ([`cluster::NodeInfo::life`]).
     pub incarnation: u64,
 }
 
@@ -68,7 +68,7 @@ struct Latest {
 pub(crate) enum Entered {
     /// Here it is.
     Home(u16),
-    /// Here it is, and an earlier life of the room has thereby ended.
+    /// Here it is, for the first time; an earlier life of the room, if there was one, has thereby ended.
     NewLife(u16),
     /// A later life of the room is known: whoever speaks is gone.
     Stale,
@@ -98,13 +98,10 @@ impl Homes {
         }
         let Some(home) = self.add(life) else { return Entered::Full };
         self.latest.insert(life.room, Latest { incarnation: life.incarnation, home: Some(home) });
-        match known.and_then(|latest| latest.home) {
-            Some(old) => {
-                self.end_home(old);
-                Entered::NewLife(home)
-            }
-            None => Entered::Home(home),
+        if let Some(old) = known.and_then(|latest| latest.home) {
+            self.end_home(old);
         }
+        Entered::NewLife(home)
     }
 
     /// Notes what has become of lives. True if an ended one still has sessions here.

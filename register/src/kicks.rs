@@ -81,7 +81,7 @@ async fn gone(mut pictures: watch::Receiver<Arc<Picture>>, life: RoomLife) {
     let gone = |picture: &Arc<Picture>| {
         picture
             .node(Role::Room, NodeId(life.room))
-            .is_none_or(|node| node.state == NodeState::Down || node.incarnation.0 > life.incarnation)
+            .is_none_or(|node| node.state == NodeState::Down || node.life() > life.incarnation)
     };
     if pictures.wait_for(gone).await.is_err() {
         // Discovery has gone away and says nothing of anybody any more.

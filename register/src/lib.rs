@@ -2,7 +2,7 @@
 //!
 //! Sessions are in memory only. They belong to the rooms, which tell them again when a register starts; a room that
 //! dies takes its sessions with it. What orders the binds of one user is the *fence*, which grows with each of them,
-//! also over lives of the register: whatever carries an older one is ignored.
+//! also over lives of the register and from one register to the next: whatever carries an older one is ignored.
 
 use std::{
     sync::Arc,
@@ -14,13 +14,15 @@ use flow::FlowMetrics;
 use peers::{PeerMetrics, Rooms};
 use proto::internal::register_server::RegisterServer;
 use service::{Host, Service, StartError, Starting};
-use tokio::sync::mpsc;
 
 mod config;
 mod error;
 mod homes;
+mod horizon;
 mod kicks;
+mod lives;
 mod metrics;
+mod ownership;
 mod purge;
 mod rebuild;
 mod records;
@@ -30,20 +32,22 @@ mod store;
 
 pub use config::{Config, KicksConfig};
 pub use homes::{Fate, RoomLife};
-pub use shard::{Bind, Bound, Displaced, StoreFull, Whereabouts};
+pub use shard::{Bind, Bound, Displaced, Restored, StoreFull, Whereabouts};
 pub use store::Store;
 
 use kicks::Kicks;
+use lives::Lives;
 use metrics::RegisterMetrics;
+use ownership::Ownership;
 use purge::Purger;
 use rebuild::Rebuild;
 
 /// A running register.
 pub struct Register {
     store: Arc<Store>,
-    rebuild: Arc<Rebuild>,
+    ownership: Arc<Ownership>,
     kicks: Kicks,
-    lives: mpsc::Sender<RoomLife>,
+    lives: Lives,
     metrics: RegisterMetrics,
 }
 
@@ -63,13 +67,14 @@ impl Service for Register {
     }
 
     fn rpc(&self) -> tonic::service::Routes {
-        tonic::service::Routes::new(RegisterServer::new(rpc::RegisterRpc {
+        let server = RegisterServer::new(rpc::RegisterRpc {
             store: self.store.clone(),
-            rebuild: self.rebuild.clone(),
+            ownership: self.ownership.clone(),
             kicks: self.kicks.clone(),
             lives: self.lives.clone(),
             metrics: self.metrics.clone(),
-        }))
+        });
+        tonic::service::Routes::new(server.max_decoding_message_size(rpc::MAX_REQUEST))
     }
 
     /// Nothing to flush: the sessions are the rooms', and no answer is ever owed.
@@ -104,15 +109,17 @@ async fn start(config: Config, host: Host) -> Result<Register, StartError> {
     // In its first life a register has had no sessions that rooms could have to tell again.
     let patience =
         if host.me().incarnation() > Incarnation(1) { config.rebuild_at_most } else { Duration::ZERO };
-    let rebuild = Arc::new(Rebuild::new(Instant::now() + patience));
-    let (lives, new_lives) = mpsc::channel(purge::QUEUED_LIVES);
+    let rebuild = Rebuild::new(Instant::now(), patience, config.rebuild_at_most);
+    let ownership = Ownership::new(host.cluster.clone(), rebuild, store.clone(), metrics.clone());
+    let ownership = Arc::new(ownership);
+    host.spawn(ownership.clone().run(host.cancel.clone()));
+    let (lives, new_lives) = Lives::new();
     let purger = Purger {
         store: store.clone(),
-        rebuild: rebuild.clone(),
         metrics: metrics.clone(),
         lives: new_lives,
         cancel: host.cancel.clone(),
     };
     host.spawn(purger.run(host.cluster.clone()));
-    Ok(Register { store, rebuild, kicks, lives, metrics })
+    Ok(Register { store, ownership, kicks, lives, metrics })
 }

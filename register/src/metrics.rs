@@ -21,6 +21,10 @@ pub(crate) struct RegisterMetrics {
     pub(crate) kicks_dropped: Counter,
     pub(crate) kicks_failed: Counter,
     pub(crate) purged: Counter,
+    pub(crate) not_owner: Counter,
+    pub(crate) restored: Counter,
+    pub(crate) rebuilds: Counter,
+    pub(crate) moved: Counter,
 }
 
 impl RegisterMetrics {
@@ -47,6 +51,18 @@ impl RegisterMetrics {
                 ours.kicks_failed.clone(),
             );
             r.register("purged_sessions", "Sessions of rooms that are gone", ours.purged.clone());
+            r.register(
+                "binds_not_owner",
+                "Binds of users whom another register owns",
+                ours.not_owner.clone(),
+            );
+            r.register("restored_sessions", "Sessions that rooms told again", ours.restored.clone());
+            r.register("rebuilds", "Times that sessions had to be told again", ours.rebuilds.clone());
+            r.register(
+                "moved_sessions",
+                "Sessions left of users whom another register owns",
+                ours.moved.clone(),
+            );
             r.register_collector(Box::new(StoreCollector(store)));
         });
         ours

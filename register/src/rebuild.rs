@@ -1,113 +1,126 @@
 //! Whether the register can know yet who is offline.
 //!
-//! A register that starts knows nobody. The rooms tell their sessions again, and each says when it has told all.
-//! Until then a user who is not found may well be online.
+//! A register that starts knows nobody; one whose lease had ended has forgotten all; one that takes over from a register
+//! that is gone does not know those users. The rooms tell their sessions, and each says when it has told all. Until then a
+//! user who is not found may well be online.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use cluster::{NodeState, Picture, Role};
+use peers::membership;
+use proto::internal::SettleRequest;
 
-/// Waits for the rooms that were there when the register started.
+/// Waits for the rooms that were there when sessions went missing.
 #[derive(Debug)]
 pub(crate) struct Rebuild {
-    /// Rooms that have yet to tell; None until the first picture.
-    waiting: Mutex<Option<HashSet<u32>>>,
+    state: Mutex<State>,
+    /// There is nobody to wait for. Read before every answer, so it is no part of the state.
     over: AtomicBool,
+    /// What was told in one round may be lost to the next.
+    round: AtomicU64,
+    patience: Duration,
+}
+
+#[derive(Debug)]
+struct State {
     until: Instant,
+    /// Rooms that have yet to tell; None until the first picture.
+    waiting: Option<HashSet<u32>>,
+    /// The registers of the last picture, and their number.
+    registers: BTreeSet<u32>,
+    members: u64,
 }
 
 impl Rebuild {
-    pub(crate) fn new(until: Instant) -> Rebuild {
-        Rebuild { waiting: Mutex::new(None), over: AtomicBool::new(false), until }
+    /// `first` is the patience after the start, `patience` that of every later round.
+    pub(crate) fn new(now: Instant, first: Duration, patience: Duration) -> Rebuild {
+        let state = State { until: now + first, waiting: None, registers: BTreeSet::new(), members: 0 };
+        Rebuild { state: Mutex::new(state), over: AtomicBool::new(false), round: AtomicU64::new(1), patience }
     }
 
     /// Whether a user who is not found may be online all the same.
     pub(crate) fn is_on(&self, now: Instant) -> bool {
-        if self.over.load(Ordering::Relaxed) {
-            return false;
-        }
-        if now >= self.until {
-            self.over.store(true, Ordering::Relaxed);
-            return false;
-        }
-        true
+        !self.over.load(Ordering::Relaxed) && now < self.lock().until
     }
 
-    /// Takes a picture. The first says whom to wait for; rooms that come later have had no sessions before.
-    pub(crate) fn follow(&self, picture: &Picture) {
-        self.change(|waiting| {
-            let rooms = || picture.of(Role::Room).filter(|room| room.state != NodeState::Down);
-            let rooms: HashSet<u32> = rooms().map(|room| room.id.0).collect();
-            match waiting {
-                Some(waiting) => waiting.retain(|room| rooms.contains(room)),
-                None => *waiting = Some(rooms),
+    /// The present round.
+    pub(crate) fn round(&self) -> u64 {
+        self.round.load(Ordering::SeqCst)
+    }
+
+    /// Whatever was told until now may be lost: it does not count.
+    pub(crate) fn next_round(&self) {
+        self.round.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes a picture. True if users of a register that is gone may be this one's now: then a round has begun, and the
+    /// caller is to end it with [`Rebuild::next_round`] when it has forgotten what it knows of them. Rooms that come later
+    /// have had no sessions before.
+    pub(crate) fn follow(&self, picture: &Picture, now: Instant) -> bool {
+        let rooms = rooms(picture);
+        let registers: BTreeSet<u32> = picture.of(Role::Register).map(|node| node.id.0).collect();
+        let mut state = self.lock();
+        let gained = !state.registers.is_subset(&registers);
+        state.registers = registers;
+        state.members = membership(picture);
+        match &mut state.waiting {
+            Some(waiting) if !gained => waiting.retain(|room| rooms.contains(room)),
+            first => {
+                *first = Some(rooms);
+                if gained {
+                    state.until = now + self.patience;
+                }
             }
-        });
-    }
-
-    /// The room has told all it has.
-    pub(crate) fn settled(&self, room: u32) {
-        self.change(|waiting| {
-            if let Some(waiting) = waiting {
-                waiting.remove(&room);
-            }
-        });
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Option<HashSet<u32>>)) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut waiting);
-        if waiting.as_ref().is_some_and(HashSet::is_empty) {
-            self.over.store(true, Ordering::Relaxed);
         }
+        self.note(&state);
+        gained
     }
+
+    /// Everything was forgotten: a round begins, in which all rooms of the picture are waited for.
+    pub(crate) fn begin(&self, picture: &Picture, now: Instant) {
+        let mut state = self.lock();
+        state.waiting = Some(rooms(picture));
+        state.until = now + self.patience;
+        self.note(&state);
+        drop(state);
+        self.next_round();
+    }
+
+    /// A room says that it has told all it has. True if it is still waited for: a round has begun meanwhile, or the room and
+    /// this register differ in who the registers are.
+    pub(crate) fn settled(&self, request: &SettleRequest) -> bool {
+        let mut state = self.lock();
+        let (members, round) = (state.members, self.round());
+        let Some(waiting) = &mut state.waiting else { return true };
+        if request.members == members && request.round == round {
+            waiting.remove(&request.room);
+        }
+        let again = waiting.contains(&request.room);
+        self.note(&state);
+        again
+    }
+
+    fn note(&self, state: &State) {
+        self.over.store(state.waiting.as_ref().is_some_and(HashSet::is_empty), Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rooms that may have sessions; one that is only listed and was not heard of yet may have some too.
+fn rooms(picture: &Picture) -> HashSet<u32> {
+    picture.of(Role::Room).filter(|node| node.state != NodeState::Down).map(|node| node.id.0).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use cluster::{Incarnation, NodeId, NodeInfo};
-
-    use super::*;
-
-    fn picture(rooms: &[(u32, NodeState)]) -> Picture {
-        let room = |(id, state): &(u32, NodeState)| NodeInfo {
-            incarnation: Incarnation(1),
-            state: *state,
-            ..NodeInfo::new(Role::Room, NodeId(*id))
-        };
-        Picture::new(1, rooms.iter().map(room).collect())
-    }
-
-    #[test]
-    fn is_over_when_every_room_has_told_or_is_down() {
-        let now = Instant::now();
-        let rebuild = Rebuild::new(now + Duration::from_secs(5));
-        assert!(rebuild.is_on(now), "nothing is known before the first picture");
-        rebuild.follow(&picture(&[(1, NodeState::Ready), (2, NodeState::Ready), (3, NodeState::Down)]));
-        rebuild.settled(1);
-        assert!(rebuild.is_on(now));
-        rebuild.follow(&picture(&[(1, NodeState::Ready), (2, NodeState::Down), (4, NodeState::Ready)]));
-        assert!(!rebuild.is_on(now), "a room that came later has nothing to tell");
-    }
-
-    #[test]
-    fn is_over_when_there_is_no_room_or_no_time() {
-        let now = Instant::now();
-        let none = Rebuild::new(now + Duration::from_secs(5));
-        none.follow(&picture(&[]));
-        assert!(!none.is_on(now));
-        let silent = Rebuild::new(now + Duration::from_secs(5));
-        silent.follow(&picture(&[(1, NodeState::Ready)]));
-        assert!(silent.is_on(now));
-        assert!(!silent.is_on(now + Duration::from_secs(5)));
-    }
-}
+#[path = "rebuild_tests.rs"]
+mod tests;

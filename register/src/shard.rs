@@ -21,8 +21,6 @@ pub struct Bind {
     pub conn: u64,
     /// Since when, ms since 1970.
     pub since_ms: u64,
-    /// The fence that the session had before this store knew it; 0 = it is new.
-    pub above: u64,
 }
 
 /// A session that lost its place; its room is to be told.
@@ -39,9 +37,20 @@ pub struct Displaced {
 pub struct Bound {
     /// Greater than every fence that the user had.
     pub fence: u64,
-    /// Who is to be kicked: the session before, or the one that asked if it was older after all.
+    /// Who is to be kicked: the session before.
     pub displaced: Option<Displaced>,
-    /// The room started again: its earlier life ended here and is to be ended in the other shards.
+    /// This life of the room was not known here: an earlier one has ended, and is to be ended in the other shards.
+    pub new_life: bool,
+}
+
+/// What telling a session again came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// The user has a newer session elsewhere: the one that was told is over.
+    pub lost: bool,
+    /// Who is to be kicked: an older session that was here.
+    pub displaced: Option<Displaced>,
+    /// As in [`Bound::new_life`].
     pub new_life: bool,
 }
 
@@ -63,6 +72,12 @@ pub struct Whereabouts {
 #[error("the session store is at its bound")]
 pub struct StoreFull;
 
+/// Who was there when a session was to be entered.
+enum Found {
+    Nobody,
+    Session { at: RecordRef, old: Session },
+}
+
 #[derive(Debug)]
 pub(crate) struct Shard {
     table: HashTable<RecordRef>,
@@ -80,78 +95,135 @@ pub(crate) struct Key<'a> {
 }
 
 impl Shard {
-    /// An empty shard in the `life`-th life of the register.
-    ///
-    /// Fences count up from the life, within 32 bits: a shard that binds 1,000 users a second reaches the range
-    /// of the next life after 49 days, and even then fences only repeat for a user who was bound in that range
-    /// and never since.
-    pub(crate) fn new(life: u64) -> Shard {
-        Shard {
-            table: HashTable::new(),
-            records: Records::new(),
-            homes: Homes::default(),
-            next_fence: (life << 32) + 1,
-        }
+    /// An empty shard.
+    pub(crate) fn new() -> Shard {
+        Shard { table: HashTable::new(), records: Records::new(), homes: Homes::default(), next_fence: 0 }
     }
 
+    /// Enters a new session with a fence of at least `floor`, above all that the user has had here.
     pub(crate) fn bind(
         &mut self,
         key: Key<'_>,
         bind: Bind,
+        floor: u64,
         hasher: impl Fn((u32, &[u8])) -> u64,
     ) -> Result<Bound, StoreFull> {
         let (home, new_life) = match self.homes.enter(bind.life) {
             Entered::Home(home) => (home, false),
             Entered::NewLife(home) => (home, true),
-            // Whoever asked is dead, and nobody waits for the answer. The session must not come to be.
+            // Whoever asked is dead and nobody waits for the answer, or it has registered again and is about to tell all
+            // its sessions. The session must not come to be.
             Entered::Stale => {
-                return Ok(Bound { fence: self.draw(bind.above), displaced: None, new_life: false });
+                return Ok(Bound { fence: self.draw(floor), displaced: None, new_life: false });
             }
             Entered::Full => return Err(StoreFull),
         };
-        let fence = self.draw(bind.above);
+        let fence = self.draw(floor);
         let session = Session { conn: bind.conn, fence, since_ms: bind.since_ms, home };
+        let displaced = match self.enter(key, session, hasher)? {
+            Found::Nobody => None,
+            Found::Session { at, old } => {
+                // A room that is gone cannot be told, and the same connection has replaced nobody.
+                let kicked = self.homes.is_alive(old.home) && !self.same(&old, &session);
+                let displaced =
+                    kicked.then(|| Displaced { life: self.homes.life(old.home), fence: old.fence });
+                self.replace(at, &old, &session);
+                displaced
+            }
+        };
+        Ok(Bound { fence, displaced, new_life })
+    }
+
+    /// Enters a session that has its fence already. Of two sessions the one with the higher fence stays, whichever was
+    /// told first.
+    pub(crate) fn restore(
+        &mut self,
+        key: Key<'_>,
+        bind: Bind,
+        fence: u64,
+        hasher: impl Fn((u32, &[u8])) -> u64,
+    ) -> Result<Restored, StoreFull> {
+        let (home, new_life) = match self.homes.enter(bind.life) {
+            Entered::Home(home) => (home, false),
+            Entered::NewLife(home) => (home, true),
+            Entered::Stale => return Ok(Restored { lost: false, displaced: None, new_life: false }),
+            Entered::Full => return Err(StoreFull),
+        };
+        // Who binds next is newer than all that were told.
+        self.next_fence = self.next_fence.max(fence.saturating_add(1));
+        let session = Session { conn: bind.conn, fence, since_ms: bind.since_ms, home };
+        let (mut lost, mut displaced) = (false, None);
+        if let Found::Session { at, old } = self.enter(key, session, hasher)? {
+            let same = self.same(&old, &session);
+            if self.homes.is_over(old.home) || old.fence <= fence {
+                let kicked = !same && old.fence < fence && self.homes.is_alive(old.home);
+                displaced = kicked.then(|| Displaced { life: self.homes.life(old.home), fence: old.fence });
+                self.replace(at, &old, &session);
+            } else {
+                // The same connection may have bound anew while its old session was being told.
+                lost = !same;
+            }
+        }
+        Ok(Restored { lost, displaced, new_life })
+    }
+
+    /// Puts the session where nobody is, or says who is there.
+    fn enter(
+        &mut self,
+        key: Key<'_>,
+        session: Session,
+        hasher: impl Fn((u32, &[u8])) -> u64,
+    ) -> Result<Found, StoreFull> {
         let Shard { table, records, homes, .. } = self;
         let found = table.entry(
             key.hash,
             |at| records.key(*at) == (key.app, key.uid.as_bytes()),
             |at| hasher(records.key(*at)),
         );
-        let displaced = match found {
+        match found {
             Entry::Vacant(place) => {
                 let at = records.insert(key.app, key.uid, &session).ok_or(StoreFull)?;
                 place.insert(at);
-                homes.count_in(home);
-                None
+                homes.count_in(session.home);
+                Ok(Found::Nobody)
             }
             Entry::Occupied(entry) => {
                 let at = *entry.get();
-                let old = records.session(at);
-                let old_life = homes.life(old.home);
-                let same = old_life == bind.life && old.conn == bind.conn;
-                let alive = homes.is_alive(old.home);
-                if alive && !same && bind.above != 0 && bind.above < old.fence {
-                    // A room that tells again what it has comes later than a newer session of the user.
-                    Some(Displaced { life: bind.life, fence })
-                } else {
-                    records.update(at, &session);
-                    homes.count_in(home);
-                    homes.count_out(old.home);
-                    // A room that is gone cannot be told, and the same connection has replaced nobody.
-                    (alive && !same).then_some(Displaced { life: old_life, fence: old.fence })
-                }
+                Ok(Found::Session { at, old: records.session(at) })
             }
-        };
-        Ok(Bound { fence, displaced, new_life })
+        }
+    }
+
+    fn same(&self, one: &Session, other: &Session) -> bool {
+        self.homes.life(one.home) == self.homes.life(other.home) && one.conn == other.conn
+    }
+
+    fn replace(&mut self, at: RecordRef, old: &Session, new: &Session) {
+        self.records.update(at, new);
+        self.homes.count_in(new.home);
+        self.homes.count_out(old.home);
     }
 
     /// Removes the session if it still carries this fence. True if it did.
     pub(crate) fn unbind(&mut self, key: Key<'_>, fence: u64) -> bool {
+        self.remove_if(key, |session, _| session.fence == fence)
+    }
+
+    /// Removes the session that this very bind has made.
+    pub(crate) fn take_back(&mut self, key: Key<'_>, bind: Bind) -> bool {
+        self.remove_if(key, |session, homes| {
+            homes.life(session.home) == bind.life
+                && session.conn == bind.conn
+                && session.since_ms == bind.since_ms
+        })
+    }
+
+    fn remove_if(&mut self, key: Key<'_>, meant: impl FnOnce(&Session, &Homes) -> bool) -> bool {
         match self.find(key) {
             Some((entry, records, homes)) => {
                 let at = *entry.get();
                 let session = records.session(at);
-                if session.fence != fence {
+                if !meant(&session, homes) {
                     return false;
                 }
                 // A session whose room is over went offline when the room did. One that is only out of sight still
@@ -191,16 +263,32 @@ impl Shard {
         if !self.homes.note(fates, now) {
             return 0;
         }
+        self.free(|session, _, homes| homes.is_over(session.home))
+    }
+
+    /// Frees the sessions of users that are not to be kept. Returns how many.
+    pub(crate) fn retain(&mut self, keep: impl Fn(u32, &[u8]) -> bool) -> usize {
+        self.free(|_, (app, uid), _| !keep(app, uid))
+    }
+
+    /// Forgets everything but the fences that were given out.
+    pub(crate) fn clear(&mut self) -> usize {
+        let sessions = self.table.len();
+        *self = Shard { next_fence: self.next_fence, ..Shard::new() };
+        sessions
+    }
+
+    fn free(&mut self, goes: impl Fn(&Session, (u32, &[u8]), &Homes) -> bool) -> usize {
         let Shard { table, records, homes, .. } = self;
         let before = table.len();
         table.retain(|at| {
-            let home = records.session(*at).home;
-            let stays = !homes.is_over(home);
-            if !stays {
+            let session = records.session(*at);
+            let goes = goes(&session, records.key(*at), homes);
+            if goes {
                 records.remove(*at);
-                homes.count_out(home);
+                homes.count_out(session.home);
             }
-            stays
+            !goes
         });
         before - table.len()
     }
@@ -215,8 +303,8 @@ impl Shard {
         self.table.allocation_size() + self.records.allocated_bytes()
     }
 
-    fn draw(&mut self, above: u64) -> u64 {
-        let fence = self.next_fence.max(above.saturating_add(1));
+    fn draw(&mut self, floor: u64) -> u64 {
+        let fence = self.next_fence.max(floor);
         self.next_fence = fence.saturating_add(1);
         fence
     }

@@ -2,7 +2,10 @@
 
 use std::{
     hash::{BuildHasher, Hasher},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -10,7 +13,7 @@ use foldhash::quality::RandomState;
 
 use crate::{
     homes::Fate,
-    shard::{Bind, Bound, Key, Shard, StoreFull, Whereabouts},
+    shard::{Bind, Bound, Key, Restored, Shard, StoreFull, Whereabouts},
 };
 
 /// So many locks that a dozen threads hardly ever meet, and a purge of one holds it for well under a millisecond
@@ -19,12 +22,17 @@ const SHARDS: usize = 256;
 
 /// Where each user is. Locks are held for one operation on one user, never two at once, and never across an await.
 ///
+/// Fences count up from the *horizon*, which gives them their high 32 bits: the register's life, and, where discovery counts
+/// revisions, [`raised`](Store::raise) with every change of owners. So fences of different registers compare: whoever comes to
+/// own a user draws above the owner before. Below the next horizon a shard has 2^32 of them.
+///
 /// Memory: at most 88 bytes a session with uids of up to 40 bytes (a record of 72, and 5 of table at a load of
 /// 7/16 to 7/8), which `cost_of_a_session` measures.
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
+    horizon: AtomicU64,
 }
 
 impl Store {
@@ -32,9 +40,15 @@ impl Store {
     #[must_use]
     pub fn new(life: u64) -> Store {
         Store {
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(life))).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect(),
             hasher: RandomState::default(),
+            horizon: AtomicU64::new(life),
         }
+    }
+
+    /// Fences of new sessions are from now on above those that anybody drew before the horizon was there.
+    pub fn raise(&self, horizon: u64) {
+        self.horizon.fetch_max(horizon.min(u64::from(u32::MAX)), Ordering::Relaxed);
     }
 
     /// Puts the user where the bind says.
@@ -43,13 +57,29 @@ impl Store {
     /// [`StoreFull`]
     pub fn bind(&self, app: u32, uid: &str, bind: Bind) -> Result<Bound, StoreFull> {
         let key = self.key(app, uid);
-        self.shard(key.hash).bind(key, bind, |(app, uid)| hash(&self.hasher, app, uid))
+        let floor = (self.horizon.load(Ordering::Relaxed) << 32) + 1;
+        self.shard(key.hash).bind(key, bind, floor, |(app, uid)| hash(&self.hasher, app, uid))
+    }
+
+    /// Enters a session that a room tells again, with the fence that it has.
+    ///
+    /// # Errors
+    /// [`StoreFull`]
+    pub fn restore(&self, app: u32, uid: &str, bind: Bind, fence: u64) -> Result<Restored, StoreFull> {
+        let key = self.key(app, uid);
+        self.shard(key.hash).restore(key, bind, fence, |(app, uid)| hash(&self.hasher, app, uid))
     }
 
     /// Removes the user's session if it still carries this fence. True if the user is offline because of it.
     pub fn unbind(&self, app: u32, uid: &str, fence: u64) -> bool {
         let key = self.key(app, uid);
         self.shard(key.hash).unbind(key, fence)
+    }
+
+    /// Removes the session that this very bind has made; its room was never answered. True if it was there.
+    pub fn take_back(&self, app: u32, uid: &str, bind: Bind) -> bool {
+        let key = self.key(app, uid);
+        self.shard(key.hash).take_back(key, bind)
     }
 
     /// Where the user is; None = offline.
@@ -76,6 +106,21 @@ impl Store {
             tokio::task::yield_now().await;
         }
         freed
+    }
+
+    /// Frees the sessions of users that are not to be kept, shard by shard as [`Store::purge`] does. Returns how many.
+    pub async fn retain(&self, keep: impl Fn(u32, &[u8]) -> bool) -> usize {
+        let mut freed = 0;
+        for shard in &self.shards {
+            freed += lock(shard).retain(&keep);
+            tokio::task::yield_now().await;
+        }
+        freed
+    }
+
+    /// Forgets all sessions, but not which fences were given out. Returns how many it were.
+    pub fn clear(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).clear()).sum()
     }
 
     /// Sessions, those included that a purge has yet to free.

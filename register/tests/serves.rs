@@ -126,7 +126,7 @@ async fn add_room(
 }
 
 fn bind(uid: &str, room: u32, incarnation: u64, conn: u64) -> BindItem {
-    BindItem { app: 1, uid: uid.into(), room, incarnation, conn, since_ms: 5, above: 0 }
+    BindItem { app: 1, uid: uid.into(), room, incarnation, conn, since_ms: 5 }
 }
 
 #[tokio::test]
@@ -137,11 +137,11 @@ async fn a_second_bind_kicks_the_first_and_a_late_unbind_does_nothing() {
     let second = world.registers.bind(bind("alice", 3, 1, 20)).await.unwrap();
     let kick = kicked.recv().await.unwrap();
     assert_eq!((kick.uid.as_str(), kick.fence, kick.reason()), ("alice", first, KickReason::Replaced));
-    let late = UnbindItem { app: 1, uid: "alice".into(), fence: first };
+    let late = UnbindItem { app: 1, uid: "alice".into(), fence: first, ..UnbindItem::default() };
     assert!(!world.registers.unbind(late).await.unwrap());
     let found = world.registers.look_up(1_u32, "alice").await.unwrap();
     assert_eq!((found.room, found.conn, found.fence, found.since_ms), (3, 20, second, 5));
-    let own = UnbindItem { app: 1, uid: "alice".into(), fence: second };
+    let own = UnbindItem { app: 1, uid: "alice".into(), fence: second, ..UnbindItem::default() };
     assert!(world.registers.unbind(own).await.unwrap());
     assert_ne!(world.presence("alice").await, Presence::Online);
     world.node.drain(Duration::from_secs(5)).await;
@@ -150,7 +150,9 @@ async fn a_second_bind_kicks_the_first_and_a_late_unbind_does_nothing() {
 #[tokio::test]
 async fn a_room_that_leaves_takes_its_sessions_with_it() {
     let (kicks, _kicked) = mpsc::channel(8);
-    let world = World::start(&[]).await;
+    // No room tells anything here.
+    let config = Config { rebuild_at_most: Duration::from_millis(100), ..Config::default() };
+    let world = World::configured(config, &[]).await;
     let room = add_room(&world.discovery, &world.local, 2, 1, kicks.clone()).await;
     add_room(&world.discovery, &world.local, 3, 1, kicks.clone()).await;
     world.registers.bind(bind("alice", 2, 1, 10)).await.unwrap();
@@ -176,7 +178,13 @@ async fn nobody_is_offline_until_the_rooms_have_told() {
     let picture = cluster.now();
     let node = picture.of(Role::Register).next().unwrap();
     let mut client = rpc::register_client::RegisterClient::new(cluster.transport(node).unwrap());
-    client.settle(rpc::SettleRequest { room: 2, incarnation: 1 }).await.unwrap();
+    let nobody = rpc::RestoreRequest { room: 2, incarnation: 1, sessions: Vec::new() };
+    let round = client.restore(nobody).await.unwrap().into_inner().round;
+    let settle =
+        |round| rpc::SettleRequest { room: 2, incarnation: 1, members: peers::membership(&picture), round };
+    assert!(client.settle(settle(round - 1)).await.unwrap().into_inner().again);
+    assert_eq!(world.presence("bob").await, Presence::Rebuilding);
+    assert!(!client.settle(settle(round)).await.unwrap().into_inner().again);
     assert_eq!(world.presence("bob").await, Presence::Offline);
 
     let bad = rpc::LookUpRequest { items: vec![rpc::LookUpItem { app: 1, uid: String::new() }] };

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use cluster::{MessageIds, Picture};
+use cluster::{MessageIds, NodeInfo, Picture};
 use flow::Backoff;
 use futures::{Stream, stream};
 use tokio::sync::{mpsc, watch};
@@ -69,6 +69,10 @@ pub struct BackendLimits {
     pub patience: Duration,
     /// How often the heads of the broadcast logs are asked for.
     pub heads_interval: Duration,
+    /// Sessions a second that are looked at when registers have to be told again.
+    pub restores_per_second: u32,
+    /// Inboxes a second that are looked into after the room had been taken for gone.
+    pub looks_per_second: u32,
     /// A hole in a log is waited on for so long before it is read: broadcasts that overtake each other are common.
     pub hole_wait: Duration,
 }
@@ -86,18 +90,27 @@ impl Default for BackendLimits {
             page_bytes: 64 * 1024,
             patience: Duration::from_secs(30),
             heads_interval: Duration::from_secs(10),
+            restores_per_second: 500_000,
+            looks_per_second: 5_000,
             hole_wait: Duration::from_millis(30),
         }
     }
 }
 
 /// Which room this is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Identity {
     /// Number of the node.
     pub node: u32,
-    /// Life of the node.
-    pub incarnation: u64,
+    /// Its entry in the cluster.
+    pub info: watch::Receiver<NodeInfo>,
+}
+
+impl Identity {
+    /// The present life of the node: a later one begins when it registers again.
+    pub fn life(&self) -> u64 {
+        self.info.borrow().life()
+    }
 }
 
 /// What all tasks of the tokio side share.
@@ -127,6 +140,11 @@ pub struct Backend<S> {
 }
 
 impl<S> Backend<S> {
+    /// The registers have to be told again.
+    pub(crate) fn next_round(&self) {
+        self.rounds.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// How often the registers have had to be told again.
     pub(crate) fn round(&self) -> u64 {
         self.rounds.load(Ordering::SeqCst)
@@ -181,7 +199,7 @@ pub fn build<S: Services>(
 ) -> (Arc<Backend<S>>, Works) {
     let all: Vec<Thread> = threads.iter().map(|(thread, _)| thread.clone()).collect();
     let (events, event_stream) = Events::new(limits.events, metrics.clone());
-    let (late, late_sessions) = Late::new(metrics.clone());
+    let (late, late_tasks) = Late::new(metrics.clone());
     let (broadcasts, log_keeper) = Broadcasts::new(services.clone(), all.clone(), &limits, cancel.clone());
     let backend = Arc::new(Backend {
         ids: Arc::new(MessageIds::new(cluster::NodeId(identity.node))),
@@ -201,8 +219,8 @@ pub fn build<S: Services>(
     let keepers: Vec<Work> = vec![
         Box::pin(log_keeper.run()),
         Box::pin(events::run(Arc::clone(&backend), event_stream)),
-        Box::pin(renew::run(Arc::clone(&backend), all, pictures)),
-        Box::pin(renew::run_late(Arc::clone(&backend), late_sessions)),
+        Box::pin(renew::run(Arc::clone(&backend), all, pictures.clone())),
+        Box::pin(renew::run_late(Arc::clone(&backend), late_tasks, pictures)),
     ];
     let mut streams: Vec<Work> = Vec::new();
     for (thread, asks) in threads {

@@ -9,7 +9,7 @@ mod commands;
 pub use asks::{AckAsk, Asks, BindAsk, EndAsk, Full, LoadAsk, Outgoing, PageAsk, UpAsk};
 pub use commands::{
     BindAnswer, BindDone, BindRefusal, Delivery, DeliveryItem, DrainOrder, HeldSession, KickOrder, KickWhy,
-    LoadAnswer, LoadDone, LogEntry, LogRun, NewFence, Progress, StoredMessage, UpAnswer,
+    LoadAnswer, LoadDone, LogEntry, LogRun, Progress, StoredMessage, UpAnswer,
 };
 
 use wire::id::ConnId;

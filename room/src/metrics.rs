@@ -73,8 +73,12 @@ room_metrics! {
     acks_lost,
     /// Ends of which the register could not be told
     unbinds_lost,
+    /// Sessions that were told again to a register
+    renewals,
     /// Sessions that could not be told again to a register that had lost them
     renewals_lost,
+    /// Sessions that a register held and the room did not
+    stale_sessions,
     /// State events handed over
     events,
     /// State events that were given up

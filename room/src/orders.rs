@@ -69,8 +69,20 @@ impl<S: Services> Orders<S> {
                 results[place] = result;
             }
         }
-        let missed = results.iter().filter(|result| **result == Delivery::NotHere).count();
-        self.backend.metrics.deliveries_not_here.inc_by(missed as u64);
+        let mut missed = 0;
+        for (item, _) in items.iter().zip(&results).filter(|(_, result)| **result == Delivery::NotHere) {
+            missed += 1;
+            // Whoever sent it believes that the session is here, and the register does; nobody holds it.
+            if let Some(fence) = item.fence {
+                self.backend.late.unbind(rpc::UnbindItem {
+                    app: item.app.0,
+                    uid: item.uid.as_str().to_owned(),
+                    fence: fence.0,
+                    ..rpc::UnbindItem::default()
+                });
+            }
+        }
+        self.backend.metrics.deliveries_not_here.inc_by(missed);
         Ok(results)
     }
 

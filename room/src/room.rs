@@ -131,7 +131,7 @@ async fn start(config: Config, host: Host) -> Result<Room, StartError> {
     }
 
     let services = connect(&config, &host, &peer_metrics);
-    let identity = Identity { node: host.me().id().0, incarnation: host.me().incarnation().0 };
+    let identity = Identity { node: host.me().id().0, info: host.me().subscribe() };
     let handles: Vec<_> = loops.iter().map(|((_, thread), _)| thread.clone()).collect();
     let mut event_loops = Vec::new();
     let mut asks = Vec::new();

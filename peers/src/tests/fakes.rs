@@ -23,7 +23,7 @@ impl FakeRegister {
 #[tonic::async_trait]
 impl Register for FakeRegister {
     async fn bind(&self, request: Request<rpc::BindRequest>) -> Answer<rpc::BindResponse> {
-        let result = |item: &rpc::BindItem| rpc::BindResult { fence: item.conn + 1 };
+        let result = |item: &rpc::BindItem| rpc::BindResult { fence: item.conn + 1, not_owner: false };
         let results = request.into_inner().items.iter().map(result).collect();
         Ok(Response::new(rpc::BindResponse { results }))
     }
@@ -33,8 +33,12 @@ impl Register for FakeRegister {
         Ok(Response::new(rpc::UnbindResponse { removed }))
     }
 
+    async fn restore(&self, _: Request<rpc::RestoreRequest>) -> Answer<rpc::RestoreResponse> {
+        Ok(Response::new(rpc::RestoreResponse { round: 1, lost: vec![self.0] }))
+    }
+
     async fn settle(&self, _: Request<rpc::SettleRequest>) -> Answer<rpc::SettleResponse> {
-        Ok(Response::new(rpc::SettleResponse {}))
+        Ok(Response::new(rpc::SettleResponse { again: false }))
     }
 
     /// The connection is the number that the uid is.

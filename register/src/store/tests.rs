@@ -13,7 +13,7 @@ fn life(room: u32, incarnation: u64) -> RoomLife {
 }
 
 fn bind(room: u32, incarnation: u64, conn: u64) -> Bind {
-    Bind { life: life(room, incarnation), conn, since_ms: conn * 10, above: 0 }
+    Bind { life: life(room, incarnation), conn, since_ms: conn * 10 }
 }
 
 #[test]
@@ -47,19 +47,90 @@ fn a_session_told_again_loses_to_a_newer_one() {
     let store = Store::new(2);
     let old_fence = 1 << 32 | 9;
     let newer = store.bind(1, "alice", bind(2, 1, 20)).unwrap();
-    let told = store.bind(1, "alice", Bind { above: old_fence, ..bind(1, 1, 10) }).unwrap();
-    assert_eq!(told.displaced, Some(Displaced { life: life(1, 1), fence: told.fence }));
+    let told = store.restore(1, "alice", bind(1, 1, 10), old_fence).unwrap();
+    assert_eq!((told.lost, told.displaced), (true, None));
     let now = store.look_up(1, "alice").unwrap();
     assert_eq!((now.conn, now.fence), (20, newer.fence));
+}
+
+/// Two rooms held a session of one user, because the kick of the older was lost with the register. The one that was told
+/// first got a new fence and so won, old or not.
+#[test]
+fn of_two_that_are_told_the_newer_stays_in_whichever_order() {
+    let (old, new) = (5 << 32 | 1, 5 << 32 | 2);
+    let store = Store::new(9);
+    assert!(!store.restore(1, "alice", bind(1, 1, 10), old).unwrap().lost);
+    let newer = store.restore(1, "alice", bind(2, 1, 20), new).unwrap();
+    assert_eq!(newer.displaced, Some(Displaced { life: life(1, 1), fence: old }));
+    assert!(!newer.lost);
+    assert_eq!(store.restore(1, "bob", bind(2, 1, 20), new).unwrap().displaced, None);
+    assert!(store.restore(1, "bob", bind(1, 1, 10), old).unwrap().lost);
+    for user in ["alice", "bob"] {
+        let now = store.look_up(1, user).unwrap();
+        assert_eq!((now.conn, now.fence), (20, new), "a fence is kept from one register to the next");
+        assert!(store.unbind(1, user, new));
+    }
+}
+
+#[test]
+fn telling_twice_changes_nothing_and_hurts_no_newer_session_of_the_connection() {
+    let store = Store::new(9);
+    for _ in 0..2 {
+        let told = store.restore(1, "alice", bind(1, 1, 10), 7).unwrap();
+        assert_eq!((told.lost, told.displaced), (false, None));
+    }
+    let anew = store.bind(1, "alice", bind(1, 1, 10)).unwrap();
+    assert!(!store.restore(1, "alice", bind(1, 1, 10), 7).unwrap().lost);
+    assert_eq!(store.look_up(1, "alice").unwrap().fence, anew.fence);
+    assert_eq!(store.len(), 1);
 }
 
 /// A register that lost its folder starts again at life 1, below the fences that are out there.
 #[test]
 fn fences_stay_above_those_a_session_had() {
     let store = Store::new(1);
-    let told = store.bind(1, "alice", Bind { above: 9 << 32, ..bind(1, 1, 10) }).unwrap();
+    store.restore(1, "alice", bind(1, 1, 10), 9 << 32).unwrap();
     let next = store.bind(1, "alice", bind(2, 1, 20)).unwrap();
-    assert!(told.fence > 9 << 32 && next.fence > told.fence);
+    assert!(next.fence > 9 << 32);
+    assert_eq!(next.displaced, Some(Displaced { life: life(1, 1), fence: 9 << 32 }));
+}
+
+/// The register that had the user before had been started later than this one, so its fences were higher: the user's new
+/// session here looked older than the old one there.
+#[test]
+fn who_takes_users_over_draws_above_the_owner_before() {
+    let (owner, heir) = (Store::new(1_000), Store::new(900));
+    let old = owner.bind(1, "alice", bind(1, 1, 10)).unwrap();
+    heir.raise(1_007);
+    let new = heir.bind(1, "alice", bind(2, 1, 20)).unwrap();
+    assert!(new.fence > old.fence);
+    assert!(heir.restore(1, "alice", bind(1, 1, 10), old.fence).unwrap().lost);
+    heir.raise(5);
+    assert!(heir.bind(1, "alice", bind(2, 1, 21)).unwrap().fence > new.fence, "a horizon never sinks");
+}
+
+/// The answer to a bind was lost and the device gave up: the user looked online until somebody bound again.
+#[test]
+fn a_bind_whose_answer_was_lost_is_taken_back() {
+    let store = Store::new(1);
+    let lost = bind(1, 1, 10);
+    store.bind(1, "alice", lost).unwrap();
+    assert!(!store.take_back(1, "alice", Bind { since_ms: 101, ..lost }), "the device has bound anew");
+    assert!(!store.take_back(1, "alice", bind(2, 1, 10)), "or elsewhere");
+    assert!(store.take_back(1, "alice", lost));
+    assert!(store.is_empty());
+}
+
+#[tokio::test]
+async fn a_lapse_forgets_sessions_and_lives_but_no_fence() {
+    let store = Store::new(3);
+    let before = store.bind(1, "alice", bind(1, 7, 10)).unwrap();
+    store.purge(&[Fate::Before(life(1, 7))]).await;
+    assert_eq!(store.clear(), 1);
+    assert!(store.look_up(1, "alice").is_none() && store.is_empty());
+    assert!(store.bind(1, "alice", bind(1, 7, 10)).unwrap().fence > before.fence);
+    assert_eq!(store.retain(|app, uid| app == 1 && uid != b"alice").await, 1);
+    assert!(store.is_empty());
 }
 
 #[tokio::test]
@@ -169,24 +240,27 @@ proptest! {
                     let at = life(room, incarnations.get(&room).copied().unwrap_or(1));
                     let history = fences.entry(user).or_default();
                     // Told again with the user's first fence: older than whatever is there.
-                    let above = if told_again { history.first().copied().unwrap_or(0) } else { 0 };
-                    let bound = store
-                        .bind(1, &format!("u{user}"), Bind { life: at, conn, since_ms: 0, above })
-                        .unwrap();
-                    prop_assert!(history.iter().all(|old| *old < bound.fence));
-                    history.push(bound.fence);
+                    let told = history.first().copied().filter(|_| told_again);
+                    let (name, bind) = (format!("u{user}"), Bind { life: at, conn, since_ms: 0 });
                     away.remove(&(room, shard(user)));
                     let before = online.get(&user).copied();
                     let alive = before.is_some_and(|(l, _, _)| !away.contains(&(l.room, shard(user))));
                     let same = before.is_some_and(|(l, c, _)| (l, c) == (at, conn));
-                    let loses = before.is_some_and(|(_, _, fence)| alive && !same && above != 0 && above < fence);
-                    let expected = match before {
-                        Some(_) if loses => Some(Displaced { life: at, fence: bound.fence }),
-                        Some((l, _, fence)) if alive && !same => Some(Displaced { life: l, fence }),
-                        _ => None,
-                    };
-                    prop_assert_eq!(bound.displaced, expected);
-                    if !loses {
+                    let kicked = before.filter(|_| alive && !same);
+                    if let Some(fence) = told {
+                        let restored = store.restore(1, &name, bind, fence).unwrap();
+                        let older = before.is_some_and(|(_, _, newest)| fence < newest);
+                        let kicked = kicked.filter(|(_, _, other)| *other < fence);
+                        prop_assert_eq!(restored.lost, older && !same);
+                        prop_assert_eq!(restored.displaced, kicked.map(|(life, _, fence)| Displaced { life, fence }));
+                        if !older {
+                            online.insert(user, (at, conn, fence));
+                        }
+                    } else {
+                        let bound = store.bind(1, &name, bind).unwrap();
+                        prop_assert!(history.iter().all(|old| *old < bound.fence));
+                        history.push(bound.fence);
+                        prop_assert_eq!(bound.displaced, kicked.map(|(life, _, fence)| Displaced { life, fence }));
                         online.insert(user, (at, conn, bound.fence));
                     }
                 }

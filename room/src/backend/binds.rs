@@ -10,7 +10,7 @@ use proto::internal as rpc;
 use tokio::sync::mpsc;
 use wire::{
     frame::BindCode,
-    id::{AppId, Bseq, Cursor, Epoch, FenceNumber, MessageId},
+    id::{AppId, Bseq, Cursor, Epoch, FenceNumber, MessageId, Uid},
 };
 
 use super::{ANSWERS, Backend, Services, ends, inboxes, items, pending::PendingBind};
@@ -86,16 +86,7 @@ impl Taken {
             let _ = thread.send(Order::Kick([order].into(), reply)).await;
         }
         if notes.reload && !self.reload {
-            let nudge = DeliveryItem {
-                app,
-                uid,
-                fence: Some(fence),
-                epoch: u64::MAX,
-                seq: u64::MAX,
-                id: MessageId(0),
-                payload: None,
-                accepted_ms: 0,
-            };
+            let nudge = nudge(app, uid, fence);
             let (reply, _) = tokio::sync::oneshot::channel();
             let _ = thread.send(Order::Deliver([nudge].into(), reply)).await;
         }
@@ -103,6 +94,20 @@ impl Taken {
             // The register that answered may be gone, and the thread was asked before it had this session.
             backend.late.renew(thread, self.session);
         }
+    }
+}
+
+/// "Something waits for you": the binding reads its inbox.
+pub(super) fn nudge(app: AppId, uid: Uid, fence: FenceNumber) -> DeliveryItem {
+    DeliveryItem {
+        app,
+        uid,
+        fence: Some(fence),
+        epoch: u64::MAX,
+        seq: u64::MAX,
+        id: MessageId(0),
+        payload: None,
+        accepted_ms: 0,
     }
 }
 
@@ -133,12 +138,28 @@ async fn try_bind<S: Services>(
         app: id.0,
         uid: ask.uid.as_str().to_owned(),
         room: backend.identity.node,
-        incarnation: backend.identity.incarnation,
+        incarnation: backend.identity.life(),
         conn: ask.conn.0,
         since_ms: now_ms,
-        above: 0,
     };
-    let fence = backend.services.bind(item).await.map_err(|error| busy(&error))?;
+    let fence = match backend.services.bind(item.clone()).await {
+        Ok(fence) => fence,
+        Err(error) => {
+            if error.outcome().retry == peers::Retry::IfIdempotent {
+                // Perhaps it was done and only the answer is lost: then the user looks online here.
+                backend.late.unbind(rpc::UnbindItem {
+                    app: item.app,
+                    uid: item.uid,
+                    fence: 0,
+                    room: item.room,
+                    incarnation: item.incarnation,
+                    conn: item.conn,
+                    since_ms: item.since_ms,
+                });
+            }
+            return Err(busy(&error));
+        }
+    };
     match read(backend, id, &ask).await {
         Ok((inbox, saved_cursor, cursor, log)) => {
             let fence = FenceNumber(fence);

@@ -14,7 +14,7 @@ use super::{
     items,
     pending::PendingBind,
 };
-use crate::exchange::{BindAnswer, EndAsk};
+use crate::exchange::{BindAnswer, EndAsk, HeldSession};
 
 /// Follows the ends of one thread until the thread ends.
 pub(super) async fn run<S: Services>(backend: Arc<Backend<S>>, asks: mpsc::Receiver<Vec<EndAsk>>) {
@@ -44,9 +44,22 @@ pub(super) async fn give_back<S: Services>(backend: &Backend<S>, app: AppId, uid
     unbind(backend, app, uid, fence).await;
 }
 
+/// A session ended while it was being told to a register, which may have heard of the end first.
+pub(super) async fn end_again<S: Services>(backend: &Backend<S>, session: &HeldSession) {
+    let HeldSession { app, uid, conn, fence, .. } = session;
+    if unbind(backend, *app, uid, *fence).await {
+        backend.events.emit(event(backend, *app, uid, *fence, *conn, false));
+    }
+}
+
 /// Removes a session; whether the user is offline now.
 async fn unbind<S: Services>(backend: &Backend<S>, app: AppId, uid: &Uid, fence: FenceNumber) -> bool {
-    let item = rpc::UnbindItem { app: app.0, uid: uid.as_str().to_owned(), fence: fence.0 };
+    let item = rpc::UnbindItem {
+        app: app.0,
+        uid: uid.as_str().to_owned(),
+        fence: fence.0,
+        ..rpc::UnbindItem::default()
+    };
     match persist(backend, || backend.services.unbind(item.clone())).await {
         Ok(removed) => removed,
         Err(error) => {

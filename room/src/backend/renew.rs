@@ -1,66 +1,102 @@
-//! Follows the registers. One that starts anew knows nobody, and when their number changes, users change hands: the room
-//! tells its sessions again to whoever owns them now.
+//! Follows the registers. One that starts anew, or had lapsed, knows nobody, and when their number changes, users change
+//! hands: the room tells its sessions again to whoever owns them now, with the fences that they have. When the room itself had
+//! lapsed, the registers have dropped its sessions: it tells them all.
+
+mod late;
+mod telling;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
 };
 
-use cluster::{Incarnation, NodeId, NodeState, Picture, Role, rendezvous};
-use futures::{StreamExt as _, stream};
+use cluster::{NodeId, NodeInfo, Picture, Role, rendezvous};
+use futures::future::join_all;
+use peers::membership;
 use proto::internal as rpc;
-use tokio::sync::{mpsc, oneshot, watch};
-use wire::id::FenceNumber;
-
-use super::{Backend, Services, ends, inboxes::persist};
-use crate::{
-    event_loop::{Order, Thread},
-    exchange::{HeldSession, NewFence},
-    metrics::RoomMetrics,
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, sleep, timeout},
 };
 
-/// Sessions of one look at a thread; a look takes well under a millisecond.
-const PAGE: usize = 1_024;
-/// Sessions that are told at a time; the client packs them into batches.
-const UNDER_WAY: usize = 512;
-/// Binds that may be caught between two lives of a register; as many as are under way in a few threads.
-const LATE: usize = 8_192;
-/// The registers, as of the last picture that was dealt with.
-#[derive(Default)]
-struct Registers {
-    /// The life of each that was told everything.
-    told: HashMap<NodeId, Incarnation>,
+use super::{Backend, Services};
+use crate::{event_loop::Thread, exchange::HeldSession};
+pub(super) use late::{Late, run as run_late};
+
+/// Changes of the picture that come together are dealt with together; the registers need as long to see them too.
+const GATHER: Duration = Duration::from_millis(50);
+/// How often the registers are asked whether they miss anything: for what neither of the two has seen in its pictures.
+const CHECK: Duration = Duration::from_secs(1);
+/// A register that does not answer by then is not waited for.
+const ANSWER: Duration = Duration::from_millis(900);
+/// A register that wants to be told again may not have seen yet what this room has.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// What one register was told last, in full.
+#[derive(Debug, Clone)]
+struct Told {
+    /// Its life then.
+    life: u64,
+    /// The room's own.
+    mine: u64,
+    /// The round of the register.
+    round: u64,
+    /// Who owned whom.
     picture: Arc<Picture>,
 }
 
+/// The registers as they were dealt with.
+#[derive(Debug, Default)]
+struct Registers {
+    told: HashMap<NodeId, Told>,
+    /// Those that asked to be told again.
+    again: HashSet<NodeId>,
+}
+
+/// What is to be told to whom.
+struct Plan {
+    picture: Arc<Picture>,
+    members: u64,
+    mine: u64,
+    /// The registers to settle with; None: it is to be told all.
+    nodes: HashMap<NodeId, Option<Arc<Picture>>>,
+}
+
 impl Registers {
-    fn serving(picture: &Picture) -> HashMap<NodeId, Incarnation> {
-        let up = |state| matches!(state, NodeState::Ready | NodeState::Draining);
-        picture
-            .of(Role::Register)
-            .filter(|node| up(node.state))
-            .map(|node| (node.id, node.incarnation))
-            .collect()
+    /// What is to be done, given who is there.
+    fn plan(&self, picture: &Arc<Picture>, mine: u64) -> Plan {
+        let members = membership(picture);
+        let mut nodes = HashMap::new();
+        for node in serving(picture) {
+            let told = self.told.get(&node.id);
+            let told = told.filter(|told| told.life == node.life() && told.mine == mine);
+            match told.filter(|_| !self.again.contains(&node.id)) {
+                None => _ = nodes.insert(node.id, None),
+                Some(told) if membership(&told.picture) != members => {
+                    nodes.insert(node.id, Some(Arc::clone(&told.picture)));
+                }
+                Some(_) => {}
+            }
+        }
+        Plan { picture: Arc::clone(picture), members, mine, nodes }
     }
+}
 
-    /// Whether anybody has to be told anything.
-    fn differ(&self, picture: &Picture) -> bool {
-        let members =
-            |picture: &Picture| -> Vec<NodeId> { picture.of(Role::Register).map(|node| node.id).collect() };
-        let serving = Self::serving(picture);
-        serving.iter().any(|(id, life)| self.told.get(id) != Some(life))
-            || members(picture) != members(&self.picture)
-    }
-
-    /// Whether the register that owns this session now does not know it.
-    fn has_lost(&self, picture: &Picture, session: &HeldSession) -> bool {
+impl Plan {
+    /// The register that has to be told of this session.
+    fn wants(&self, session: &HeldSession) -> Option<NodeId> {
         let key = rendezvous::user_key(session.app.0, &session.uid);
-        let Some(owner) = picture.owner(Role::Register, key) else { return false };
-        // One that is down is told when it is up.
-        let up = Self::serving(picture).contains_key(&owner.id);
-        let before = self.picture.owner(Role::Register, key).map(|node| node.id);
-        up && (self.told.get(&owner.id) != Some(&owner.incarnation) || before != Some(owner.id))
+        let owner = self.picture.owner(Role::Register, key)?.id;
+        let told = self.nodes.get(&owner)?;
+        let knew = told.as_ref().and_then(|before| before.owner(Role::Register, key));
+        knew.is_none_or(|before| before.id != owner).then_some(owner)
     }
+}
+
+fn serving(picture: &Picture) -> impl Iterator<Item = &NodeInfo> {
+    // One that does not answer is told when it does.
+    picture.serving(Role::Register)
 }
 
 /// Follows the picture until the room ends.
@@ -69,192 +105,110 @@ pub(super) async fn run<S: Services>(
     threads: Vec<Thread>,
     mut pictures: watch::Receiver<Arc<Picture>>,
 ) {
-    let mut registers = Registers::default();
-    let first = pictures.borrow_and_update().clone();
-    // Those that are there when the room starts have no sessions of it to lose.
-    registers.told = Registers::serving(&first);
-    registers.picture = first;
     let cancel = backend.cancel.clone();
-    while let Some(Ok(())) = cancel.run_until_cancelled(pictures.changed()).await {
-        let picture = pictures.borrow_and_update().clone();
-        if !registers.differ(&picture) {
-            continue;
-        }
-        let told = cancel.run_until_cancelled(tell(&backend, &threads, &registers, &picture)).await;
-        match told {
-            None => return,
-            // The next picture tries again; it comes at the latest when the register is seen to be back.
-            Some(false) => tracing::warn!("a register could not be told all sessions"),
-            Some(true) => {
-                registers.told = Registers::serving(&picture);
-                registers.picture = picture;
-            }
-        }
-    }
+    let keep = keep(&backend, &threads, &mut pictures);
+    let _ = cancel.run_until_cancelled(keep).await;
 }
 
-/// Tells what has to be told; whether all of it was.
-async fn tell<S: Services>(
+async fn keep<S: Services>(
     backend: &Backend<S>,
     threads: &[Thread],
-    registers: &Registers,
-    picture: &Picture,
-) -> bool {
-    // Binds that are under way now may have been answered by the earlier life; they look at this when they are done.
-    backend.rounds.fetch_add(1, Ordering::SeqCst);
-    let (mut all, mut count) = (true, 0);
-    for thread in threads {
-        let mut from = Some(0);
-        while let Some(slot) = from {
-            let (reply, answer) = oneshot::channel();
-            // A thread that has ended has no sessions.
-            let Ok(()) = thread.send(Order::Held(slot, PAGE, reply)).await else { break };
-            let Ok((held, next)) = answer.await else { break };
-            let lost = held.into_iter().filter(|session| registers.has_lost(picture, session));
-            let mut renewed =
-                stream::iter(lost).map(|session| renew(backend, thread, session)).buffer_unordered(UNDER_WAY);
-            while let Some(done) = renewed.next().await {
-                count += 1;
-                all &= done;
-            }
-            from = next;
-        }
-    }
-    if all {
-        for (node, life) in Registers::serving(picture) {
-            if registers.told.get(&node) != Some(&life) {
-                let request = rpc::SettleRequest {
-                    room: backend.identity.node,
-                    incarnation: backend.identity.incarnation,
-                };
-                if let Err(error) = backend.services.settle(node, request).await {
-                    // It stops waiting by itself after some seconds.
-                    tracing::debug!(%node, %error, "a register was not told that it has been told all");
+    pictures: &mut watch::Receiver<Arc<Picture>>,
+) {
+    let mut registers = Registers::default();
+    let mut info = backend.identity.info.clone();
+    let mut check = tokio::time::interval(CHECK);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // No device has bound yet: there is nobody to ask the threads for.
+    let mut first = true;
+    let mut lapsed = false;
+    loop {
+        let picture = pictures.borrow_and_update().clone();
+        let mine = info.borrow_and_update().life();
+        let plan = registers.plan(&picture, mine);
+        if plan.nodes.is_empty() {
+            tokio::select! {
+                () = changed(pictures, plan.members) => sleep(GATHER).await,
+                () = lives_on(&mut info, mine) => {}
+                _ = check.tick() => {
+                    let asked = ask(backend, &registers, &plan);
+                    tokio::select! {
+                        again = asked => registers.again.extend(again),
+                        () = changed(pictures, plan.members) => {}
+                    }
                 }
             }
+            continue;
+        }
+        lapsed |= registers.told.values().any(|told| told.mine != mine);
+        let threads = if first { &[] } else { threads };
+        let done = tokio::select! {
+            done = telling::tell(backend, threads, &plan) => done,
+            // What is being told now is told to the wrong ones.
+            () = changed(pictures, plan.members) => {
+                sleep(GATHER).await;
+                continue;
+            }
+        };
+        first = false;
+        let all = done.len() == plan.nodes.len();
+        for (node, told) in done {
+            registers.again.remove(&node);
+            if told.again {
+                registers.again.insert(node);
+            }
+            let life = picture.node(Role::Register, node).map_or(0, NodeInfo::life);
+            let told = Told { life, mine, round: told.round, picture: Arc::clone(&picture) };
+            registers.told.insert(node, told);
+        }
+        registers.told.retain(|node, _| picture.node(Role::Register, *node).is_some());
+        if all && registers.again.is_empty() {
+            if std::mem::take(&mut lapsed) {
+                // Who asked for these users meanwhile was told that they are offline, and left their messages where they are.
+                telling::look_into_inboxes(backend, threads).await;
+            }
+        } else {
+            tokio::select! {
+                () = sleep(AGAIN) => {}
+                () = changed(pictures, plan.members) => {}
+            }
         }
     }
-    tracing::info!(sessions = count, all, "told the registers again");
-    all
 }
 
-/// Sessions that one round missed, one by one.
-#[derive(Debug)]
-pub(crate) struct Late {
-    queue: mpsc::Sender<(Thread, HeldSession)>,
-    metrics: RoomMetrics,
-}
-
-impl Late {
-    pub(super) fn new(metrics: RoomMetrics) -> (Self, mpsc::Receiver<(Thread, HeldSession)>) {
-        let (queue, late) = mpsc::channel(LATE);
-        (Self { queue, metrics }, late)
-    }
-
-    /// Has a session told again. At the bound it is counted and stays unknown to its register until it binds again.
-    pub(super) fn renew(&self, thread: &Thread, session: HeldSession) {
-        if self.queue.try_send((thread.clone(), session)).is_err() {
-            self.metrics.renewals_lost.inc();
-        }
-    }
-}
-
-/// Tells late sessions again until the room ends.
-pub(super) async fn run_late<S: Services>(
-    backend: Arc<Backend<S>>,
-    mut late: mpsc::Receiver<(Thread, HeldSession)>,
-) {
-    let cancel = backend.cancel.clone();
-    let one = |(thread, session)| renew_late(Arc::clone(&backend), thread, session);
-    let all = stream::poll_fn(|cx| late.poll_recv(cx)).for_each_concurrent(UNDER_WAY, one);
-    // The queue's sender lives in the backend itself, so the queue never closes; the token ends it.
-    let _ = cancel.run_until_cancelled(all).await;
-}
-
-async fn renew_late<S: Services>(backend: Arc<Backend<S>>, thread: Thread, session: HeldSession) {
-    if !renew(&backend, &thread, session).await {
-        backend.metrics.renewals_lost.inc();
-    }
-}
-
-/// Tells one session again, and the thread its new fence; whether it worked.
-async fn renew<S: Services>(backend: &Backend<S>, thread: &Thread, session: HeldSession) -> bool {
-    let HeldSession { binding, app, uid, conn, fence } = session;
-    let item = rpc::BindItem {
-        app: app.0,
-        uid: uid.as_str().to_owned(),
-        room: backend.identity.node,
-        incarnation: backend.identity.incarnation,
-        conn: conn.0,
-        since_ms: cluster::now_ms(),
-        above: fence.0,
+/// Ends when the registers are others, or live other lives, or serve that did not.
+async fn changed(pictures: &mut watch::Receiver<Arc<Picture>>, members: u64) {
+    let before: HashSet<NodeId> = serving(&pictures.borrow()).map(|node| node.id).collect();
+    let other = |picture: &Arc<Picture>| {
+        membership(picture) != members || !serving(picture).all(|node| before.contains(&node.id))
     };
-    let new = match persist(backend, || backend.services.bind(item.clone())).await {
-        Ok(new) => FenceNumber(new),
-        Err(error) => {
-            tracing::debug!(%app, %error, "a session could not be told again");
-            return false;
-        }
-    };
-    let (reply, answer) = oneshot::channel();
-    let order = Order::Renewed(NewFence { binding, old: fence, new }, reply);
-    let held = thread.send(order).await.is_ok() && answer.await.unwrap_or(false);
-    if !held {
-        // It ended meanwhile, with the old fence.
-        ends::give_back(backend, app, &uid, new).await;
+    if pictures.wait_for(other).await.is_err() {
+        // Discovery has gone away: the last picture stays.
+        std::future::pending::<()>().await;
     }
-    true
+}
+
+/// Ends when the room is in another life than `mine`.
+async fn lives_on(info: &mut watch::Receiver<NodeInfo>, mine: u64) {
+    if info.wait_for(|info| info.life() != mine).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Asks the registers whether they miss anything.
+async fn ask<S: Services>(backend: &Backend<S>, registers: &Registers, plan: &Plan) -> Vec<NodeId> {
+    let asks = registers.told.iter().map(|(node, told)| async move {
+        let answer = backend.services.settle(*node, settle(backend, plan, told.round));
+        // One that does not answer is no news.
+        matches!(timeout(ANSWER, answer).await, Ok(Ok(true))).then_some(*node)
+    });
+    join_all(asks).await.into_iter().flatten().collect()
+}
+
+fn settle<S>(backend: &Backend<S>, plan: &Plan, round: u64) -> rpc::SettleRequest {
+    let room = backend.identity.node;
+    rpc::SettleRequest { room, incarnation: plan.mine, members: plan.members, round }
 }
 
 #[cfg(test)]
-mod tests {
-    use cluster::NodeInfo;
-    use wire::id::{AppId, ConnId, Uid};
-
-    use super::*;
-    use crate::exchange::BindingKey;
-
-    fn picture(registers: &[(u32, u64, NodeState)]) -> Picture {
-        let node = |(id, life, state): &(u32, u64, NodeState)| NodeInfo {
-            incarnation: Incarnation(*life),
-            state: *state,
-            ..NodeInfo::new(Role::Register, NodeId(*id))
-        };
-        Picture::new(1, registers.iter().map(node).collect())
-    }
-
-    fn lost(before: &Picture, now: &Picture) -> usize {
-        let known = Registers { told: Registers::serving(before), picture: Arc::new(before.clone()) };
-        let session = |n: u32| HeldSession {
-            binding: BindingKey { slot: n, generation: 1 },
-            app: AppId(1),
-            uid: Uid::new(format!("u{n}")).unwrap(),
-            conn: ConnId(1),
-            fence: FenceNumber(1),
-        };
-        let lost = (0..1_000).filter(|n| known.has_lost(now, &session(*n))).count();
-        assert!(lost == 0 || known.differ(now));
-        lost
-    }
-
-    use NodeState::{Down, Ready};
-
-    #[test]
-    fn a_register_is_told_once_in_each_life() {
-        let two = picture(&[(1, 5, Ready), (2, 7, Ready)]);
-        assert_eq!(lost(&two, &two), 0);
-        assert_eq!(lost(&two, &picture(&[(1, 5, Ready), (2, 7, Down)])), 0, "nobody to tell");
-        let again = lost(&two, &picture(&[(1, 5, Ready), (2, 8, Ready)]));
-        assert!((400..600).contains(&again), "its users and no others: {again}");
-    }
-
-    #[test]
-    fn users_that_change_hands_are_told_to_the_new_owner() {
-        let two = picture(&[(1, 5, Ready), (2, 7, Ready)]);
-        let three = picture(&[(1, 5, Ready), (2, 7, Ready), (3, 1, Ready)]);
-        let to_third = lost(&two, &three);
-        assert!((250..420).contains(&to_third), "a third of them: {to_third}");
-        let back = lost(&three, &two);
-        assert_eq!(back, to_third);
-    }
-}
+mod tests;

@@ -14,12 +14,18 @@ pub trait Services: Clone + Send + Sync + 'static {
     fn bind(&self, item: rpc::BindItem) -> impl Future<Output = Result<u64, PeerError>> + Send;
     /// Removes a session; whether it was there.
     fn unbind(&self, item: rpc::UnbindItem) -> impl Future<Output = Result<bool, PeerError>> + Send;
-    /// Says to a register that it has been told all sessions again.
+    /// Tells a register sessions that the room holds.
+    fn restore(
+        &self,
+        register: NodeId,
+        request: rpc::RestoreRequest,
+    ) -> impl Future<Output = Result<rpc::RestoreResponse, PeerError>> + Send;
+    /// Says to a register that it has been told all sessions; whether it wants to be told again.
     fn settle(
         &self,
         register: NodeId,
         request: rpc::SettleRequest,
-    ) -> impl Future<Output = Result<(), PeerError>> + Send;
+    ) -> impl Future<Output = Result<bool, PeerError>> + Send;
     /// Reads an inbox.
     fn load(&self, item: rpc::LoadItem) -> impl Future<Output = Result<rpc::LoadResult, PeerError>> + Send;
     /// Acks an inbox, keeps a cursor.
@@ -63,7 +69,15 @@ impl Services for Peers {
         self.registers.unbind(item).await
     }
 
-    async fn settle(&self, register: NodeId, request: rpc::SettleRequest) -> Result<(), PeerError> {
+    async fn restore(
+        &self,
+        register: NodeId,
+        request: rpc::RestoreRequest,
+    ) -> Result<rpc::RestoreResponse, PeerError> {
+        self.registers.restore(register, request).await
+    }
+
+    async fn settle(&self, register: NodeId, request: rpc::SettleRequest) -> Result<bool, PeerError> {
         self.registers.settle(register, request).await
     }
 

@@ -12,8 +12,8 @@ use wire::id::AppId;
 
 use crate::{
     exchange::{
-        BindAnswer, Delivery, DeliveryItem, DrainOrder, HeldSession, KickOrder, LoadAnswer, LogRun, NewFence,
-        Progress, UpAnswer,
+        BindAnswer, Delivery, DeliveryItem, DrainOrder, HeldSession, KickOrder, LoadAnswer, LogRun, Progress,
+        UpAnswer,
     },
     session::Tally,
 };
@@ -45,8 +45,8 @@ pub enum Order {
     Progress(Arc<[u64]>, oneshot::Sender<Vec<Progress>>),
     /// Which sessions are held: from a slot on, at most so many; and where to go on.
     Held(u32, usize, oneshot::Sender<(Vec<HeldSession>, Option<u32>)>),
-    /// A session has a new fence; whether it is still held.
-    Renewed(NewFence, oneshot::Sender<bool>),
+    /// Which of these sessions are held no more, by their places.
+    Over(Arc<[HeldSession]>, oneshot::Sender<Vec<u32>>),
     /// Stop accepting, send the devices away.
     Drain(DrainOrder),
     /// Close whoever is still here.

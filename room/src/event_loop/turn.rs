@@ -152,8 +152,8 @@ impl EventLoop {
             Order::Held(from, max, reply) => {
                 let _ = reply.send(sessions.held(from, max));
             }
-            Order::Renewed(renewed, reply) => {
-                let _ = reply.send(sessions.renew(&renewed));
+            Order::Over(told, reply) => {
+                let _ = reply.send(sessions.over(&told));
             }
             Order::Drain(order) => {
                 self.listener = None;

@@ -222,14 +222,3 @@ pub struct HeldSession {
     /// Its fence.
     pub fence: FenceNumber,
 }
-
-/// A session that was told to the register again.
-#[derive(Debug, Clone, Copy)]
-pub struct NewFence {
-    /// Its binding.
-    pub binding: BindingKey,
-    /// The fence that it had.
-    pub old: FenceNumber,
-    /// The fence that it has now.
-    pub new: FenceNumber,
-}

@@ -2,7 +2,7 @@
 //! from the rooms.
 
 use super::Sessions;
-use crate::exchange::{BindingKey, ConnKey, HeldSession, NewFence};
+use crate::exchange::{BindingKey, ConnKey, HeldSession};
 
 impl Sessions {
     /// Live bindings from slot `from` on, at most `max`, and where to go on.
@@ -27,14 +27,15 @@ impl Sessions {
         (held, None)
     }
 
-    /// Gives a binding the fence of its renewed session. `false`: it is over, or has another fence by now, so nobody
-    /// holds that session.
-    pub fn renew(&mut self, renewed: &NewFence) -> bool {
-        let Some(binding) = self.binding(renewed.binding) else { return false };
-        let same = binding.is_live() && binding.fence == renewed.old.0;
-        if same {
-            binding.fence = renewed.new.0;
-        }
-        same
+    /// Which of these sessions are over, by their places.
+    pub fn over(&self, sessions: &[HeldSession]) -> Vec<u32> {
+        let is_over = |session: &HeldSession| {
+            self.bindings
+                .get(session.binding.slot as usize)
+                .filter(|binding| binding.generation == session.binding.generation && binding.is_live())
+                .is_none_or(|binding| binding.fence != session.fence.0)
+        };
+        let places = sessions.iter().enumerate().filter(|(_, session)| is_over(session));
+        places.map(|(place, _)| place as u32).collect()
     }
 }

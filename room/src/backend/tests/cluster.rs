@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ::cluster::{Incarnation, NodeId, NodeInfo, NodeState, Picture, Role};
+use ::cluster::{Incarnation, Me, NodeId, NodeInfo, NodeState, Picture, Role};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use peers::PeerError;
 use proto::internal as rpc;
@@ -20,7 +20,7 @@ use wire::id::{AppKey, ConnId, Uid};
 use crate::{
     backend::{Backend, BackendLimits, Identity, Services, build},
     event_loop::{AskQueues, Order, Thread, ask_queues},
-    exchange::{BindAnswer, BindAsk, BindDone, BindingKey},
+    exchange::{BindAnswer, BindAsk, BindDone, BindingKey, HeldSession},
     metrics::RoomMetrics,
 };
 
@@ -41,8 +41,18 @@ pub(super) struct State {
     pub(super) acks: Vec<rpc::AckItem>,
     pub(super) loads: Vec<rpc::LoadItem>,
     pub(super) cursor: Option<u64>,
-    pub(super) settled: Vec<u32>,
-    pub(super) aboves: Vec<u64>,
+    /// Rounds in which registers were settled with, the latest of each.
+    pub(super) settled: HashMap<u32, u64>,
+    /// Sessions that were told, in batches: the room's life, then register, uid and fence of each.
+    pub(super) told: Vec<(u64, Vec<(u32, String, u64)>)>,
+    /// The round of every register.
+    pub(super) round: u64,
+    /// Users who have a newer session elsewhere.
+    pub(super) newer: Vec<String>,
+    /// Registers that hang.
+    pub(super) hanging: Vec<u32>,
+    pub(super) unbinds: Vec<rpc::UnbindItem>,
+    lose_answer: bool,
     pub(super) up: VecDeque<rpc::UpOutcome>,
     /// Calls of `bind` take so long.
     pub(super) bind_takes: Duration,
@@ -58,6 +68,11 @@ impl Simulated {
 
     pub(super) fn fail(&self, call: &'static str, times: usize) {
         self.state().failing.insert(call, times);
+    }
+
+    /// The next bind is done, but nobody hears of it.
+    pub(super) fn lose_answer(&self) {
+        self.state().lose_answer = true;
     }
 
     fn call(&self, call: &'static str) -> Result<MutexGuard<'_, State>, PeerError> {
@@ -83,15 +98,18 @@ impl Services for Simulated {
         tokio::time::sleep(takes).await;
         let mut state = self.call("bind")?;
         state.fence += 1;
-        let fence = state.fence.max(item.above + 1);
-        state.fence = fence;
-        state.aboves.push(item.above);
+        let fence = state.fence;
         state.sessions.insert(item.uid, fence);
+        if std::mem::take(&mut state.lose_answer) {
+            let detail = "no answer".into();
+            return Err(PeerError::Unavailable { role: Role::Register, node: None, detail });
+        }
         Ok(fence)
     }
 
     async fn unbind(&self, item: rpc::UnbindItem) -> Result<bool, PeerError> {
         let mut state = self.call("unbind")?;
+        state.unbinds.push(item.clone());
         let same = state.sessions.get(&item.uid) == Some(&item.fence);
         if same {
             state.sessions.remove(&item.uid);
@@ -99,9 +117,31 @@ impl Services for Simulated {
         Ok(same)
     }
 
-    async fn settle(&self, register: NodeId, _: rpc::SettleRequest) -> Result<(), PeerError> {
-        self.call("settle")?.settled.push(register.0);
-        Ok(())
+    async fn restore(
+        &self,
+        register: NodeId,
+        request: rpc::RestoreRequest,
+    ) -> Result<rpc::RestoreResponse, PeerError> {
+        if self.state().hanging.contains(&register.0) {
+            std::future::pending::<()>().await;
+        }
+        let mut state = self.state();
+        let lost = request.sessions.iter().enumerate();
+        let lost = lost.filter(|(_, item)| state.newer.contains(&item.uid)).map(|(n, _)| n as u32).collect();
+        for item in &request.sessions {
+            state.sessions.insert(item.uid.clone(), item.fence);
+        }
+        if !request.sessions.is_empty() {
+            let told = request.sessions.into_iter().map(|item| (register.0, item.uid, item.fence));
+            state.told.push((request.incarnation, told.collect()));
+        }
+        Ok(rpc::RestoreResponse { round: state.round, lost })
+    }
+
+    async fn settle(&self, register: NodeId, request: rpc::SettleRequest) -> Result<bool, PeerError> {
+        let mut state = self.state();
+        state.settled.insert(register.0, request.round);
+        Ok(request.round != state.round)
     }
 
     async fn load(&self, item: rpc::LoadItem) -> Result<rpc::LoadResult, PeerError> {
@@ -157,6 +197,7 @@ pub(super) struct Side {
     pub(super) asks: AskQueues,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) registers: watch::Sender<Arc<Picture>>,
+    pub(super) me: Me,
     cancel: CancellationToken,
     tasks: JoinSet<()>,
     binding: u32,
@@ -169,9 +210,10 @@ impl Side {
         let (asks, streams) = ask_queues(4);
         let cancel = CancellationToken::new();
         let registers = watch::Sender::new(Arc::new(picture(1)));
+        let me = Me::new(Role::Room, NodeId(4), Incarnation(9), "z", None);
         let (backend, works) = build(
             services.clone(),
-            Identity { node: 4, incarnation: 9 },
+            Identity { node: 4, info: me.subscribe() },
             BackendLimits::default(),
             vec![(thread, streams)],
             RoomMetrics::default(),
@@ -182,7 +224,7 @@ impl Side {
         for work in works.keepers.into_iter().chain(works.streams) {
             tasks.spawn(work);
         }
-        Self { services, backend, asks, orders, registers, cancel, tasks, binding: 0 }
+        Self { services, backend, asks, orders, registers, me, cancel, tasks, binding: 0 }
     }
 
     pub(super) fn bind_ask(&mut self, uid: &str) -> BindAsk {
@@ -222,6 +264,18 @@ impl Side {
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
 
+    /// Answers a question for what is held, with no more to follow.
+    pub(super) async fn held(&mut self, sessions: Vec<HeldSession>) {
+        let Order::Held(0, _, reply) = self.order().await else { panic!("no question") };
+        reply.send((sessions, None)).unwrap();
+    }
+
+    /// Answers the question which of the sessions that were told are over.
+    pub(super) async fn over(&mut self, places: Vec<u32>) {
+        let Order::Over(_, reply) = self.order().await else { panic!("no question") };
+        reply.send(places).unwrap();
+    }
+
     /// The thread ends; all that it asked for is done, and the tasks end.
     pub(super) async fn end(self) {
         let Self { asks, cancel, mut tasks, .. } = self;
@@ -241,10 +295,15 @@ pub(super) fn token(app: &str, uid: &str) -> String {
 
 /// One register, in its given life.
 pub(super) fn picture(life: u64) -> Picture {
-    let register = NodeInfo {
-        incarnation: Incarnation(life),
+    registers(&[(2, life)])
+}
+
+/// Registers in their lives.
+pub(super) fn registers(lives: &[(u32, u64)]) -> Picture {
+    let register = |(id, life): &(u32, u64)| NodeInfo {
+        incarnation: Incarnation(*life),
         state: NodeState::Ready,
-        ..NodeInfo::new(Role::Register, NodeId(2))
+        ..NodeInfo::new(Role::Register, NodeId(*id))
     };
-    Picture::new(life, vec![register])
+    Picture::new(lives.iter().map(|(_, life)| life).sum(), lives.iter().map(register).collect())
 }
