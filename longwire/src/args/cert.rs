@@ -39,4 +39,7 @@ pub struct CertInit {
     /// Sign with the CA that is there.
     #[arg(long)]
     pub keep_ca: bool,
+    /// Make only what is not there yet, and end well if that is nothing: for a step that runs at every start.
+    #[arg(long, conflicts_with_all = ["force", "keep_ca"])]
+    pub if_absent: bool,
 }

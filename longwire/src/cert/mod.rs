@@ -16,9 +16,24 @@ const CA_DAYS: Days = Days(3650);
 
 pub(crate) fn run(command: &args::Cert) -> Result<(), ExitError> {
     match command {
+        args::Cert::Init(args) if args.if_absent => complete(&args.files),
         args::Cert::Init(args) => init(&args.files, args.force, args.keep_ca),
         args::Cert::Renew(files) => init(files, true, true),
     }
+}
+
+/// Makes what is missing. A run that was cut short has left a CA with some of its certificates, and all are signed
+/// again; or the CA's key alone, and nothing is lost by another. The key may be kept elsewhere if all else is there.
+fn complete(args: &args::CertFiles) -> Result<(), ExitError> {
+    let folder = Folder::create(&args.out)?;
+    let has_ca = folder.read("ca.pem").is_some();
+    let profiles = certificates(&BTreeSet::new());
+    if has_ca && profiles.iter().all(|profile| folder.has(profile.file)) {
+        println!("All is there in {}.", args.out.display());
+        return Ok(());
+    }
+    let has_any = profiles.iter().any(|profile| folder.has(profile.file));
+    init(args, has_ca || !has_any, has_ca)
 }
 
 fn init(args: &args::CertFiles, force: bool, keep_ca: bool) -> Result<(), ExitError> {
@@ -69,4 +84,40 @@ fn tell(out: &Path, kept: bool, profiles: &[Profile], days: Days) {
         println!("  {:<32}{}", format!("{0}.pem {0}.key", profile.file), profile.purpose);
     }
     println!();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A step that runs at every start of a cluster must not change a key, and must mend what a cut has left.
+    #[test]
+    fn only_what_is_not_there_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        let files = args::CertFiles { out: folder.path().to_owned(), hosts: vec![], days: 30 };
+        complete(&files).unwrap();
+        let (ca, room) = (file("ca.pem"), file("room.pem"));
+        complete(&files).unwrap();
+        assert_eq!((file("ca.pem"), file("room.pem")), (ca.clone(), room));
+        fs::remove_file(folder.path().join("saver.key")).unwrap();
+        complete(&files).unwrap();
+        assert_eq!(file("ca.pem"), ca);
+        assert!(file("saver.key").contains("PRIVATE KEY"));
+        fs::remove_file(folder.path().join("ca.key")).unwrap();
+        complete(&files).unwrap();
+        fs::remove_file(folder.path().join("saver.key")).unwrap();
+        assert!(complete(&files).unwrap_err().to_string().contains("the CA must be there"));
+    }
+
+    #[test]
+    fn a_run_that_was_cut_after_the_first_file_is_made_good() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.key"), "half a CA").unwrap();
+        let files = args::CertFiles { out: folder.path().to_owned(), hosts: vec![], days: 30 };
+        complete(&files).unwrap();
+        assert!(folder.path().join("ca.pem").exists());
+    }
 }

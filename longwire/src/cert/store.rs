@@ -29,6 +29,11 @@ impl Folder {
         Ok((read("ca.pem")?, read("ca.key")?))
     }
 
+    /// Whether the certificate and its key are there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        [format!("{name}.pem"), format!("{name}.key")].iter().all(|file| self.0.join(file).exists())
+    }
+
     pub(super) fn read(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.0.join(name)).ok()
     }
