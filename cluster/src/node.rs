@@ -145,6 +145,12 @@ pub struct Refused {
 }
 
 impl NodeInfo {
+    /// Which life this is, for whoever keeps state on the node's behalf: a node that registers again because its lease had
+    /// ended begins another one, although the process is the same. Strictly greater for each later life of the same id.
+    pub fn life(&self) -> u64 {
+        self.incarnation.0.max(self.joined)
+    }
+
     /// A node of which nothing is known but its name.
     pub fn new(role: Role, id: NodeId) -> Self {
         Self {
