@@ -5,23 +5,39 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing_subscriber::{
-    EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Registry,
+    fmt::writer::BoxMakeWriter,
+    layer::SubscriberExt as _,
+    reload,
+    util::SubscriberInitExt as _,
 };
 
-use crate::{LogFormat, LogSettings, StartError};
+use crate::{LogFormat, LogSettings, Metrics, StartError, log_file::LogFile};
 
-/// Changes what is logged while the process runs. Clones share it.
+/// Changes what is logged while the process runs. Clones share it; with the last one the log file is flushed.
 #[derive(Clone)]
 pub struct LogFilter {
     handle: Option<reload::Handle<EnvFilter, Registry>>,
     text: Arc<Mutex<String>>,
+    file: Option<Arc<Flushed>>,
+}
+
+/// Waits for the file's thread, which ends with the process.
+struct Flushed(LogFile);
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
 impl LogFilter {
     /// A filter that nothing listens to, for processes whose logging belongs to somebody else (tests).
     pub fn detached() -> Self {
-        Self { handle: None, text: Arc::default() }
+        Self { handle: None, text: Arc::default(), file: None }
     }
 
     /// The present filter.
@@ -41,27 +57,52 @@ impl LogFilter {
         text.clone_into(&mut self.text.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(())
     }
+
+    /// Shows the log file in the metrics, and opens its path anew each time that `asked` counts (SIGHUP), until `cancel`.
+    /// Does nothing without a log file.
+    pub fn follow(
+        &self,
+        mut asked: watch::Receiver<u64>,
+        metrics: &Metrics,
+        tasks: &TaskTracker,
+        cancel: CancellationToken,
+    ) {
+        let Some(file) = self.file.as_ref().map(|file| file.0.clone()) else { return };
+        metrics.register("log", |registry| registry.register_collector(Box::new(file.clone())));
+        tasks.spawn(async move {
+            while let Some(Ok(())) = cancel.run_until_cancelled(asked.changed()).await {
+                file.reopen();
+            }
+        });
+    }
 }
 
 fn parse(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder().parse(text).map_err(|e| format!("{text:?} is no log filter: {e}"))
 }
 
-/// Starts logging to standard error.
+/// Starts logging: to the file of the settings, or JSON to standard output and text to standard error.
 ///
 /// # Errors
-/// When the filter is not one, or logging was started before.
+/// When the filter is not one, the file cannot be opened, or logging was started before.
 pub fn start(settings: &LogSettings) -> Result<LogFilter, StartError> {
     let filter = parse(&settings.filter).map_err(|reason| StartError::config("log.filter", reason))?;
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
+    let file = LogFile::start(settings)?;
     // Colours are for people: a log file or a pipe gets none.
-    let colours = io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(io::stderr);
+    let colours = file.is_none() && settings.format == LogFormat::Text && io::stderr().is_terminal();
+    let writer = match (&file, settings.format) {
+        (Some(file), _) => BoxMakeWriter::new(file.clone()),
+        (None, LogFormat::Text) => BoxMakeWriter::new(io::stderr),
+        (None, LogFormat::Json) => BoxMakeWriter::new(io::stdout),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(writer);
     match settings.format {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     }
     .map_err(StartError::other)?;
-    Ok(LogFilter { handle: Some(handle), text: Arc::new(Mutex::new(settings.filter.clone())) })
+    let file = file.map(|file| Arc::new(Flushed(file)));
+    Ok(LogFilter { handle: Some(handle), text: Arc::new(Mutex::new(settings.filter.clone())), file })
 }
