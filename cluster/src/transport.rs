@@ -24,9 +24,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that vanished without a word is noticed after interval + time-out, so 15 s at most.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Flow-control windows that hold several full batches, so that a batch never waits for a window update.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Flow-control windows that hold a full batch, and several: what a peer may have answered that nobody has looked at yet.
+/// They are a part of each process's bound on memory.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// The gRPC services of this process, by node. Clones share the table.
 #[derive(Clone, Debug, Default)]

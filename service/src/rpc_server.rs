@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 
 use crate::{
     Metrics,
+    admission::Admission,
     peer_io::{PeerIo, turn_away},
 };
 
@@ -31,9 +32,15 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Requests that one peer may have in flight on one connection; batching keeps it far below.
 const MAX_STREAMS: u32 = 1024;
-/// Windows that hold several full batches.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Windows that hold a full batch, and several: what a peer may have sent that nobody has looked at yet. What has been
+/// looked at is bounded by [`RPC_BODY_BYTES`].
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// The same for both directions.
+pub(crate) const NODE_WINDOW: u32 = CONNECTION_WINDOW;
+/// Bytes of requests under way from all other nodes: some sixty full batches, which is what a dozen centers can have under
+/// way to one saver.
+pub(crate) const RPC_BODY_BYTES: usize = 64 << 20;
 /// Peers give up after two seconds to connect; what takes longer is no peer.
 const GREET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Greetings at once, some 50 KiB each: more than a cluster has nodes that start together; the others wait in the backlog.
@@ -75,11 +82,13 @@ pub(crate) async fn serve(
     metrics: &Metrics,
     cancel: CancellationToken,
 ) {
+    let admission = Admission::new(RPC_BODY_BYTES);
+    metrics.register("rpc", |registry| admission.register(registry));
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .add_routes(routes);
+        .add_routes(admission.guard(routes));
     let (ready, incoming) = mpsc::channel(READY_CONNECTIONS);
     let greeter = Greeter { tls, ready, counters: Counters::new(metrics), warned: Arc::default() };
     let accepting = greeter.accept(paced(TcpListenerStream::new(listener)), cancel.clone());
