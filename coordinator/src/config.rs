@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 
 /// The section `[coordinator]`.
 ///
-/// Worst-case memory: `memory_bytes` of events under way, and for every app with traffic 2 × `workers_per_app`
-/// tasks of a few KiB, each with [`SpillConfig::window_bytes`] while its backend is behind.
+/// Worst-case memory: 2 × `memory_bytes` for events until they are taken or spilled; for every app whose backend is behind (32
+/// are reckoned with) 2 × `workers_per_app` workers, each with 48 KiB for itself, 256 KiB for the event that it tries and
+/// `spill.window_bytes` for those that it has read; 24 MiB for SQLite. With the defaults 320 MiB; what every process has comes on
+/// top (`service::memory_bound`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Events held in memory until they are taken or spilled, bytes, of all apps. Default 128 MiB.
+    /// Events held in memory until they are taken or spilled, bytes, of all apps. Default 64 MiB.
     pub memory_bytes: usize,
     /// The same of one app and kind of callback. Default 4 MiB: one app alone cannot fill the memory.
     pub app_memory_bytes: usize,
@@ -41,7 +43,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            memory_bytes: 128 << 20,
+            memory_bytes: 64 << 20,
             app_memory_bytes: 4 << 20,
             workers_per_app: 8,
             direct_wait: Duration::from_millis(50),

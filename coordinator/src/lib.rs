@@ -17,6 +17,7 @@ use service::{Host, Service, StartError, Starting};
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+mod bounds;
 mod breaker;
 mod config;
 mod directory;
@@ -67,6 +68,10 @@ impl Service for Coordinator {
 
     fn check(config: &Config) -> Result<(), StartError> {
         check(config)
+    }
+
+    fn memory_bound(config: &Config) -> u64 {
+        bounds::memory_bound(config)
     }
 
     fn start(config: Config, host: Host) -> Starting<Self> {

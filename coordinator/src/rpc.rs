@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
 use proto::internal::{self as rpc, UpOutcome, coordinator_server::Coordinator};
 use rand::RngExt as _;
@@ -32,7 +33,12 @@ impl CoordinatorRpc {
 #[tonic::async_trait]
 impl Coordinator for CoordinatorRpc {
     async fn up(&self, request: Request<rpc::UpRequest>) -> Result<Response<rpc::UpResponse>, Status> {
-        let events = request.into_inner().items.into_iter().map(Event::Up).collect();
+        let events = request.into_inner().items.into_iter().map(|mut item| {
+            // As decoded it shares the buffer of the whole batch, which an event that waits for long would keep.
+            item.payload = Bytes::copy_from_slice(&item.payload);
+            Event::Up(item)
+        });
+        let events = events.collect();
         let results = self.intake.take(events).await.into_iter().map(|r| self.up_result(r)).collect();
         Ok(Response::new(rpc::UpResponse { results }))
     }

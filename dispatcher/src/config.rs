@@ -1,4 +1,8 @@
 //! What can be configured of a dispatcher. Every field has a default; unknown keys are refused.
+//!
+//! Worst-case memory: `port.connections` × 56 KiB (24 KiB for a connection itself, and 4 requests of it at a time with 4 KiB of
+//! head and 4 KiB of body each), 4 KiB for each of up to 1,000 rooms, 100 bytes for each network of `zones`. With the defaults
+//! 550 MiB; what every process has comes on top (`service::memory_bound`).
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -106,7 +110,8 @@ impl Default for SlotsConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PortConfig {
-    /// Connections at once; more wait in the listen queue. Default 10,000, each about 20 KiB while it is used.
+    /// Connections at once; more wait in the listen queue. Default 10,000, each about 20 KiB while it is
+    /// used and at most 56 KiB.
     pub connections: usize,
     /// A connection is asked to end after this, and cut 10 s later. Default 60 s: long enough to be used again,
     /// and an end to whoever holds one without asking anything.

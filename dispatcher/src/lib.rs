@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
+mod bounds;
 mod config;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -84,6 +85,10 @@ impl Service for Dispatcher {
 
     fn check(config: &Config) -> Result<(), StartError> {
         check(config)
+    }
+
+    fn memory_bound(config: &Config) -> u64 {
+        bounds::memory_bound(config)
     }
 
     fn start(config: Config, host: Host) -> Starting<Self> {
@@ -160,7 +165,7 @@ fn app(shared: Shared) -> Result<axum::Router, StartError> {
         .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
         .build_v1()
         .map_err(StartError::other)?;
-    let grpc = tonic::service::Routes::new(RouterServer::new(rpc::RouterRpc(shared.clone())))
+    let grpc = tonic::service::Routes::new(RouterServer::new(rpc::RouterRpc(shared.clone())).max_decoding_message_size(port::HEADS_BYTES as usize))
         .add_service(reflection)
         .into_axum_router()
         .reset_fallback();

@@ -24,8 +24,13 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 const END_WITHIN: Duration = Duration::from_secs(10);
 /// When the process is out of file descriptors the next accept would fail at once too.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
-/// A connection asks little at a time.
-const MAX_STREAMS: u32 = 64;
+/// A connection asks little at a time; so it can make the dispatcher hold little.
+pub(crate) const MAX_STREAMS: u32 = 4;
+/// Head of a request, and what may come of its body before anybody has asked for it: a request is a few hundred bytes.
+pub(crate) const HEADS_BYTES: u32 = 4 << 10;
+pub(crate) const STREAM_WINDOW: u32 = 4 << 10;
+/// The same for HTTP/1, where cookies of a browser may come along.
+const HTTP1_BYTES: usize = 16 << 10;
 
 pub(crate) struct Port {
     pub(crate) listener: TcpListener,
@@ -86,8 +91,14 @@ async fn converse(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(HTTP1_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(HEADS_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_send_buf_size(STREAM_WINDOW as usize);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
         app.clone().oneshot(request)
