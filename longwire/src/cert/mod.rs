@@ -37,7 +37,7 @@ fn complete(args: &args::CertFiles) -> Result<(), ExitError> {
 }
 
 fn init(args: &args::CertFiles, force: bool, keep_ca: bool) -> Result<(), ExitError> {
-    let folder = Folder::create(&args.out)?;
+    let folder = if keep_ca { Folder::at(&args.out) } else { Folder::create(&args.out)? };
     let days = Days(args.days);
     let authority = if keep_ca {
         let (ca, key) = folder.authority()?;
@@ -75,13 +75,13 @@ fn init(args: &args::CertFiles, force: bool, keep_ca: bool) -> Result<(), ExitEr
 fn tell(out: &Path, kept: bool, profiles: &[Profile], days: Days) {
     println!("Made in {}, valid until {}:\n", out.display(), days.end_date());
     if kept {
-        println!("  {:<32}the CA, as it was", "ca.pem");
+        println!("  {:<33}the CA, as it was", "ca.pem");
     } else {
-        println!("  {:<32}the CA: every node, etcd and the command line need it", "ca.pem");
-        println!("  {:<32}signs certificates: keep it away from the nodes", "ca.key");
+        println!("  {:<33}the CA: every node, etcd and the command line need it", "ca.pem");
+        println!("  {:<33}signs certificates: keep it away from the nodes", "ca.key");
     }
     for profile in profiles {
-        println!("  {:<32}{}", format!("{0}.pem {0}.key", profile.file), profile.purpose);
+        println!("  {:<33}{}", format!("{0}.pem {0}.key", profile.file), profile.purpose);
     }
     println!();
 }

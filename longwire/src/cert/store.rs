@@ -12,8 +12,13 @@ use service::ExitError;
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
+    /// One that is there already.
+    pub(super) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     pub(super) fn create(path: &Path) -> Result<Self, ExitError> {
-        let folder = Self(path.to_owned());
+        let folder = Self::at(path);
         fs::create_dir_all(path).map_err(|e| folder.failed("", &e))?;
         Ok(folder)
     }

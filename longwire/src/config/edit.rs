@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(applied("a = 1\nb = 2", &["a="]).unwrap(), "b = 2\n");
         assert_eq!(
             applied("[redis]\nx = 1", &["redis.nodes=[\"a\"]"]).unwrap(),
-            "[redis]\nx = 1\nnodes = [\"a\"]\n"
+            "[redis]\nnodes = [\"a\"]\nx = 1\n"
         );
         assert_eq!(applied("", &["s=\"8\""]).unwrap(), "s = \"8\"\n");
         assert_eq!(applied("", &["t=30s"]).unwrap(), "t = \"30s\"\n");
