@@ -1,6 +1,10 @@
 //! Longwire running, in one shape or the other.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -49,7 +53,7 @@ pub struct Stack {
 
 enum Running {
     AllInOne(Box<InProcess>),
-    Cluster(Processes),
+    Cluster(Box<Processes>),
     /// Not ours to start and stop.
     External,
 }
@@ -82,7 +86,7 @@ impl Stack {
             Shape::Cluster if external::is_named() => (Running::External, external::join().await?),
             Shape::Cluster => {
                 let (running, addresses) = Processes::start(folder.path(), &tuning).await?;
-                (Running::Cluster(running), addresses)
+                (Running::Cluster(Box::new(running)), addresses)
             }
         };
         let stack = Self { running, addresses, folder };
@@ -198,6 +202,12 @@ impl Stack {
     /// A folder for what a test wants to write.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Folders that hold everything that it has written.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let stores = self.processes().map_or_else(Vec::new, Processes::folders);
+        [self.folder.path().to_owned()].into_iter().chain(stores).collect()
     }
 
     /// What its services have logged so far.

@@ -1,5 +1,5 @@
 //! Runs a command with servers that it can use: `stores COMMAND [ARGUMENT…]`. Tests that can share servers find them
-//! by the variables `E2E_ETCD`, `E2E_REDIS` and `E2E_MYSQL`.
+//! by the variables `E2E_ETCD`, `E2E_REDIS` and `E2E_MYSQL`, and their files by `E2E_FOLDERS`.
 
 use std::process::ExitCode;
 
@@ -16,6 +16,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         .env("E2E_ETCD", etcd.endpoints().join(","))
         .env("E2E_REDIS", redis.url())
         .env("E2E_MYSQL", db.base_url())
+        .env("E2E_FOLDERS", std::env::join_paths([redis.folder(), db.folder()])?)
         .status()
         .await?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))

@@ -24,7 +24,6 @@ pub struct MariaDb {
     server: Server,
     addr: SocketAddr,
     // After `server`: the process ends before its folder goes.
-    #[expect(dead_code, reason = "kept until the server has ended")]
     folder: TempDir,
 }
 
@@ -97,6 +96,11 @@ impl MariaDb {
     /// Where it listens; the same after it started again.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Process id, while it runs.

@@ -1,6 +1,10 @@
 //! Redis, alone or as a replica.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
@@ -145,6 +149,11 @@ impl Redis {
         self.addr
     }
 
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.server.pid()
@@ -182,7 +191,7 @@ impl Redis {
         self.server.ready(answers).await.context("starting Redis")
     }
 
-    fn data(&self) -> std::path::PathBuf {
-        Path::join(self.folder.path(), "data")
+    fn data(&self) -> PathBuf {
+        self.folder().join("data")
     }
 }

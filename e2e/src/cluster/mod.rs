@@ -14,7 +14,7 @@ use std::{
     fmt::Write as _,
     fs,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -201,6 +201,11 @@ impl Processes {
     pub fn own_stores(&self) -> anyhow::Result<&OwnStores> {
         let own = self.stores.as_ref().and_then(|s| s.own.as_ref());
         own.context("the cluster shares its stores, or has none")
+    }
+
+    /// Folders of the servers' files.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        self.stores.as_ref().map_or_else(Vec::new, |stores| stores.folders.clone())
     }
 
     /// The network, if the layout has two halves.

@@ -3,6 +3,7 @@
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
@@ -21,6 +22,8 @@ pub struct StoreSet {
     pub redis_urls: Vec<String>,
     /// URL of the database, as the nodes are told.
     pub mysql_url: String,
+    /// Folders of the files of Redis and MariaDB.
+    pub folders: Vec<PathBuf>,
     /// Its own servers, unless they are shared.
     pub own: Option<OwnStores>,
 }
@@ -94,6 +97,7 @@ impl StoreSet {
             etcd_endpoints: vec![],
             redis_urls: vec![],
             mysql_url: String::new(),
+            folders: [redis.folder(), db.folder()].map(Path::to_owned).to_vec(),
             own: Some(OwnStores { etcd, redis, replica, db, proxies: Vec::new() }),
         };
         set.tell(&mysql_url, seen_from).await?;
@@ -134,6 +138,7 @@ impl StoreSet {
             etcd_endpoints: etcd.split(',').map(str::to_owned).collect(),
             redis_urls: vec![redis],
             mysql_url: format!("{mysql}/{cluster}"),
+            folders: env::var_os("E2E_FOLDERS").iter().flat_map(env::split_paths).collect(),
             own: None,
             cluster: cluster.to_owned(),
         }))
