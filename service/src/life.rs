@@ -113,7 +113,7 @@ impl Process {
         loop {
             tokio::select! {
                 () = self.end.cancelled() => return None,
-                Ok(lost) = lost.wait_for(Option::is_some) => return lost.clone(),
+                Some(lost) = told(&mut lost) => return Some(lost),
                 Ok(()) = config.changed() => {
                     let texts = config.borrow_and_update().clone().unwrap_or_default();
                     if let Some(new) = live.take::<S>(&texts) {
@@ -204,3 +204,12 @@ impl Process {
         Ok(node)
     }
 }
+
+/// Waits for a loss; `None`: there will be none.
+async fn told(lost: &mut watch::Receiver<Option<Lost>>) -> Option<Lost> {
+    lost.wait_for(Option::is_some).await.ok()?.clone()
+}
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;

@@ -23,7 +23,7 @@ use crate::{
 
 #[derive(Parser)]
 #[command(version, about = "A service of a Longwire cluster", long_about = None)]
-struct Arguments {
+pub(crate) struct Arguments {
     /// Configuration, TOML. Variables LONGWIRE_<SECTION>__<KEY> override it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -78,7 +78,7 @@ pub(crate) enum Membership {
     Etcd(EtcdOptions),
 }
 
-fn read<S: Service>(arguments: &Arguments) -> Result<Settings, ExitError> {
+pub(crate) fn read<S: Service>(arguments: &Arguments) -> Result<Settings, ExitError> {
     let mut config = Config::load(arguments.config.as_deref())?;
     if !config.has("tls") {
         let reason = "must say how the services trust each other: mode = \"mutual\" with ca, cert and key, or mode = \"plaintext\"";
@@ -128,8 +128,11 @@ fn run<S: Service>(arguments: &Arguments) -> Result<(), ExitError> {
     }
     let log = telemetry::start(&settings.log)?;
     let runtime = tokio::runtime::Runtime::new().map_err(ExitError::failure)?;
-    // The last to go is the log: it is flushed then.
-    runtime.block_on(serve::<S>(settings, tls, log.clone()))
+    let ended = runtime.block_on(serve::<S>(settings, tls, log.clone()));
+    drop(runtime);
+    // The last to go: it is flushed then.
+    drop(log);
+    ended
 }
 
 /// What the configuration allows, as far as it is known without the cluster.
