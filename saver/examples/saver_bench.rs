@@ -71,6 +71,7 @@ async fn run(
                         expires_ms: u64::MAX / 4,
                         inbox_cap: None,
                         multicast: false,
+                        durability: None,
                     }
                 });
                 let append: Vec<_> = append.collect();

@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    archive::sqlite::SqliteSettings, cleanup::CleanupSettings, engine::Limits, inbox::memory::MemoryLimits,
+    archive::sqlite::SqliteSettings, cleanup::CleanupSettings, engine::{Durability, Limits}, inbox::memory::MemoryLimits,
     sweep::SweepSettings,
 };
 
@@ -65,6 +65,9 @@ pub struct Config {
     pub retention: Duration,
     /// Rows that clean-up looks at in a second. Default: 50,000.
     pub cleanup_per_second: usize,
+    /// When an append is answered whose app and caller say nothing: `fast`, when Redis has it, or `safe`, when MySQL has
+    /// it too. Embedded stores are always safe. Default: fast.
+    pub durability: Durability,
 }
 
 impl Default for Config {
@@ -91,6 +94,7 @@ impl Default for Config {
             sweep_per_second: 5_000,
             retention: Duration::from_secs(24 * 3600),
             cleanup_per_second: 50_000,
+            durability: Durability::Fast,
         }
     }
 }
@@ -159,6 +163,7 @@ impl Config {
             log_cache_bytes: self.log_cache_bytes,
             default_inbox_cap: self.default_inbox_cap,
             max_inbox_cap: self.max_inbox_cap,
+            durability: self.durability,
         }
     }
 

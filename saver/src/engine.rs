@@ -1,7 +1,9 @@
 //! The saver's work, over any inbox store and any archive.
 //!
-//! One task writes ([`writer`]): it numbers, commits and publishes in that order, so that no number is ever seen
-//! that could be used again. Reads go to the inbox store, and to the archive for what is not there.
+//! Over a store of this process one task writes ([`writer`]): it numbers, commits and publishes in that order, so that no
+//! number is ever seen that could be used again. Over a shared store appends go to its journal ([`journal`]) and from
+//! there to the archive ([`lander`]); the writer does the rest. Reads go to the inbox store, and to the archive for what
+//! is not there.
 
 use std::{
     future::Future,
@@ -11,6 +13,7 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -30,11 +33,15 @@ mod backlog;
 mod broadcasts;
 mod directory;
 mod group;
+mod journal;
 mod known;
+mod lander;
 mod ledger;
 mod loads;
 mod logs;
 mod repeats;
+mod rows;
+mod safe;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -45,6 +52,7 @@ pub use ledger::{Ledger, RecallOutcome};
 pub use loads::{LoadItem, LoadedInbox};
 
 use backlog::Backlog;
+use journal::Journal;
 use logs::LogCache;
 use writer::{Charge, Op};
 
@@ -52,6 +60,17 @@ use writer::{Charge, Op};
 const REBUILD_STEP: usize = 64;
 /// A rebuild that another task's eviction has overtaken is tried again so often.
 const REBUILD_TRIES: usize = 4;
+
+/// When an append is answered, over a shared store. Over one of this process all is in the archive before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The inbox store has it; the archive follows in under a second.
+    #[default]
+    Fast,
+    /// The archive has committed it, too.
+    Safe,
+}
 
 /// Bounds of an engine.
 #[derive(Clone, Debug)]
@@ -74,6 +93,8 @@ pub struct Limits {
     pub default_inbox_cap: usize,
     /// Greatest inbox cap that an app gets.
     pub max_inbox_cap: usize,
+    /// Durability of appends that name none.
+    pub durability: Durability,
 }
 
 impl Default for Limits {
@@ -88,6 +109,7 @@ impl Default for Limits {
             log_cache_bytes: 16 << 20,
             default_inbox_cap: 1_000,
             max_inbox_cap: 10_000,
+            durability: Durability::Fast,
         }
     }
 }
@@ -138,6 +160,8 @@ pub struct Append {
     pub inbox_cap: Option<usize>,
     /// It goes to more receivers than these.
     pub multicast: bool,
+    /// When it is answered; `None` = the saver's default.
+    pub durability: Option<Durability>,
 }
 
 impl Append {
@@ -160,7 +184,7 @@ struct Core<I, A> {
     inboxes: I,
     archive: A,
     shard: Box<dyn Shard>,
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     clock: Clock,
     metrics: Metrics,
     backlog: Backlog,
@@ -173,11 +197,13 @@ struct Core<I, A> {
 pub struct Engine<I, A> {
     core: Arc<Core<I, A>>,
     ops: mpsc::Sender<Op>,
+    /// Where appends go, if the store has a journal.
+    journal: Option<Arc<Journal<A>>>,
 }
 
 impl<I, A> Clone for Engine<I, A> {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone(), ops: self.ops.clone() }
+        Self { core: self.core.clone(), ops: self.ops.clone(), journal: self.journal.clone() }
     }
 }
 
@@ -199,6 +225,18 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         metrics: Metrics,
         cancel: CancellationToken,
     ) -> ArchiveResult<(Self, impl Future<Output = ()> + Send + 'static)> {
+        let (engine, writer) = Self::prepare(inboxes, archive, shard, limits, clock, metrics).await?;
+        Ok((engine, writer.run(cancel)))
+    }
+
+    async fn prepare(
+        inboxes: I,
+        archive: A,
+        shard: impl Shard,
+        limits: Limits,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> ArchiveResult<(Self, writer::Writer<I, A>)> {
         let greatest = archive.greatest_id().await?;
         let core = Arc::new(Core {
             inboxes,
@@ -206,7 +244,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             shard: Box::new(shard),
             backlog: Backlog::new(limits.backlog),
             logs: LogCache::new(limits.log_cache_bytes),
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             clock,
             metrics,
             queued_messages: Arc::default(),
@@ -214,7 +252,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         });
         let (ops, queue) = mpsc::channel(OPS);
         let writer = writer::Writer::new(core.clone(), queue, greatest);
-        Ok((Self { core, ops }, writer.run(cancel)))
+        Ok((Self { core, ops, journal: None }, writer))
     }
 
     /// What it counts.
@@ -253,9 +291,14 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         &self.core.archive
     }
 
-    /// Whether the user's inbox is here.
+    /// Whether the user's inbox may be used here: with a shared store, each is.
     pub fn owns(&self, key: &InboxKey) -> bool {
-        self.core.shard.owns_user(key.app(), key.uid())
+        self.core.shared() || self.core.shard.owns_user(key.app(), key.uid())
+    }
+
+    /// Takes new bounds while it works. Those of queues that are there already stay as they are.
+    pub fn apply(&self, limits: Limits) {
+        self.core.limits.store(Arc::new(limits));
     }
 
     /// What waits for the archive: deliveries, and final states.
@@ -278,6 +321,9 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             self.core.metrics.refused(&Refused::Busy, count);
             return refuse(&Refused::Busy);
         };
+        if let Some(journal) = &self.journal {
+            return journal.append(&self.core, items, charge).await;
+        }
         let (reply, answer) = oneshot::channel();
         if let Err(e) = self.ops.try_send(Op::Append { items, reply, _charge: charge }) {
             let refused = refused_by(&e);
@@ -287,12 +333,18 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         answer.await.unwrap_or_else(|_| refuse(&Refused::Ending))
     }
 
-    /// Waits until everything that has left an inbox so far is in the archive.
+    /// Waits until everything that has happened in the inboxes so far is in the archive.
     ///
     /// # Errors
     /// When the archive cannot take it.
     pub async fn flush(&self) -> Result<(), Refused> {
-        self.write(writes::Write::Flush).await.map(drop)
+        if let Some(journal) = &self.journal {
+            journal.landing.land().await?;
+        }
+        if self.core.backlog.len() > 0 {
+            self.write(writes::Write::Flush).await?;
+        }
+        Ok(())
     }
 
     /// Forgets all inboxes and numbers in a new epoch. To be called when the savers of the cluster are others than
@@ -311,16 +363,27 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     }
 }
 
-fn refused_by(error: &mpsc::error::TrySendError<Op>) -> Refused {
+fn refused_by<T>(error: &mpsc::error::TrySendError<T>) -> Refused {
     match error {
         mpsc::error::TrySendError::Full(_) => Refused::Busy,
         mpsc::error::TrySendError::Closed(_) => Refused::Ending,
     }
 }
 
-impl<I: InboxStore, A: Archive> Core<I, A> {
+impl<I, A> Core<I, A> {
     fn now_ms(&self) -> u64 {
         (self.clock)()
+    }
+
+    fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+}
+
+impl<I: InboxStore, A: Archive> Core<I, A> {
+    /// Whether others use the same store.
+    fn shared(&self) -> bool {
+        self.inboxes.through().is_none()
     }
 
     /// Counts deliveries and bytes as waiting, if there is room for them.
@@ -328,8 +391,8 @@ impl<I: InboxStore, A: Archive> Core<I, A> {
         let charge = Charge::new(&self.queued_messages, messages, &self.queued_bytes, bytes);
         // One call that is larger than the bound is let in when nothing else waits.
         let (waiting, held) = charge.before();
-        let fits =
-            waiting + messages <= self.limits.queue_messages && held + bytes <= self.limits.queue_bytes;
+        let limits = self.limits.load();
+        let fits = waiting + messages <= limits.queue_messages && held + bytes <= limits.queue_bytes;
         (fits || waiting == 0).then_some(charge)
     }
 

@@ -49,6 +49,8 @@ impl Refused {
             Refused::Archive(ArchiveError::Corrupt(_)) => "archive_damaged",
             Refused::Archive(ArchiveError::Conflict(_)) => "archive_conflict",
             Refused::Archive(ArchiveError::Io(_)) => "archive_unavailable",
+            Refused::Inbox(InboxError::Behind) => "archive_behind",
+            Refused::Inbox(InboxError::Changing) => "inboxes_rebuilding",
             Refused::Inbox(InboxError::Unavailable(_)) => "inboxes_unavailable",
             Refused::Bad { code, .. } => code,
         }
@@ -59,7 +61,9 @@ impl Refused {
         match self {
             // The writer empties a full queue in about this time.
             Refused::Busy | Refused::Inbox(InboxError::Full | InboxError::Absent) => Some(200),
-            Refused::Ending | Refused::NotOwner => Some(200),
+            Refused::Ending | Refused::NotOwner | Refused::Inbox(InboxError::Changing) => Some(200),
+            // A full journal holds some seconds of the archive's work.
+            Refused::Inbox(InboxError::Behind) => Some(1_000),
             Refused::Archive(ArchiveError::Locked | ArchiveError::Conflict(_)) => Some(500),
             Refused::Archive(ArchiveError::Io(_)) | Refused::Inbox(InboxError::Unavailable(_)) => Some(2_000),
             // Somebody has to make room first.
@@ -94,7 +98,7 @@ impl From<Refused> for tonic::Status {
     fn from(refused: Refused) -> Self {
         let text = format!("{}: {refused}", refused.code());
         let mut status = match refused {
-            Refused::Busy | Refused::Inbox(InboxError::Full) => tonic::Status::resource_exhausted(text),
+            Refused::Busy | Refused::Inbox(InboxError::Full | InboxError::Behind) => tonic::Status::resource_exhausted(text),
             Refused::Bad { .. } => tonic::Status::invalid_argument(text),
             _ => tonic::Status::unavailable(text),
         };

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{archive::Group, error::Refused, model::Staged};
+use crate::{archive::{Group, Landing}, error::Refused, model::Staged};
 
 /// Why an append was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -137,6 +137,17 @@ impl Metrics {
     pub(crate) fn appended(&self, staged: &[Staged]) {
         self.messages_appended.inc_by(staged.len() as u64);
         self.messages_pushed_out.inc_by(staged.iter().map(|s| s.pushed_out.len() as u64).sum());
+    }
+
+    pub(crate) fn landed(&self, took: Duration, landing: &Landing, done: bool) {
+        if !done {
+            self.commits_failed.inc();
+            return;
+        }
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.commit_rows.observe((landing.deliveries.len() + landing.finished.len()) as f64);
+        let finished = landing.deliveries.iter().filter(|(_, state)| *state != crate::model::State::Stored);
+        self.messages_finished.inc_by((finished.count() + landing.finished.len()) as u64);
     }
 
     pub(crate) fn committed(&self, took: Duration, group: &Group, done: bool) {

@@ -9,7 +9,7 @@ use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId, Position, Seq, Uid};
 
 use crate::{
     archive::{ApiKey, Archive, LoggedBroadcast, NewBroadcast, Reservation},
-    engine::{AckItem, Append, Appended, Engine, LoadItem, LoadedInbox},
+    engine::{AckItem, Append, Appended, Durability, Engine, LoadItem, LoadedInbox},
     error::Refused,
     inbox::InboxStore,
     model::{InboxKey, Read},
@@ -82,6 +82,11 @@ impl<I: InboxStore, A: Archive> Rpc<I, A> {
             expires_ms: item.expires_ms.min(GREATEST),
             inbox_cap: (item.inbox_cap > 0).then_some(item.inbox_cap as usize),
             multicast: item.multicast,
+            durability: match item.durability() {
+                rpc::Durability::Unspecified => None,
+                rpc::Durability::Fast => Some(Durability::Fast),
+                rpc::Durability::Safe => Some(Durability::Safe),
+            },
         })
     }
 

@@ -89,6 +89,7 @@ fn child_appends_until_killed() {
                         expires_ms: NOW * 2,
                         inbox_cap: None,
                         multicast: false,
+                        durability: None,
                     };
                     let position = engine.append(vec![append]).await.remove(0).unwrap().positions[0];
                     say(&format!("+ {user} {id} {} {}", position.epoch, position.seq));

@@ -2,12 +2,12 @@
 
 use wire::id::{Cursor, Position};
 
-use super::Engine;
+use super::{Core, Engine};
 use crate::{
     archive::Archive,
     error::Refused,
     inbox::{InboxError, InboxStore},
-    model::InboxKey,
+    model::{Finished, InboxKey},
 };
 
 /// What a device says it has.
@@ -31,30 +31,53 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         if !self.core.backlog.has_room() {
             return Err(Refused::Busy);
         }
-        let now = self.now_ms();
         let mut cursors = Vec::new();
-        let mut absent = Vec::new();
+        let mut positions = Vec::with_capacity(items.len());
         for AckItem { key, inbox, cursor } in items {
-            if let Some(position) = inbox {
-                match self.core.inboxes.ack(&key, position, now).await {
-                    // At once: what was taken out must not be forgotten if the caller goes away.
-                    Ok(done) => self.core.backlog.push(done, Vec::new()),
-                    Err(InboxError::Absent) => absent.push((key.clone(), position)),
-                    Err(e) => return Err(e.into()),
-                }
+            if let Some(cursor) = cursor {
+                cursors.push((key.clone(), cursor));
             }
-            cursors.extend(cursor.map(|cursor| (key, cursor)));
+            positions.extend(inbox.map(|position| (key, position)));
         }
         self.core.backlog.push(Vec::new(), cursors);
+        let mut absent = self.core.ack(&positions).await?;
         if absent.is_empty() {
             return Ok(());
         }
         let keys: Vec<InboxKey> = absent.iter().map(|(key, _)| key.clone()).collect();
-        self.core.ensure(&keys).await?;
-        for (key, position) in absent {
-            let done = self.core.inboxes.ack(&key, position, now).await?;
-            self.core.backlog.push(done, Vec::new());
+        match self.core.ensure(&keys).await {
+            // What a shared store has of these inboxes is taken out; the rest is when their devices come with their
+            // places again.
+            Err(Refused::Archive(_)) if self.core.shared() => return Ok(()),
+            other => other?,
         }
-        Ok(())
+        absent = self.core.ack(&absent).await?;
+        if absent.is_empty() { Ok(()) } else { Err(InboxError::Absent.into()) }
+    }
+}
+
+impl<I: InboxStore, A: Archive> Core<I, A> {
+    /// Takes acks; answers those whose inboxes are not in the store.
+    async fn ack(&self, items: &[(InboxKey, Position)]) -> Result<Vec<(InboxKey, Position)>, Refused> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut absent = Vec::new();
+        for (item, result) in items.iter().zip(self.inboxes.ack(items, self.now_ms()).await?) {
+            match result {
+                // At once: what was taken out must not be forgotten if the caller goes away.
+                Ok(done) => self.left(done),
+                Err(InboxError::Absent) => absent.push(item.clone()),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(absent)
+    }
+
+    /// Notes what has left an inbox, for the archive. A store with a journal has noted it already.
+    pub(super) fn left(&self, finished: Vec<Finished>) {
+        if self.inboxes.through().is_some() {
+            self.backlog.push(finished, Vec::new());
+        }
     }
 }

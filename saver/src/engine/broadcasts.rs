@@ -18,7 +18,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// # Errors
     /// When it was not stored.
     pub async fn append_broadcast(&self, broadcast: NewBroadcast) -> Result<Numbered, Refused> {
-        if !self.core.shard.owns_app(broadcast.app) {
+        if !self.core.shared() && !self.core.shard.owns_app(broadcast.app) {
             return Err(Refused::NotOwner);
         }
         let charge = self.core.charge(1, broadcast.payload.len()).ok_or(Refused::Busy)?;
@@ -41,9 +41,9 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         max_messages: usize,
         max_bytes: usize,
     ) -> Result<BroadcastPage, Refused> {
-        let max_bytes = max_bytes.min(self.core.limits.load_bytes);
+        let max_bytes = max_bytes.min(self.core.limits().load_bytes);
         let now = self.now_ms();
-        let owner = self.core.shard.owns_app(app);
+        let owner = !self.core.shared() && self.core.shard.owns_app(app);
         if owner && let Some(page) = self.core.logs.read(app, after, max_messages, max_bytes, now) {
             return Ok(page);
         }
@@ -59,7 +59,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// # Errors
     /// When the archive cannot be written.
     pub async fn recall_broadcast(&self, app: AppId, id: MessageId) -> Result<bool, Refused> {
-        if !self.core.shard.owns_app(app) {
+        if !self.core.shared() && !self.core.shard.owns_app(app) {
             return Err(Refused::NotOwner);
         }
         match self.write(Write::RecallBroadcast(app, id)).await? {
@@ -76,7 +76,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         let mut heads = Vec::with_capacity(apps.len());
         let mut unknown = Vec::new();
         for app in apps {
-            match self.core.logs.head(*app).filter(|_| self.core.shard.owns_app(*app)) {
+            match self.core.logs.head(*app).filter(|_| !self.core.shared() && self.core.shard.owns_app(*app)) {
                 Some(head) => heads.push((*app, head)),
                 None => unknown.push(*app),
             }
@@ -92,7 +92,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// # Errors
     /// When it was not stored.
     pub async fn reserve(&self, reservation: Reservation) -> Result<Reserved, Refused> {
-        if !self.core.shard.owns_word(reservation.app, &reservation.word) {
+        if !self.core.shared() && !self.core.shard.owns_word(reservation.app, &reservation.word) {
             return Err(Refused::NotOwner);
         }
         match self.write(Write::Reserve(reservation)).await? {

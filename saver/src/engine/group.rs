@@ -9,7 +9,7 @@ use super::{
 use crate::{
     archive::{Archive, Body, Group, NewDelivery},
     error::Refused,
-    inbox::{InboxError, InboxResult, InboxStore},
+    inbox::{InboxError, InboxResult, InboxStore, WriteThrough as _},
     model::{InboxKey, Row, Staged, Staging, State},
 };
 
@@ -52,11 +52,12 @@ async fn number<I: InboxStore, A: Archive>(
     let rows = items.iter().filter(|i| i.is_multicast()).map(|i| i.keys.len()).sum();
     let mut rows = if rows > 0 { writer.take_rows(rows).await?.into_iter() } else { Vec::new().into_iter() };
 
+    let limits = writer.core.limits();
     let mut fates = Vec::with_capacity(items.len());
     let mut stagings = Vec::with_capacity(keys.len());
     let mut origin = Vec::with_capacity(keys.len());
     for (index, item) in items.iter().enumerate() {
-        let limits = &writer.core.limits;
+        let limits = &limits;
         let cap = item.inbox_cap.unwrap_or(limits.default_inbox_cap).clamp(1, limits.max_inbox_cap);
         let (before, mut own) = (stagings.len(), Vec::with_capacity(item.keys.len()));
         let mut refused = None;
@@ -123,14 +124,15 @@ async fn stage<I: InboxStore, A: Archive>(
     stagings: &[Staging],
 ) -> Result<Vec<InboxResult<Staged>>, Refused> {
     let now = core.now_ms();
-    let mut results = core.inboxes.stage(stagings, now).await?;
+    let Some(inboxes) = core.inboxes.through() else { return Err(Refused::Ending) };
+    let mut results = inboxes.stage(stagings, now).await?;
     let absent = |r: &InboxResult<Staged>| matches!(r, Err(InboxError::Absent));
     let again: Vec<usize> = (0..results.len()).filter(|n| absent(&results[*n])).collect();
     if !again.is_empty() {
         let items: Vec<Staging> = again.iter().map(|n| stagings[*n].clone()).collect();
         let keys: Vec<InboxKey> = items.iter().map(|i| i.key.clone()).collect();
         core.ensure(&keys).await?;
-        for (n, result) in again.into_iter().zip(core.inboxes.stage(&items, now).await?) {
+        for (n, result) in again.into_iter().zip(inboxes.stage(&items, now).await?) {
             results[n] = result;
         }
     }
@@ -177,7 +179,9 @@ impl Prepared {
         core: &Core<I, A>,
         items: &[&Append],
     ) -> Vec<Result<Appended, Refused>> {
-        if let Err(e) = core.inboxes.publish(&self.staged, core.now_ms()).await {
+        if let Some(inboxes) = core.inboxes.through()
+            && let Err(e) = inboxes.publish(&self.staged, core.now_ms()).await
+        {
             // It is durable, so the answer stands; the inbox comes back from the archive.
             report(&e.into(), "publishing");
         }
@@ -196,7 +200,9 @@ impl Prepared {
 
     /// The archive does not have the batch, and there will be another try.
     pub(super) async fn withdraw<I: InboxStore, A: Archive>(&self, core: &Core<I, A>) {
-        if let Err(e) = core.inboxes.withdraw(&self.staged).await {
+        if let Some(inboxes) = core.inboxes.through()
+            && let Err(e) = inboxes.withdraw(&self.staged).await
+        {
             report(&e.into(), "withdrawing");
         }
     }
@@ -248,7 +254,9 @@ impl Prepared {
                 }
             }
             (self.staged, self.origin) = (staged, origin);
-            if let Err(e) = core.inboxes.withdraw(&dropped).await {
+            if let Some(inboxes) = core.inboxes.through()
+                && let Err(e) = inboxes.withdraw(&dropped).await
+            {
                 report(&e.into(), "withdrawing");
             }
             self.renumber(&kept);

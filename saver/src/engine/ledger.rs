@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wire::id::{AppId, MessageId, Uid};
 
-use super::{Engine, writes};
+use super::Engine;
 use crate::{
     archive::{Archive, LoggedBroadcast, Recorded},
     error::Refused,
@@ -99,15 +99,15 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
                         self.flush().await?;
                     }
                     let key = InboxKey::new(app, delivery.uid.clone());
-                    let taken = match self.core.inboxes.recall(&key, id).await {
+                    let taken = match self.core.inboxes.recall(&key, id, self.now_ms()).await {
                         Err(InboxError::Absent) => {
                             self.core.ensure(std::slice::from_ref(&key)).await?;
-                            self.core.inboxes.recall(&key, id).await?
+                            self.core.inboxes.recall(&key, id, self.now_ms()).await?
                         }
                         other => other?,
                     };
                     if let Some(finished) = taken {
-                        self.core.backlog.push(vec![finished], Vec::new());
+                        self.core.left(vec![finished]);
                         outcome.recalled.push(delivery.uid);
                     }
                 }
@@ -115,16 +115,14 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             }
         }
         if !outcome.recalled.is_empty() {
-            self.write(writes::Write::Flush).await?;
+            self.flush().await?;
         }
         Ok(outcome)
     }
 
     /// The deliveries whose inboxes are here, as they stand after all that has happened so far.
     async fn own_deliveries(&self, app: AppId, id: MessageId) -> Result<(Vec<Recorded>, bool), Refused> {
-        if self.core.backlog.len() > 0 {
-            self.flush().await?;
-        }
+        self.flush().await?;
         let (mut deliveries, multicast) = self.core.archive.deliveries_of(app, id).await?;
         deliveries.retain(|d| self.core.shard.owns_user(d.app, &d.uid));
         Ok((deliveries, multicast))

@@ -1,5 +1,6 @@
 //! Reads inboxes.
 
+use futures::future::join_all;
 use hashbrown::HashMap;
 use wire::id::{Cursor, MessageId};
 
@@ -35,30 +36,29 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// Reads inboxes, one result for each item. All of a call's payloads together stay within a bound; items beyond
     /// it are told to come again.
     pub async fn load(&self, items: Vec<LoadItem>) -> Vec<Result<LoadedInbox, Refused>> {
-        let keys: Vec<InboxKey> = items.iter().map(|i| i.key.clone()).collect();
-        if let Err(refused) = self.core.ensure(&keys).await {
-            return vec![Err(refused); items.len()];
+        // A store of this process is asked first, so that all that are to be rebuilt are so at once.
+        if !self.core.shared() {
+            let keys: Vec<InboxKey> = items.iter().map(|i| i.key.clone()).collect();
+            if let Err(refused) = self.core.ensure(&keys).await {
+                return vec![Err(refused); items.len()];
+            }
         }
         let mut cursors = match self.cursors(&items).await {
             Ok(cursors) => cursors,
             Err(refused) => return vec![Err(refused); items.len()],
         };
-        let mut room = self.core.limits.load_bytes;
+        let mut room = self.core.limits().load_bytes;
         let mut results = Vec::with_capacity(items.len());
-        for item in &items {
-            let result = match room {
-                0 => Err(Refused::Busy),
-                _ => {
-                    self.core
-                        .read(&item.key, Read { max_bytes: item.read.max_bytes.min(room), ..item.read })
-                        .await
+        for part in items.chunks(I::READS_AT_ONCE) {
+            let share = room / part.len();
+            let read = |item: &LoadItem| self.core.read_within(item.key.clone(), item.read, share);
+            for (item, result) in part.iter().zip(join_all(part.iter().map(read)).await) {
+                if let Ok((_, bytes)) = &result {
+                    room = room.saturating_sub(*bytes);
                 }
-            };
-            if let Ok((_, bytes)) = &result {
-                room = room.saturating_sub(*bytes);
+                let cursor = cursors.remove(&item.key);
+                results.push(result.map(|(inbox, _)| LoadedInbox { inbox, cursor }));
             }
-            let cursor = cursors.remove(&item.key);
-            results.push(result.map(|(inbox, _)| LoadedInbox { inbox, cursor }));
         }
         self.core.fill_payloads(&mut results).await;
         results
@@ -102,21 +102,35 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
 }
 
 impl<I: InboxStore, A: Archive> Core<I, A> {
+    /// Reads one inbox, if there is room for any of it.
+    async fn read_within(
+        &self,
+        key: InboxKey,
+        read: Read,
+        room: usize,
+    ) -> Result<(Loaded, usize), Refused> {
+        match room {
+            0 => Err(Refused::Busy),
+            _ => self.read(&key, Read { max_bytes: read.max_bytes.min(room), ..read }).await,
+        }
+    }
+
     /// Reads one inbox; answers the bytes of payload too.
     async fn read(&self, key: &InboxKey, read: Read) -> Result<(Loaded, usize), Refused> {
         if !self.backlog.has_room() {
             return Err(Refused::Busy);
         }
         let now = self.now_ms();
-        let mut loaded = match self.inboxes.load(key, read, self.limits.max_loads, now).await {
+        let max_loads = self.limits.load().max_loads;
+        let mut loaded = match self.inboxes.load(key, read, max_loads, now).await {
             Err(InboxError::Absent) => {
                 // Let go again by somebody who needed the room.
                 self.ensure(std::slice::from_ref(key)).await?;
-                self.inboxes.load(key, read, self.limits.max_loads, now).await?
+                self.inboxes.load(key, read, max_loads, now).await?
             }
             other => other?,
         };
-        self.backlog.push(std::mem::take(&mut loaded.finished), Vec::new());
+        self.left(std::mem::take(&mut loaded.finished));
         self.metrics.messages_loaded.inc_by(loaded.messages.len() as u64);
         let held =
             loaded.messages.iter().filter_map(|m| m.payload.as_ref()).map(bytes::Bytes::len).sum::<usize>();

@@ -129,6 +129,7 @@ fn append(n: u64, uids: &[&str]) -> Append {
         expires_ms: NOW + 60_000,
         inbox_cap: None,
         multicast: uids.len() > 1,
+        durability: None,
     }
 }
 

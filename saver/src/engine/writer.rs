@@ -16,12 +16,13 @@ use super::{
     group::{self, Prepared},
     repeats::RecentIds,
     report,
+    rows::RowNumbers,
     writes::{Place, Write, Written},
 };
 use crate::{
-    archive::{Archive, ArchiveError, Committed, Group, LoggedBroadcast, ROW_BLOCK},
+    archive::{Archive, ArchiveError, Committed, Group, LoggedBroadcast},
     error::Refused,
-    inbox::InboxStore,
+    inbox::{InboxStore, WriteThrough as _},
     model::Row,
 };
 
@@ -75,13 +76,6 @@ pub(super) struct Writer<I, A> {
     in_doubt: bool,
 }
 
-/// Numbers for the rows of multicasts.
-#[derive(Debug, Default)]
-struct RowNumbers {
-    next: Option<i64>,
-    left: u64,
-}
-
 impl<I: InboxStore, A: Archive> Writer<I, A> {
     pub(super) fn new(core: Arc<Core<I, A>>, queue: mpsc::Receiver<Op>, greatest: MessageId) -> Self {
         Self {
@@ -122,6 +116,7 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
 
     /// Takes whatever waits, up to a transaction's bound.
     fn gather(&mut self, first: Option<Op>) -> Vec<Op> {
+        let limits = self.core.limits();
         let mut ops = Vec::new();
         let mut messages = 0;
         let mut next = first;
@@ -133,7 +128,7 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
             };
             ops.push(op);
             // A restart ends its transaction: what comes after it belongs to the new epoch.
-            next = if messages < self.core.limits.batch_messages && !restart {
+            next = if messages < limits.batch_messages && !restart {
                 self.queue.try_recv().ok()
             } else {
                 None
@@ -259,7 +254,9 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
     }
 
     async fn settle(&self, finished: &[crate::model::Finished]) {
-        if let Err(e) = self.core.inboxes.settle(finished).await {
+        if let Some(inboxes) = self.core.inboxes.through()
+            && let Err(e) = inboxes.settle(finished).await
+        {
             report(&e.into(), "settling");
         }
     }
@@ -286,16 +283,22 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
         if self.core.backlog.len() > 0 && !self.flush_all().await {
             return Err(Refused::Busy);
         }
-        let epoch = self.core.archive.begin_epoch().await?;
-        self.core.inboxes.restart(epoch).await?;
+        if let Some(inboxes) = self.core.inboxes.through() {
+            let epoch = self.core.archive.begin_epoch().await?;
+            inboxes.restart(epoch).await?;
+            tracing::info!(%epoch, "inboxes begin anew");
+        }
         self.core.logs.clear();
         self.recent = RecentIds::new(self.core.archive.greatest_id().await?);
         self.in_doubt = false;
-        tracing::info!(%epoch, "inboxes begin anew");
         Ok(())
     }
 
     fn remember_broadcasts(&self, group: &Group, done: &Committed) {
+        // Others write to the logs too: what is remembered would grow old unseen.
+        if self.core.shared() {
+            return;
+        }
         for (new, numbered) in group.broadcasts.iter().zip(&done.broadcasts).filter(|(_, n)| !n.repeated) {
             let logged = LoggedBroadcast {
                 place: numbered.place,
@@ -315,14 +318,6 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
 
     /// Row numbers for `count` deliveries of multicasts.
     pub(super) async fn take_rows(&mut self, count: usize) -> Result<Vec<Row>, Refused> {
-        let wanted = count as u64;
-        if self.rows.next.is_none() || self.rows.left < wanted {
-            let first = self.core.archive.row_block().await?;
-            self.rows = RowNumbers { next: Some(first.0), left: ROW_BLOCK };
-        }
-        let first = self.rows.next.unwrap_or_default();
-        self.rows.left -= wanted;
-        self.rows.next = Some(first - wanted.cast_signed());
-        Ok((0..wanted.cast_signed()).map(|n| Row(first - n)).collect())
+        Ok(self.rows.take(&self.core.archive, count).await?)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{
 
 use wire::id::{Epoch, MessageId, Position};
 
-use super::{Absent, InboxResult, InboxStore, Upkeep, Waiting};
+use super::{Absent, InboxResult, InboxStore, Upkeep, Waiting, WriteThrough};
 use crate::model::{Finished, InboxKey, Loaded, Read, Staged, Staging, Surviving};
 
 mod entries;
@@ -113,16 +113,15 @@ impl MemoryInboxes {
 }
 
 impl InboxStore for MemoryInboxes {
-    fn epoch(&self) -> Epoch {
-        Epoch(self.epoch.load(Ordering::Acquire))
+    type Through = Self;
+    const READS_AT_ONCE: usize = 1;
+
+    fn through(&self) -> Option<&Self> {
+        Some(self)
     }
 
-    async fn restart(&self, epoch: Epoch) -> InboxResult<()> {
-        for index in 0..SHARDS {
-            self.lock(index).restart();
-        }
-        self.epoch.store(epoch.0, Ordering::Release);
-        Ok(())
+    fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
     }
 
     async fn absent(&self, keys: &[InboxKey]) -> InboxResult<Vec<Absent>> {
@@ -131,6 +130,76 @@ impl InboxStore for MemoryInboxes {
 
     async fn rebuild(&self, absent: &Absent, surviving: Vec<Surviving>, now_ms: u64) -> InboxResult<()> {
         self.shard(&absent.key).rebuild(absent, surviving, now_ms)
+    }
+
+    async fn load(&self, key: &InboxKey, read: Read, max_loads: u32, now_ms: u64) -> InboxResult<Loaded> {
+        let epoch = self.epoch();
+        let loaded = self.with(key, now_ms, |inbox| inbox.load(read, epoch, max_loads, now_ms))?;
+        if !loaded.messages.is_empty() {
+            self.shard(key).watch(key, now_ms);
+        }
+        Ok(loaded)
+    }
+
+    async fn ack(
+        &self,
+        items: &[(InboxKey, Position)],
+        now_ms: u64,
+    ) -> InboxResult<Vec<InboxResult<Vec<Finished>>>> {
+        let epoch = self.epoch();
+        let one = |(key, position): &(InboxKey, Position)| {
+            let mut finished = Vec::new();
+            if position.epoch <= epoch {
+                self.with(key, now_ms, |inbox| ((), inbox.ack(*position, &mut finished)))?;
+            }
+            Ok(finished)
+        };
+        Ok(items.iter().map(one).collect())
+    }
+
+    async fn recall(&self, key: &InboxKey, id: MessageId, _: u64) -> InboxResult<Option<Finished>> {
+        let mut shard = self.shard(key);
+        let (finished, gone) = shard.peek(key)?.recall(id);
+        shard.gone(gone);
+        Ok(finished)
+    }
+
+    async fn depth(&self, key: &InboxKey, now_ms: u64) -> InboxResult<u64> {
+        Ok(self.shard(key).find(key, now_ms)?.depth(now_ms))
+    }
+
+    async fn overdue(&self, now_ms: u64, patience_ms: u64, max: usize) -> InboxResult<Vec<InboxKey>> {
+        let mut out = Vec::new();
+        let first = self.next_overdue.fetch_add(1, Ordering::Relaxed);
+        for index in 0..SHARDS {
+            self.lock((first + index) % SHARDS).overdue(now_ms, patience_ms, max, &mut out);
+        }
+        Ok(out)
+    }
+
+    async fn waiting(&self, key: &InboxKey, now_ms: u64) -> InboxResult<Option<Waiting>> {
+        let epoch = self.epoch();
+        Ok(self.shard(key).peek(key)?.waiting(epoch, now_ms))
+    }
+
+    async fn watch(&self, key: &InboxKey, now_ms: u64) -> InboxResult<()> {
+        self.shard(key).watch(key, now_ms);
+        Ok(())
+    }
+
+    async fn upkeep(&self, now_ms: u64) -> InboxResult<Upkeep> {
+        let index = self.next_upkeep.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        Ok(self.lock(index).upkeep(now_ms))
+    }
+}
+
+impl WriteThrough for MemoryInboxes {
+    async fn restart(&self, epoch: Epoch) -> InboxResult<()> {
+        for index in 0..SHARDS {
+            self.lock(index).restart();
+        }
+        self.epoch.store(epoch.0, Ordering::Release);
+        Ok(())
     }
 
     async fn stage(&self, items: &[Staging], now_ms: u64) -> InboxResult<Vec<InboxResult<Staged>>> {
@@ -166,35 +235,6 @@ impl InboxStore for MemoryInboxes {
         Ok(())
     }
 
-    async fn load(&self, key: &InboxKey, read: Read, max_loads: u32, now_ms: u64) -> InboxResult<Loaded> {
-        let epoch = self.epoch();
-        let loaded = self.with(key, now_ms, |inbox| inbox.load(read, epoch, max_loads, now_ms))?;
-        if !loaded.messages.is_empty() {
-            self.shard(key).watch(key, now_ms);
-        }
-        Ok(loaded)
-    }
-
-    async fn ack(&self, key: &InboxKey, position: Position, now_ms: u64) -> InboxResult<Vec<Finished>> {
-        if position.epoch > self.epoch() {
-            return Ok(Vec::new());
-        }
-        let mut finished = Vec::new();
-        self.with(key, now_ms, |inbox| ((), inbox.ack(position, &mut finished)))?;
-        Ok(finished)
-    }
-
-    async fn recall(&self, key: &InboxKey, id: MessageId) -> InboxResult<Option<Finished>> {
-        let mut shard = self.shard(key);
-        let (finished, gone) = shard.peek(key)?.recall(id);
-        shard.gone(gone);
-        Ok(finished)
-    }
-
-    async fn depth(&self, key: &InboxKey, now_ms: u64) -> InboxResult<u64> {
-        Ok(self.shard(key).find(key, now_ms)?.depth(now_ms))
-    }
-
     async fn settle(&self, finished: &[Finished]) -> InboxResult<()> {
         for one in finished {
             let mut shard = self.shard(&one.key);
@@ -204,29 +244,5 @@ impl InboxStore for MemoryInboxes {
             }
         }
         Ok(())
-    }
-
-    async fn overdue(&self, now_ms: u64, patience_ms: u64, max: usize) -> InboxResult<Vec<InboxKey>> {
-        let mut out = Vec::new();
-        let first = self.next_overdue.fetch_add(1, Ordering::Relaxed);
-        for index in 0..SHARDS {
-            self.lock((first + index) % SHARDS).overdue(now_ms, patience_ms, max, &mut out);
-        }
-        Ok(out)
-    }
-
-    async fn waiting(&self, key: &InboxKey, now_ms: u64) -> InboxResult<Option<Waiting>> {
-        let epoch = self.epoch();
-        Ok(self.shard(key).peek(key)?.waiting(epoch, now_ms))
-    }
-
-    async fn watch(&self, key: &InboxKey, now_ms: u64) -> InboxResult<()> {
-        self.shard(key).watch(key, now_ms);
-        Ok(())
-    }
-
-    async fn upkeep(&self, now_ms: u64) -> InboxResult<Upkeep> {
-        let index = self.next_upkeep.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        Ok(self.lock(index).upkeep(now_ms))
     }
 }

@@ -1,0 +1,385 @@
+//! Appends to a journaled store.
+//!
+//! Inboxes are spread over a few lanes by their partition. Each lane gathers what waits and sends it as one batch; while
+//! that is under way the next one gathers. So several batches are under way and messages to one user keep their order.
+//! What asks for `safe` then goes to the committer, and nobody who asks for `fast` waits for it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
+
+use futures::future::{BoxFuture, join_all};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use wire::id::{Position, Seq};
+
+use super::{
+    Append, Appended, Core, Durability, Engine, OPS, lander::Lander, refused_by, rows::RowNumbers,
+    safe::Committer, writer::Charge,
+};
+use crate::{
+    archive::{Archive, ArchiveError, Wanted},
+    error::Refused,
+    inbox::{Entry, InboxError, InboxResult, Journaled, Placed},
+    model::{Row, Staging, State},
+};
+
+/// Batches that are under way at once: enough for the store to work while answers travel.
+const LANES: usize = 4;
+/// Deliveries in one batch: about 5 ms of Redis.
+const BATCH: usize = 512;
+/// Payload in one batch.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// One call of [`Engine::append`].
+pub(super) struct Call {
+    pub(super) items: Vec<Append>,
+    /// Rows of each item's deliveries.
+    pub(super) rows: Vec<Vec<Row>>,
+    state: Mutex<CallState>,
+    _charge: Charge,
+}
+
+struct CallState {
+    /// What became of each delivery of each item.
+    placed: Vec<Vec<Result<Placed, Refused>>>,
+    /// Deliveries that are still to be placed.
+    left: usize,
+    reply: Option<oneshot::Sender<Vec<Result<Appended, Refused>>>>,
+}
+
+/// A call's deliveries for one lane: item and receiver.
+struct Work {
+    call: Arc<Call>,
+    deliveries: Vec<(u32, u32)>,
+}
+
+/// What the engine has of its journal.
+pub(super) struct Journal<A> {
+    lanes: Vec<mpsc::Sender<Work>>,
+    lane_of: Box<dyn Fn(&crate::model::InboxKey) -> usize + Send + Sync>,
+    rows: tokio::sync::Mutex<RowNumbers>,
+    pub(super) landing: Arc<dyn Land>,
+    pub(super) state: Arc<super::lander::LandingState>,
+    archive: std::marker::PhantomData<fn(A)>,
+}
+
+/// Lands all that the journals hold now.
+pub(super) trait Land: Send + Sync {
+    fn land(&self) -> BoxFuture<'_, Result<(), Refused>>;
+}
+
+impl Call {
+    fn lock(&self) -> MutexGuard<'_, CallState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn safe(&self, item: usize, default: Durability) -> bool {
+        self.items[item].durability.unwrap_or(default) == Durability::Safe
+    }
+
+    /// What became of the deliveries of each item.
+    pub(super) fn placed(&self) -> Vec<Vec<Result<Placed, Refused>>> {
+        std::mem::take(&mut self.lock().placed)
+    }
+
+    pub(super) fn answer(&self, results: Vec<Result<Appended, Refused>>) {
+        if let Some(reply) = self.lock().reply.take() {
+            // A caller that has gone away does not mind.
+            let _ = reply.send(results);
+        }
+    }
+}
+
+/// The answer for an item whose deliveries were placed so.
+pub(super) fn answer(placed: Vec<Result<Placed, Refused>>) -> Result<Appended, Refused> {
+    let mut positions = Vec::with_capacity(placed.len());
+    let mut repeated = true;
+    for one in placed {
+        match one? {
+            Placed::New(position) => {
+                repeated = false;
+                positions.push(position);
+            }
+            Placed::Repeat(position) => positions.push(position),
+            // The lane has asked.
+            Placed::Ask => return Err(Refused::Busy),
+        }
+    }
+    Ok(Appended { positions, repeated })
+}
+
+impl<A: Archive> Journal<A> {
+    pub(super) async fn append<I>(
+        &self,
+        core: &Core<I, A>,
+        items: Vec<Append>,
+        charge: Charge,
+    ) -> Vec<Result<Appended, Refused>> {
+        let count = items.len();
+        let refuse = |refused: Refused| vec![Err(refused); count];
+        let mut rows = Vec::with_capacity(count);
+        for item in &items {
+            if !item.is_multicast() {
+                rows.push(vec![Row::unicast(item.id)]);
+                continue;
+            }
+            match self.rows.lock().await.take(&core.archive, item.keys.len()).await {
+                Ok(taken) => rows.push(taken),
+                Err(e) => return refuse(e.into()),
+            }
+        }
+        let default = core.limits().durability;
+        if self.archive_is_away() && items.iter().any(|i| i.durability.unwrap_or(default) == Durability::Safe) {
+            // Nobody is made to wait for what is known to fail; the lander finds out when that is over.
+            let refused = Refused::from(ArchiveError::Io("it has failed just now".to_owned()));
+            core.metrics.refused(&refused, count);
+            return refuse(refused);
+        }
+        let (reply, answer) = oneshot::channel();
+        let mut work: Vec<Vec<(u32, u32)>> = vec![Vec::new(); self.lanes.len()];
+        let mut left = 0;
+        for (n, item) in items.iter().enumerate() {
+            left += item.keys.len();
+            for (k, key) in item.keys.iter().enumerate() {
+                work[(self.lane_of)(key)].push((n as u32, k as u32));
+            }
+        }
+        if left == 0 {
+            return refuse(Refused::bad("no_users", "a message needs a receiver"));
+        }
+        let placed = items.iter().map(|i| vec![Err(Refused::Ending); i.keys.len()]).collect();
+        let state = Mutex::new(CallState { placed, left, reply: Some(reply) });
+        let call = Arc::new(Call { items, rows, state, _charge: charge });
+        for (lane, deliveries) in self.lanes.iter().zip(work).filter(|(_, w)| !w.is_empty()) {
+            if let Err(e) = lane.try_send(Work { call: call.clone(), deliveries }) {
+                // Another lane may have begun: the caller repeats, and what is there is found.
+                return refuse(refused_by(&e));
+            }
+        }
+        drop(call);
+        answer.await.unwrap_or_else(|_| refuse(Refused::Ending))
+    }
+}
+
+/// A lane at work.
+struct Lane<I, A> {
+    core: Arc<Core<I, A>>,
+    queue: mpsc::Receiver<Work>,
+    committer: mpsc::Sender<Arc<Call>>,
+}
+
+impl<I: Journaled, A: Archive> Lane<I, A> {
+    async fn run(mut self, cancel: CancellationToken) {
+        loop {
+            let first = tokio::select! {
+                work = self.queue.recv() => work,
+                () = cancel.cancelled() => break,
+            };
+            let Some(first) = first else { return };
+            self.batch(first).await;
+        }
+        // What was taken in is written; what comes now is told that this is the end.
+        self.queue.close();
+        while let Some(first) = self.queue.recv().await {
+            self.batch(first).await;
+        }
+    }
+
+    /// Takes whatever waits, appends it and answers.
+    async fn batch(&mut self, first: Work) {
+        let mut works = vec![first];
+        let mut size = self.size(&works[0]);
+        while size.0 < BATCH && size.1 < BATCH_BYTES {
+            let Ok(next) = self.queue.try_recv() else { break };
+            let more = self.size(&next);
+            size = (size.0 + more.0, size.1 + more.1);
+            works.push(next);
+        }
+        let entries: Vec<Entry> = works.iter().flat_map(|work| self.entries(work)).collect();
+        let mut placed = self.place(entries).await.into_iter();
+        for work in works {
+            let done = {
+                let mut state = work.call.lock();
+                for (item, receiver) in &work.deliveries {
+                    let place = placed.next().unwrap_or(Err(Refused::Ending));
+                    state.placed[*item as usize][*receiver as usize] = place;
+                }
+                state.left -= work.deliveries.len();
+                state.left == 0
+            };
+            if done {
+                self.settle(work.call).await;
+            }
+        }
+    }
+
+    fn size(&self, work: &Work) -> (usize, usize) {
+        let bytes = work.deliveries.iter().map(|(item, _)| work.call.items[*item as usize].payload.len());
+        (work.deliveries.len(), bytes.sum())
+    }
+
+    fn entries<'a>(&self, work: &'a Work) -> impl Iterator<Item = Entry> + use<'a, I, A> {
+        let limits = self.core.limits();
+        work.deliveries.iter().map(move |(item, receiver)| {
+            let append = &work.call.items[*item as usize];
+            let cap = append.inbox_cap.unwrap_or(limits.default_inbox_cap).clamp(1, limits.max_inbox_cap);
+            Entry {
+                staging: Staging {
+                    key: append.keys[*receiver as usize].clone(),
+                    row: work.call.rows[*item as usize][*receiver as usize],
+                    id: append.id,
+                    accepted_ms: append.accepted_ms,
+                    expires_ms: append.expires_ms,
+                    payload: append.payload.clone(),
+                    cap,
+                },
+                multicast: append.is_multicast(),
+                checked: false,
+            }
+        })
+    }
+
+    /// Appends, and asks the archive for those that are older than what the store remembers.
+    async fn place(&self, mut entries: Vec<Entry>) -> Vec<Result<Placed, Refused>> {
+        let now = self.core.now_ms();
+        let results: Vec<InboxResult<Placed>> = self.core.inboxes.append(&entries, now).await;
+        let mut placed: Vec<Result<Placed, Refused>> =
+            results.into_iter().map(|r| r.map_err(Refused::from)).collect();
+        let asked: Vec<usize> = (0..placed.len()).filter(|n| placed[*n] == Ok(Placed::Ask)).collect();
+        if asked.is_empty() {
+            return placed;
+        }
+        let wanted: Vec<Wanted> = asked
+            .iter()
+            .map(|n| {
+                let staging = &entries[*n].staging;
+                Wanted { id: staging.id, key: staging.key.clone(), multicast: entries[*n].multicast }
+            })
+            .collect();
+        let recorded = match self.core.archive.recorded(&wanted).await {
+            Ok(recorded) => recorded,
+            Err(e) => {
+                asked.into_iter().for_each(|n| placed[n] = Err(e.clone().into()));
+                return placed;
+            }
+        };
+        let mut again = Vec::new();
+        for ((n, wanted), recorded) in asked.into_iter().zip(wanted).zip(recorded) {
+            match recorded {
+                None => {
+                    entries[n].checked = true;
+                    again.push(n);
+                }
+                Some(r) if r.app != wanted.key.app() || r.uid != *wanted.key.uid() => {
+                    placed[n] =
+                        Err(Refused::bad("id_taken", format!("message id {} is in use", wanted.id)));
+                }
+                Some(r) => {
+                    let seq = if r.state == State::Stored { r.position.seq } else { Seq::ZERO };
+                    placed[n] = Ok(Placed::Repeat(Position { epoch: r.position.epoch, seq }));
+                }
+            }
+        }
+        if !again.is_empty() {
+            let retry: Vec<Entry> = again.iter().map(|n| entries[*n].clone()).collect();
+            let results = self.core.inboxes.append(&retry, now).await;
+            for (n, result) in again.into_iter().zip(results) {
+                placed[n] = result.map_err(Refused::from);
+            }
+        }
+        placed
+    }
+
+    /// All of a call's deliveries are placed, or refused.
+    async fn settle(&self, call: Arc<Call>) {
+        let default = self.core.limits().durability;
+        if (0..call.items.len()).any(|n| call.safe(n, default)) {
+            if let Err(e) = self.committer.send(call).await {
+                e.0.answer(vec![Err(Refused::Ending); e.0.items.len()]);
+            }
+            return;
+        }
+        let results: Vec<_> = call.placed().into_iter().map(answer).collect();
+        self.core.count(&results);
+        call.answer(results);
+    }
+}
+
+impl<I, A> Core<I, A> {
+    /// Counts what was answered.
+    pub(super) fn count(&self, results: &[Result<Appended, Refused>]) {
+        for result in results {
+            match result {
+                Ok(done) if done.repeated => {}
+                Ok(done) => _ = self.metrics.messages_appended.inc_by(done.positions.len() as u64),
+                Err(refused) => self.metrics.refused(refused, 1),
+            }
+        }
+    }
+}
+
+impl<I: Journaled, A: Archive> Engine<I, A> {
+    /// An engine over a journaled store, and its work for the caller to spawn: lanes, committer, lander, and the writer
+    /// of all that is not an append. It ends when `cancel` fires, after what was taken in is written.
+    ///
+    /// `mine` says which partitions this saver lands.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub async fn start_journaled(
+        inboxes: I,
+        archive: A,
+        shard: impl super::Shard,
+        limits: super::Limits,
+        clock: super::Clock,
+        metrics: super::Metrics,
+        mine: Arc<dyn Fn(u32) -> bool + Send + Sync>,
+        cancel: CancellationToken,
+    ) -> crate::archive::ArchiveResult<(Self, impl Future<Output = ()> + Send + 'static)> {
+        let (mut engine, writer) = Self::prepare(inboxes, archive, shard, limits, clock, metrics).await?;
+        let core = engine.core.clone();
+        let lander = Arc::new(Lander::new(core.clone(), mine));
+        let (committer, calls) = mpsc::channel(OPS);
+        let mut lanes = Vec::new();
+        let mut work = Vec::new();
+        for _ in 0..LANES {
+            let (lane, queue) = mpsc::channel(OPS);
+            lanes.push(lane);
+            let lane = Lane { core: core.clone(), queue, committer: committer.clone() };
+            work.push(lane.run(cancel.clone()));
+        }
+        drop(committer);
+        let committer = Committer::new(core.clone(), calls, lander.clone()).run();
+        let lane_core = core.clone();
+        engine.journal = Some(Arc::new(Journal {
+            lanes,
+            lane_of: Box::new(move |key| lane_core.inboxes.partition_of(key) as usize % LANES),
+            rows: tokio::sync::Mutex::default(),
+            landing: lander.clone(),
+            state: lander.state(),
+            archive: std::marker::PhantomData,
+        }));
+        let work = async move {
+            let ends = cancel.clone();
+            let landing = CancellationToken::new();
+            let appending = async {
+                tokio::join!(join_all(work), committer);
+                // What the last batches wrote is landed too.
+                landing.cancel();
+            };
+            tokio::join!(appending, writer.run(ends), lander.run(landing.clone()));
+        };
+        Ok((engine, work))
+    }
+}
+
+/// Whether a refusal says that the inbox store is away.
+pub(super) fn store_is_away(refused: &Refused) -> bool {
+    matches!(refused, Refused::Inbox(InboxError::Unavailable(_)))
+}
+
+impl<A> Journal<A> {
+    /// Whether the archive has failed of late, so that nobody is made to wait for it.
+    pub(super) fn archive_is_away(&self) -> bool {
+        self.state.away.load(Ordering::Relaxed)
+    }
+}

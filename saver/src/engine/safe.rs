@@ -1,0 +1,202 @@
+//! Commits what is to be `safe` before it is answered: whatever waits goes into one transaction, and while that is under
+//! way the next one gathers.
+//!
+//! While the inbox store is away, `safe` goes on: what the store did not take is committed to the archive alone, born in
+//! an epoch of its own, and the archive notes that the store lacks something. Once the store is back, that begins an
+//! epoch in which these messages are found.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use wire::id::{Epoch, Position, Seq};
+
+use super::{
+    Append, Appended, Core,
+    journal::{Call, Land as _, answer, store_is_away},
+    lander::{Lander, LandingState},
+};
+use crate::{
+    archive::{Archive, ArchiveError, ArchiveResult, Body, Landing, NewDelivery, Wanted},
+    error::Refused,
+    inbox::{Journaled, Placed},
+    model::{Row, State},
+};
+
+/// Deliveries in one transaction at most.
+const BATCH: usize = 2_048;
+/// A landing that is told to ask anew, and a transaction that lost to another, is tried so often.
+const TRIES: usize = 3;
+
+pub(super) struct Committer<I, A> {
+    core: Arc<Core<I, A>>,
+    calls: mpsc::Receiver<Arc<Call>>,
+    lander: Arc<Lander<I, A>>,
+    state: Arc<LandingState>,
+    /// Where messages are born while the store is away: the epoch, the store's epoch then, and the last number.
+    away: Option<(Epoch, Epoch, u64)>,
+}
+
+/// What became of a call's deliveries, item by item.
+type Places = Vec<Vec<Result<Placed, Refused>>>;
+
+impl<I: Journaled, A: Archive> Committer<I, A> {
+    pub(super) fn new(
+        core: Arc<Core<I, A>>,
+        calls: mpsc::Receiver<Arc<Call>>,
+        lander: Arc<Lander<I, A>>,
+    ) -> Self {
+        Self { core, calls, state: lander.state(), lander, away: None }
+    }
+
+    /// Ends when nobody can ask any more.
+    pub(super) async fn run(mut self) {
+        while let Some(first) = self.calls.recv().await {
+            let mut calls = vec![first];
+            let mut size = weight(&calls[0]);
+            while size < BATCH {
+                let Ok(next) = self.calls.try_recv() else { break };
+                size += weight(&next);
+                calls.push(next);
+            }
+            self.commit(calls).await;
+        }
+    }
+
+    async fn commit(&mut self, calls: Vec<Arc<Call>>) {
+        let default = self.core.limits().durability;
+        let mut all: Vec<(Arc<Call>, Places)> = calls.into_iter().map(|c| (c.clone(), c.placed())).collect();
+        let mut landing = Landing { now_ms: self.core.now_ms(), ..Landing::default() };
+        let mut safe = Vec::new();
+        let mut repeats = false;
+        for (c, (call, places)) in all.iter_mut().enumerate() {
+            for n in (0..call.items.len()).filter(|n| call.safe(*n, default)) {
+                if places[n].iter().any(|p| p.as_ref().is_err_and(store_is_away)) {
+                    self.alone(&call.items[n], &call.rows[n], &mut places[n]).await;
+                }
+                if places[n].iter().all(Result::is_ok) {
+                    repeats |= places[n].iter().any(|p| matches!(p, Ok(Placed::Repeat(_))));
+                    fill(&mut landing, &call.items[n], &call.rows[n], &places[n]);
+                    safe.push((c, n));
+                }
+            }
+        }
+        let mut done = match landing.deliveries.is_empty() {
+            true => Ok(()),
+            false => self.land(&mut landing).await.map_err(Refused::from),
+        };
+        // What was there before may still be in a journal, and only that knows its row.
+        if repeats && done.is_ok() && self.core.inboxes.partitions() > 0 {
+            done = self.lander.land().await;
+        }
+        if let Err(e) = done {
+            for (c, n) in safe {
+                all[c].1[n].iter_mut().for_each(|p| *p = Err(e.clone()));
+            }
+        }
+        for (call, places) in all {
+            let mut results: Vec<Result<Appended, Refused>> = places.into_iter().map(answer).collect();
+            // What is not in the store cannot be read there: nobody is to be told where it is.
+            if let Some((epoch, ..)) = self.away {
+                let born_away = |p: &&mut Position| p.epoch == epoch;
+                let places = results.iter_mut().flatten().flat_map(|r| &mut r.positions);
+                places.filter(born_away).for_each(|p| p.seq = Seq::ZERO);
+            }
+            self.core.count(&results);
+            call.answer(results);
+        }
+    }
+
+    /// Gives places to what the store did not take. What the archive has already keeps its own.
+    async fn alone(&mut self, item: &Append, rows: &[Row], places: &mut [Result<Placed, Refused>]) {
+        let refuse = |places: &mut [Result<Placed, Refused>], e: ArchiveError| {
+            places.iter_mut().filter(|p| p.is_err()).for_each(|p| *p = Err(e.clone().into()));
+        };
+        debug_assert_eq!(rows.len(), places.len());
+        if let Err(e) = self.begin_alone().await {
+            return refuse(places, e);
+        }
+        let multicast = item.is_multicast();
+        let wanted = item.keys.iter().map(|key| Wanted { id: item.id, key: key.clone(), multicast });
+        let recorded = match self.core.archive.recorded(&wanted.collect::<Vec<_>>()).await {
+            Ok(recorded) => recorded,
+            Err(e) => return refuse(places, e),
+        };
+        let Some((epoch, _, last)) = &mut self.away else { return };
+        for ((place, recorded), key) in places.iter_mut().zip(recorded).zip(&item.keys) {
+            if !place.as_ref().is_err_and(store_is_away) {
+                continue;
+            }
+            *place = match recorded {
+                Some(r) if r.app != key.app() || r.uid != *key.uid() => {
+                    Err(Refused::bad("id_taken", format!("message id {} is in use", item.id)))
+                }
+                Some(r) => Ok(Placed::Repeat(Position { epoch: r.position.epoch, seq: Seq::ZERO })),
+                None => {
+                    *last += 1;
+                    Ok(Placed::New(Position { epoch: *epoch, seq: Seq(*last) }))
+                }
+            };
+        }
+    }
+
+    /// An epoch for what is born while the store is away; another for each absence.
+    async fn begin_alone(&mut self) -> ArchiveResult<()> {
+        let stands = self.core.inboxes.epoch();
+        if self.away.is_none_or(|(_, then, _)| then != stands) {
+            let epoch = self.core.archive.begin_epoch().await?;
+            tracing::warn!(%epoch, "the inbox store is away: what is to be safe goes to the archive alone");
+            self.away = Some((epoch, stands, self.core.inboxes.first_number(epoch)));
+        }
+        Ok(())
+    }
+
+    async fn land(&self, landing: &mut Landing) -> ArchiveResult<()> {
+        let away = self.away.map(|(epoch, ..)| epoch);
+        let mut tries = 0;
+        loop {
+            landing.forgets = self.state.forgets(&self.core.archive).await?;
+            let started = std::time::Instant::now();
+            let result = self.core.archive.land(landing).await;
+            self.core.metrics.landed(started.elapsed(), landing, result.is_ok());
+            self.state.went(&result);
+            match result {
+                Ok(()) => break,
+                Err(ArchiveError::Conflict(_) | ArchiveError::Locked) if tries < TRIES => {
+                    tries += 1;
+                    self.state.forget_forgets();
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        if away.is_some_and(|away| landing.deliveries.iter().any(|(d, _)| d.position.epoch == away)) {
+            self.core.archive.mark_unseen().await?;
+        }
+        self.state.committed(landing.deliveries.iter().map(|(d, _)| d.row));
+        Ok(())
+    }
+}
+
+fn weight(call: &Call) -> usize {
+    call.items.iter().map(|i| i.keys.len()).sum()
+}
+
+/// Adds an item's new deliveries.
+fn fill(landing: &mut Landing, item: &Append, rows: &[Row], places: &[Result<Placed, Refused>]) {
+    let before = landing.deliveries.len();
+    for ((key, row), place) in item.keys.iter().zip(rows).zip(places) {
+        let Ok(Placed::New(position)) = place else { continue };
+        let delivery = NewDelivery {
+            row: *row,
+            id: item.id,
+            key: key.clone(),
+            position: *position,
+            accepted_ms: item.accepted_ms,
+            expires_ms: item.expires_ms,
+            payload_bytes: u32::try_from(item.payload.len()).unwrap_or(u32::MAX),
+        };
+        landing.deliveries.push((delivery, State::Stored));
+    }
+    if landing.deliveries.len() > before {
+        landing.bodies.push(Body { id: item.id, payload: item.payload.clone() });
+    }
+}

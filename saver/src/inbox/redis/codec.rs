@@ -1,0 +1,152 @@
+//! How inboxes, entries and journal lines are written in Redis. Version 1; another needs other key names.
+
+use bytes::Bytes;
+use wire::id::{AppId, Epoch, MessageId, Position, Seq, Uid};
+
+use crate::{
+    archive::NewDelivery,
+    inbox::{Entry, Record},
+    model::{InboxKey, LoadedMessage, Row, State, Surviving},
+};
+
+/// An entry without its payload: seq, epoch, id, row, end, acceptance (8 bytes each), size (4).
+pub(super) const FIXED: usize = 52;
+/// Numbers of an epoch begin at the epoch times this. So places are ordered by epoch and by number alike though an inbox
+/// is begun without asking what it held before: what is given later is always greater. 2^36 numbers last a partition
+/// three years at 700 a second; 2^53, which JSON and the scripts can count to, is reached in epoch 131,072.
+const EPOCH_NUMBERS: u32 = 36;
+
+/// What all numbers of an epoch are greater than.
+pub(super) fn first_number(epoch: Epoch) -> u64 {
+    epoch.0 << EPOCH_NUMBERS
+}
+
+/// An inbox's name within its partition.
+pub(super) fn name(key: &InboxKey) -> Vec<u8> {
+    let uid = key.uid().as_str().as_bytes();
+    let mut name = Vec::with_capacity(4 + uid.len());
+    name.extend_from_slice(&key.app().0.to_be_bytes());
+    name.extend_from_slice(uid);
+    name
+}
+
+/// The inbox of a name.
+pub(super) fn key(name: &[u8]) -> Option<InboxKey> {
+    let (app, uid) = name.split_first_chunk::<4>()?;
+    let uid = Uid::new(std::str::from_utf8(uid).ok()?).ok()?;
+    Some(InboxKey::new(AppId(u32::from_be_bytes(*app)), uid))
+}
+
+/// What the append script takes for a delivery.
+pub(super) fn body(entry: &Entry) -> Vec<u8> {
+    let s = &entry.staging;
+    let mut body = Vec::with_capacity(5 + FIXED - 16 + s.payload.len());
+    body.extend_from_slice(&u32::try_from(s.cap).unwrap_or(u32::MAX).to_be_bytes());
+    body.push(u8::from(entry.multicast) | u8::from(entry.checked) << 1);
+    body.extend_from_slice(&s.id.0.to_be_bytes());
+    body.extend_from_slice(&s.row.0.to_be_bytes());
+    body.extend_from_slice(&s.expires_ms.to_be_bytes());
+    body.extend_from_slice(&s.accepted_ms.to_be_bytes());
+    body.extend_from_slice(&u32::try_from(s.payload.len()).unwrap_or(u32::MAX).to_be_bytes());
+    body.extend_from_slice(&s.payload);
+    body
+}
+
+/// An entry without payload, for a rebuild.
+pub(super) fn surviving(s: &Surviving) -> Vec<u8> {
+    let mut entry = Vec::with_capacity(FIXED);
+    entry.extend_from_slice(&position(s.birth));
+    entry.extend_from_slice(&s.id.0.to_be_bytes());
+    entry.extend_from_slice(&s.row.0.to_be_bytes());
+    entry.extend_from_slice(&s.expires_ms.to_be_bytes());
+    entry.extend_from_slice(&s.accepted_ms.to_be_bytes());
+    entry.extend_from_slice(&s.payload_bytes.to_be_bytes());
+    entry
+}
+
+/// Epoch and number, in the order of entries: number, epoch.
+fn position(p: Position) -> [u8; 16] {
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&p.seq.0.to_be_bytes());
+    out[8..].copy_from_slice(&p.epoch.0.to_be_bytes());
+    out
+}
+
+/// Epoch and number, in the order that scripts take positions in. Both stay within what a script can count.
+pub(super) fn asked(p: Position) -> [u8; 16] {
+    const GREATEST: u64 = (1 << 53) - 1;
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&p.epoch.0.min(GREATEST).to_be_bytes());
+    out[8..].copy_from_slice(&p.seq.0.min(GREATEST).to_be_bytes());
+    out
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// The fixed part of an entry.
+struct Fixed {
+    birth: Position,
+    id: MessageId,
+    row: Row,
+    expires_ms: u64,
+    accepted_ms: u64,
+    size: u32,
+}
+
+fn fixed(entry: &[u8]) -> Option<Fixed> {
+    Some(Fixed {
+        birth: Position { seq: Seq(u64_at(entry, 0)?), epoch: Epoch(u64_at(entry, 8)?) },
+        id: MessageId(u64_at(entry, 16)?),
+        row: Row(u64_at(entry, 24)?.cast_signed()),
+        expires_ms: u64_at(entry, 32)?,
+        accepted_ms: u64_at(entry, 40)?,
+        size: u32::from_be_bytes(*entry.get(48..)?.first_chunk()?),
+    })
+}
+
+/// The payload, if the entry has it. It shares the answer's memory.
+fn payload(entry: &Bytes, size: u32) -> Option<Bytes> {
+    (entry.len() == FIXED + size as usize).then(|| entry.slice(FIXED..))
+}
+
+/// An entry as a reader gets it.
+pub(super) fn loaded(entry: Vec<u8>) -> Option<LoadedMessage> {
+    let fixed = fixed(&entry)?;
+    Some(LoadedMessage {
+        seq: fixed.birth.seq,
+        id: fixed.id,
+        payload: payload(&entry.into(), fixed.size),
+        accepted_ms: fixed.accepted_ms,
+        expires_ms: fixed.expires_ms,
+    })
+}
+
+/// Lines of the journal from a field of it.
+pub(super) fn records(field: &[u8], value: Vec<u8>, out: &mut Vec<Record>) -> Option<()> {
+    let (kind, rest) = field.split_first()?;
+    match kind {
+        b'A' | b'a' => {
+            let fixed = fixed(&value)?;
+            let delivery = NewDelivery {
+                row: fixed.row,
+                id: fixed.id,
+                key: key(rest)?,
+                position: fixed.birth,
+                accepted_ms: fixed.accepted_ms,
+                expires_ms: fixed.expires_ms,
+                payload_bytes: fixed.size,
+            };
+            let payload = (*kind == b'A').then(|| payload(&value.into(), fixed.size)).flatten();
+            out.push(Record::Appended(delivery, payload));
+        }
+        b'F' => {
+            let state = State::from_number(std::str::from_utf8(rest).ok()?.parse().ok()?)?;
+            let rows = value.chunks_exact(8).filter_map(|row| row.first_chunk().copied());
+            out.extend(rows.map(|row| Record::Finished(Row(i64::from_be_bytes(row)), state)));
+        }
+        _ => {}
+    }
+    Some(())
+}

@@ -1,0 +1,227 @@
+//! Keeps the store's life: connects, judges whether Redis still has all that it gave, and begins a new epoch when not.
+//!
+//! The archive has the truth: which epoch is the present one, and what the store was known by when it began. Redis that
+//! started anew, was promoted, or lost its keys is known by something else, or its partitions are in no epoch. Then an
+//! epoch begins: first in the archive, where one saver wins, then in each partition, which any saver may finish. What
+//! the journals still hold lands as ever; until it has, no inbox of the new epoch is rebuilt.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::*;
+use crate::archive::{Archive, ArchiveError, SharedLife};
+
+/// How often the server's identity is asked for, and the archive's word.
+const LOOK: Duration = Duration::from_secs(1);
+/// First and greatest pause after a failure, with jitter.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// What another saver has begun in the archive it soon begins in the partitions.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Why there is no life yet.
+#[derive(Debug, thiserror::Error)]
+enum NoLife {
+    #[error("Redis: {0}")]
+    Redis(#[from] Failure),
+    #[error("the archive: {0}")]
+    Archive(#[from] ArchiveError),
+    #[error("another saver has begun an epoch")]
+    Overtaken,
+}
+
+/// Connects, and keeps the store in the present epoch, until `cancel`.
+pub async fn keep<A: Archive>(store: RedisInboxes, archive: &A, cancel: CancellationToken) {
+    let work = async {
+        let mut pause = PAUSE.0;
+        let mut told = false;
+        loop {
+            match establish(&store, archive).await {
+                Ok(live) => {
+                    if told {
+                        info!(epoch = %live.epoch, "Redis is used again");
+                    }
+                    (pause, told) = (PAUSE.0, false);
+                    store.begin(live);
+                    stand(&store, archive).await;
+                }
+                Err(e) => {
+                    store.doubt(&e.to_string());
+                    if !std::mem::replace(&mut told, !matches!(e, NoLife::Overtaken)) {
+                        warn!(error = %e, "the inboxes in Redis cannot be used");
+                    } else {
+                        debug!(error = %e, "the inboxes in Redis cannot be used");
+                    }
+                    tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+    };
+    cancel.run_until_cancelled(work).await;
+}
+
+/// Returns when the life must be judged anew.
+async fn stand<A: Archive>(store: &RedisInboxes, archive: &A) {
+    loop {
+        tokio::select! {
+            () = store.shared.trouble.notified() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let Ok(live) = store.live() else { return };
+        match live.link.identity().await {
+            Ok(identity) if identity == live.identity => {}
+            Ok(_) => return store.down(&live, "Redis is another one than before"),
+            Err(e) => return store.down(&live, &e.to_string()),
+        }
+        // Without the archive's word the life stands.
+        if let Ok(Some(life)) = archive.shared_life().await
+            && (life.unseen || life.epoch != live.epoch)
+        {
+            return;
+        }
+    }
+}
+
+impl RedisInboxes {
+    fn begin(&self, live: Live) {
+        let epoch = live.epoch;
+        *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((epoch, live.identity.clone(), live.bases.clone()));
+        self.shared.live.store(Some(Arc::new(live)));
+        self.shared.epochs.send_if_modified(|now| std::mem::replace(now, epoch) != epoch);
+    }
+
+    /// There is no life to use.
+    fn doubt(&self, reason: &str) {
+        *self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason.to_owned();
+        self.shared.live.store(None);
+    }
+}
+
+/// A link, in the present epoch: the one that stands, or one that begins now.
+async fn establish<A: Archive>(store: &RedisInboxes, archive: &A) -> Result<Live, NoLife> {
+    let settings = &store.shared.settings;
+    let link = Link::open(settings).await?;
+    let identity = link.identity().await?;
+    let life = match archive.shared_life().await {
+        Ok(life) => life,
+        Err(e) => return stood(store, link, identity, e).await,
+    };
+    let mut partitions = settings.partitions;
+    if let Some(life) = &life {
+        if life.partitions != partitions {
+            debug!(configured = partitions, "the store has {} partitions", life.partitions);
+        }
+        partitions = life.partitions;
+        let bases = bases(settings, partitions);
+        if life.store == identity && !life.unseen {
+            let mut epochs = epochs(&link, &bases).await?;
+            if epochs.iter().any(Option::is_none) {
+                tokio::time::sleep(PATIENCE).await;
+                epochs = self::epochs(&link, &bases).await?;
+            }
+            if epochs.iter().all(|e| *e == Some(life.epoch)) {
+                return Ok(Live { link, epoch: life.epoch, identity, bases });
+            }
+            // Somebody began it and did not come to the end.
+            if epochs.iter().all(|e| e.is_some_and(|e| e <= life.epoch)) {
+                return install(archive, link, life.clone(), identity, bases).await;
+            }
+        }
+    }
+    let reason = reason(life.as_ref(), &identity);
+    let from = life.as_ref().map(|l| l.epoch);
+    let life =
+        archive.begin_shared_life(from, &identity, partitions).await?.ok_or(NoLife::Overtaken)?;
+    info!(epoch = %life.epoch, reason, "a new epoch of the inboxes in Redis");
+    let bases = bases(settings, life.partitions);
+    install(archive, link, life, identity, bases).await
+}
+
+/// Without the archive: the life stands if everything is as it was.
+async fn stood(
+    store: &RedisInboxes,
+    link: Link,
+    identity: String,
+    error: ArchiveError,
+) -> Result<Live, NoLife> {
+    let known = store.shared.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some((epoch, was, bases)) = known.filter(|(_, was, _)| *was == identity) else {
+        return Err(error.into());
+    };
+    let epochs = epochs(&link, &bases).await?;
+    if epochs.iter().any(|e| *e != Some(epoch)) {
+        return Err(error.into());
+    }
+    Ok(Live { link, epoch, identity: was, bases })
+}
+
+/// Begins a life's epoch in all partitions.
+async fn install<A: Archive>(
+    archive: &A,
+    link: Link,
+    life: SharedLife,
+    identity: String,
+    bases: Vec<String>,
+) -> Result<Live, NoLife> {
+    let greatest = archive.greatest_id().await?.0.to_be_bytes();
+    let calls = bases.iter().map(|base| {
+        let mut cmd = scripts::BEGIN.by_hash(base, 3);
+        cmd.arg(life.epoch.0).arg(codec::first_number(life.epoch)).arg(greatest.as_slice());
+        Call { cmd, source: Some(&*scripts::BEGIN) }
+    });
+    for answer in link.run(Line::Calls, calls.collect()).await {
+        if answer? == Value::Nil {
+            return Err(NoLife::Overtaken);
+        }
+    }
+    Ok(Live { link, epoch: life.epoch, identity, bases })
+}
+
+/// The epoch of each partition.
+async fn epochs(link: &Link, bases: &[String]) -> Result<Vec<Option<Epoch>>, Failure> {
+    let calls = bases.iter().map(|base| {
+        let mut cmd = plain("HGET", base, "m");
+        cmd.arg("e");
+        Call { cmd, source: None }
+    });
+    let answers = link.run(Line::Calls, calls.collect()).await;
+    answers.into_iter().map(|a| Ok(number(Some(&a?)).map(Epoch))).collect()
+}
+
+/// The keys of a partition begin with this; the braces make them one slot of Redis Cluster.
+fn bases(settings: &RedisSettings, partitions: u32) -> Vec<String> {
+    (0..partitions).map(|p| format!("{{lw:{}:{p}}}", settings.name)).collect()
+}
+
+fn reason(life: Option<&SharedLife>, identity: &str) -> &'static str {
+    match life {
+        None => "the first",
+        Some(life) if life.unseen => "messages were stored while Redis was away",
+        Some(life) if life.store != identity => "Redis started anew or was replaced",
+        Some(_) => "Redis lost its keys",
+    }
+}
+
+#[cfg(test)]
+impl RedisInboxes {
+    /// Begins an epoch without an archive.
+    pub(super) async fn stand_alone(&self, epoch: Epoch) {
+        let settings = &self.shared.settings;
+        let link = Link::open(settings).await.unwrap();
+        let identity = link.identity().await.unwrap();
+        let bases = bases(settings, settings.partitions);
+        let calls = bases.iter().map(|base| {
+            let mut cmd = scripts::BEGIN.by_hash(base, 3);
+            cmd.arg(epoch.0).arg(codec::first_number(epoch)).arg([0u8; 8].as_slice());
+            Call { cmd, source: Some(&*scripts::BEGIN) }
+        });
+        for answer in link.run(Line::Calls, calls.collect()).await {
+            assert!(matches!(answer, Ok(Value::Int(_))), "{answer:?}");
+        }
+        self.begin(Live { link, epoch, identity, bases });
+    }
+}
