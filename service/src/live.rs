@@ -157,7 +157,7 @@ fn set(at: &mut Value, words: &[&str], value: Option<Value>) {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use std::time::Duration;
+    use std::{sync::Mutex, time::Duration};
 
     use cluster::etcd::ConfigText;
     use serde::{Deserialize, Serialize};
@@ -187,8 +187,10 @@ pub(crate) mod testing {
         }
     }
 
-    /// A service that does nothing.
+    /// A service that does nothing but to keep what it was given while it ran.
     pub(crate) struct Sample;
+
+    pub(crate) static APPLIED: Mutex<Vec<Settings>> = Mutex::new(Vec::new());
 
     impl Service for Sample {
         const ROLE: cluster::Role = cluster::Role::Saver;
@@ -211,6 +213,10 @@ pub(crate) mod testing {
 
         fn rpc(&self) -> tonic::service::Routes {
             tonic::service::Routes::default()
+        }
+
+        fn apply(&self, config: Settings) {
+            APPLIED.lock().unwrap().push(config);
         }
 
         async fn drain(self, _: Duration) {}

@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use tokio::sync::watch;
 
 use super::{
+    EtcdError,
     keys::Keys,
     watch::{Change, Entry, Follower},
 };
@@ -163,7 +164,7 @@ impl Follower for ConfigFollower {
         self.publish(texts);
     }
 
-    fn away(&mut self) {}
+    fn away(&mut self, _reason: &EtcdError) {}
 }
 
 #[cfg(test)]

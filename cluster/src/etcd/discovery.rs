@@ -9,7 +9,7 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
@@ -33,6 +33,9 @@ const WATCHMAN_INTERVAL: Duration = Duration::from_millis(250);
 const LEASES_TO_WAIT: u32 = 3;
 /// While nobody answers there is time; with the first answer there must be an end to it soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// A drain does not wait longer than this for an etcd that hangs.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Who enters.
 #[derive(Clone, Debug)]
@@ -182,8 +185,8 @@ impl Discovery for EtcdDiscovery {
         Box::pin(async move {
             let (done, left) = oneshot::channel();
             if self.orders.send(Order::Leave(done)).await.is_ok() {
-                // If the keeper has ended, nothing is left to take out.
-                let _ = left.await;
+                // If the keeper has ended, nothing is left to take out; if etcd is away, the lease ends by itself.
+                let _ = timeout(LEAVE_PATIENCE, left).await;
             }
             self.present.lock().unwrap_or_else(PoisonError::into_inner).take();
         })

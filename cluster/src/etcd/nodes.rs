@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    EtcdMetrics,
+    EtcdError, EtcdMetrics,
     keys::Keys,
     membership::Membership,
     watch::{Change, Entry, Follower},
@@ -142,7 +142,8 @@ impl Follower for NodesFollower {
         });
     }
 
-    fn away(&mut self) {
+    fn away(&mut self, reason: &EtcdError) {
+        warn!(%reason, "etcd is not followed; the picture stays");
         let mut state = self.nodes.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.away.get_or_insert_with(Instant::now);
     }

@@ -39,7 +39,7 @@ pub(crate) trait Follower: Send {
     /// What has changed since.
     fn changes(&mut self, changes: Vec<Change>);
     /// etcd is not followed for now.
-    fn away(&mut self);
+    fn away(&mut self, reason: &EtcdError);
 }
 
 /// How far we have come, and in which life of etcd's data.
@@ -55,27 +55,22 @@ pub(crate) async fn follow(link: Link, prefix: String, follower: &mut impl Follo
     let mut place = None;
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut away = Instant::now();
-    let mut told = false;
     loop {
         let mut followed = false;
         let once = follow_once(&link, &prefix, &mut place, follower, away, &mut followed);
         let ended = Box::pin(once).await;
         if followed {
             backoff.reset();
-            told = false;
             away = Instant::now();
-            follower.away();
+            link.metrics().watch_restarts.inc();
         }
-        link.metrics().watch_restarts.inc();
-        match ended {
-            Ended::Compacted => continue,
-            Ended::Failed(error) if told => tracing::debug!(%error, prefix, "etcd is not followed"),
-            Ended::Failed(error) => {
-                told = true;
-                tracing::warn!(%error, prefix, "etcd is not followed; what is known stays");
+        if let Ended::Failed(error) = ended {
+            if followed {
+                follower.away(&error);
             }
+            tracing::debug!(%error, prefix, "etcd is not followed");
+            sleep(backoff.next()).await;
         }
-        sleep(backoff.next()).await;
     }
 }
 
