@@ -73,6 +73,10 @@ impl Up {
             saver.readiness(),
         ];
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        if settings.log.file.is_some() {
+            let hangups = signals::hangups(&tasks, cancel.clone()).map_err(StartError::other)?;
+            log.follow(hangups, &parts.metrics, &tasks, cancel.clone());
+        }
         let admin =
             Admin::start(&settings.admin, nodes, parts.metrics.clone(), log, &tasks, cancel.clone()).await?;
         let demo = Demo::ensure(&settings.data, center.service()).await?;
