@@ -1,4 +1,10 @@
 //! What can be configured of a center. Every field has a default; unknown keys are refused.
+//!
+//! Worst-case memory is the sum of: `connections_max` × 40 KiB; `http2_connections_max` × 1,088 KiB; `requests_in_flight` ×
+//! 16 KiB; 3 × `body_bytes_in_flight`, because a body is there as it came, as it was read and in a batch to its saver;
+//! 2 × `delivery.queue_bytes`; 516 × `payload_max_bytes` for broadcasts that wait for the rooms; `auth.cached_keys` × 512 bytes;
+//! 4 MiB for apps. With the defaults 658 MiB; what every process has comes on top (`service::memory_bound`). What waits in
+//! the queues to the other services is a part of it: each call there belongs to a request or a delivery that is counted.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,8 +17,10 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Address of the API, HTTP and gRPC on one port. Default 127.0.0.1:7800. Port 0 = a free one, which the log names.
     pub listen: SocketAddr,
-    /// Connections to the API; one more waits until another ends. Default 4,096, each up to about 100 KiB.
+    /// Connections to the API; one more waits until another ends. Default 4,096, each up to 40 KiB.
     pub connections_max: usize,
+    /// How many of them may speak HTTP/2, and so gRPC; one more is closed. Default 128, each up to 1,088 KiB.
+    pub http2_connections_max: usize,
     /// Largest payload of a message, bytes. Default 65,536.
     pub payload_max_bytes: usize,
     /// Longest time to live that a message may ask for. Default 30 days.
@@ -22,8 +30,8 @@ pub struct Config {
     pub multicast_max_uids: usize,
     /// Pushes of one gRPC `PushBatch`. Default 1,000.
     pub batch_max_pushes: usize,
-    /// Largest gRPC request, bytes: a batch of pushes or a long list of users. Default 8 MiB; a connection may have
-    /// 512 under way, so the worst case is bounded by flow control at 8 MiB a connection.
+    /// Largest gRPC request, bytes: a batch of pushes or a long list of users. Default 8 MiB. All together are
+    /// bounded by `body_bytes_in_flight`.
     pub grpc_message_max_bytes: usize,
     /// How long an idempotency key is remembered. Default 24 hours.
     #[serde(with = "humantime_serde")]
@@ -31,9 +39,10 @@ pub struct Config {
     /// Longest life of a device token. Default 30 days.
     #[serde(with = "humantime_serde")]
     pub token_ttl_max: Duration,
-    /// Requests under way at once; more are told to come back. Default 8,192, each about 4 KiB besides its body.
+    /// Requests under way at once; more are told to come back. Default 4,096, each at most 16 KiB besides its body.
     pub requests_in_flight: usize,
-    /// Bytes of request bodies held at once; more are told to come back. Default 256 MiB, and that is the worst case.
+    /// Bytes of request bodies held at once, from the first byte to the answer; more are told to come back. Each push of a batch
+    /// counts 4 KiB besides its bytes, each user of a multicast 512. Default 64 MiB; each of them may be there three times.
     pub body_bytes_in_flight: usize,
     /// A request whose body has not come within this time is answered 408. Default 15 s.
     #[serde(with = "humantime_serde")]
@@ -55,6 +64,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7800)),
             connections_max: 4_096,
+            http2_connections_max: 128,
             payload_max_bytes: 64 * 1024,
             ttl_max: Duration::from_secs(30 * 86_400),
             multicast_max_uids: 10_000,
@@ -62,8 +72,8 @@ impl Default for Config {
             grpc_message_max_bytes: 8 << 20,
             idempotency_window: Duration::from_secs(86_400),
             token_ttl_max: Duration::from_secs(30 * 86_400),
-            requests_in_flight: 8_192,
-            body_bytes_in_flight: 256 << 20,
+            requests_in_flight: 4_096,
+            body_bytes_in_flight: 64 << 20,
             body_timeout: Duration::from_secs(15),
             auth: AuthConfig::default(),
             delivery: DeliveryConfig::default(),
@@ -118,7 +128,8 @@ pub struct DeliveryConfig {
     pub lane_items: usize,
     /// Users that a lane looks up together. Default 512.
     pub lane_batch: usize,
-    /// Bytes that wait in all lanes, 256 for each message besides its payload. Default 64 MiB, the worst case.
+    /// Bytes that wait in all lanes, 256 for each message besides its payload. Default 32 MiB, which
+    /// may be there twice.
     pub queue_bytes: usize,
     /// A lane waits so long for the slowest look-up of a batch before it goes on without it. Default 100 ms: many times
     /// what a register needs, and hardly to be noticed by those who wait for one that is gone.
@@ -132,7 +143,7 @@ impl Default for DeliveryConfig {
             lanes: 8,
             lane_items: 8_192,
             lane_batch: 512,
-            queue_bytes: 64 << 20,
+            queue_bytes: 32 << 20,
             patience: Duration::from_millis(100),
         }
     }

@@ -151,7 +151,7 @@ impl Error {
             Error::TooFast { retry_after } => {
                 ("too_fast", StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, Some(*retry_after))
             }
-            Error::Full(_) => ("busy", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, Some(FULL_RETRY)),
+            Error::Full(_) => ("busy", StatusCode::TOO_MANY_REQUESTS, Code::Unavailable, Some(FULL_RETRY)),
             Error::Peer(peer) => return peer_facts(peer),
             Error::Internal(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, None),
             Error::NoRoute => ("no_route", StatusCode::NOT_FOUND, Code::Unimplemented, None),
@@ -211,13 +211,18 @@ impl From<Error> for Status {
 /// What the trouble of a peer means to the caller: `peers` has that table.
 fn peer_facts(error: &PeerError) -> Facts {
     let outcome = error.outcome();
-    Facts {
-        code: error.code().to_owned().into(),
-        status: outcome.http,
-        grpc: outcome.grpc,
-        retry_after: outcome.retry_after,
-    }
+    let code = error.code();
+    // A queue that is full, here or there, is not a service that is away: more callers than it can bear are what is wrong, and
+    // a balancer in front must not take the center out for it.
+    let (status, grpc) = match OVERLOADED.contains(&code) && outcome.retry_after.is_some() {
+        true => (StatusCode::TOO_MANY_REQUESTS, Code::Unavailable),
+        false => (outcome.http, outcome.grpc),
+    };
+    Facts { code: code.to_owned().into(), status, grpc, retry_after: outcome.retry_after }
 }
+
+/// Words of this and other services for a bound that was met.
+const OVERLOADED: [&str; 3] = ["overloaded", "busy", "archive_behind"];
 
 #[cfg(test)]
 mod tests {
@@ -244,8 +249,14 @@ mod tests {
 
     #[test]
     fn what_may_succeed_later_is_429_or_503() {
-        for error in [Error::Full("x"), Error::Peer(PeerError::NoNode(cluster::Role::Saver))] {
-            assert_eq!(error.facts().status, StatusCode::SERVICE_UNAVAILABLE);
+        let busy = proto::internal::Refusal { code: "busy".into(), message: "m".into(), retry_after_ms: 200 };
+        for (error, status) in [
+            (Error::Full("x"), 429),
+            (Error::Peer(PeerError::Full(cluster::Role::Saver)), 429),
+            (Error::Peer(PeerError::Refused(busy)), 429),
+            (Error::Peer(PeerError::NoNode(cluster::Role::Saver)), 503),
+        ] {
+            assert_eq!((error.facts().status.as_u16(), error.facts().grpc), (status, Code::Unavailable));
             assert!(error.is_transient());
         }
         assert!(!Error::BadKey.is_transient());

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -16,6 +17,16 @@ use tokio::{
 /// What an HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+use crate::limits::{Budget, Held};
+
+/// Connections that may speak HTTP/2, and those that were refused. A connection of HTTP/2 may have a whole window of bytes
+/// waiting here that nobody has asked for, so there are fewer places for them than for others.
+#[derive(Clone, Debug)]
+pub(crate) struct Http2Places {
+    pub(crate) places: Budget,
+    pub(crate) refused: Counter,
+}
+
 /// A stream that fails unless it has told its protocol in time.
 pub(crate) struct Greeting<S> {
     stream: S,
@@ -23,20 +34,31 @@ pub(crate) struct Greeting<S> {
     seen: usize,
     /// None once the protocol is known.
     by: Option<Pin<Box<Sleep>>>,
+    http2: Http2Places,
+    _place: Option<Held>,
 }
 
 impl<S> Greeting<S> {
-    pub(crate) fn within(patience: Duration, stream: S) -> Greeting<S> {
-        Greeting { stream, seen: 0, by: Some(Box::pin(tokio::time::sleep(patience))) }
+    pub(crate) fn within(patience: Duration, stream: S, http2: Http2Places) -> Greeting<S> {
+        let by = Some(Box::pin(tokio::time::sleep(patience)));
+        Greeting { stream, seen: 0, by, http2, _place: None }
     }
 
-    fn look_at(&mut self, bytes: &[u8]) {
+    fn look_at(&mut self, bytes: &[u8]) -> io::Result<()> {
         let expected = &PREFACE[self.seen..];
         let both = bytes.len().min(expected.len());
         if both == expected.len() || bytes[..both] != expected[..both] {
             self.by = None;
         }
         self.seen += both;
+        if self.by.is_none() && self.seen == PREFACE.len() {
+            let Ok(place) = self.http2.places.take(1) else {
+                self.http2.refused.inc();
+                return Err(io::Error::other("too many connections of HTTP/2"));
+            };
+            self._place = Some(place);
+        }
+        Ok(())
     }
 }
 
@@ -53,7 +75,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
             ready!(by.as_mut().poll(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        self.look_at(&buf.filled()[before..]);
+        self.look_at(&buf.filled()[before..])?;
         polled
     }
 }
@@ -92,10 +114,32 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    fn places(limit: usize) -> Http2Places {
+        Http2Places { places: Budget::new("connections", limit), refused: Counter::default() }
+    }
+
+    /// Every connection of HTTP/2 could make the center hold eight megabytes, and there were places for four thousand.
+    #[tokio::test]
+    async fn connections_of_http2_have_places_of_their_own() {
+        let http2 = places(1);
+        let read = async |said: &[u8]| {
+            let (mut caller, server) = tokio::io::duplex(100);
+            let mut server = Greeting::within(PATIENCE, server, http2.clone());
+            caller.write_all(said).await.unwrap();
+            (server.read(&mut [0; 100]).await.is_ok(), server)
+        };
+        let (first, held) = read(PREFACE).await;
+        assert!(first);
+        assert!(!read(PREFACE).await.0 && read(b"GET / HTTP/1.1").await.0);
+        assert_eq!(http2.refused.get(), 1);
+        drop(held);
+        assert!(read(PREFACE).await.0, "its place is free again");
+    }
+
     /// Reads what was said and then once more: how that ended, if it did within a minute.
     async fn after(said: &[&str]) -> Option<io::ErrorKind> {
         let (mut caller, server) = tokio::io::duplex(100);
-        let mut server = Greeting::within(PATIENCE, server);
+        let mut server = Greeting::within(PATIENCE, server, places(1));
         let mut buffer = [0; 100];
         for part in said {
             caller.write_all(part.as_bytes()).await.unwrap();

@@ -7,8 +7,10 @@
 
 pub mod auth;
 mod bootstrap;
+mod bounds;
 pub mod config;
 mod delivery;
+mod entries;
 pub mod error;
 mod greeting;
 mod http;
@@ -84,6 +86,10 @@ impl Service for Center {
     const ROLE: Role = Role::Center;
     type Config = Config;
 
+    fn memory_bound(config: &Config) -> u64 {
+        bounds::memory_bound(config)
+    }
+
     fn start(config: Config, host: Host) -> Starting<Self> {
         Box::pin(start(config, host))
     }
@@ -148,12 +154,12 @@ async fn assemble(config: Config, host: Host) -> Result<Center, StartError> {
         let tries = bootstrap::bootstrap_patiently(peers.savers.clone(), first, end.clone());
         stages.push(host.spawn(tries));
     }
-    let connections_max = config.connections_max;
+    let most = server::Connections { max: config.connections_max, http2_max: config.http2_connections_max };
     let ops = Arc::new(Ops::new(config, peers, host.cluster.clone(), delivery, notices, metrics.clone()));
     let router = router(&ops).map_err(StartError::other)?;
     let stop = end.child_token();
     let server =
-        host.spawn(server::serve(listener, router, connections_max, metrics, stop.clone(), DRAIN_GRACE));
+        host.spawn(server::serve(listener, router, most, metrics, stop.clone(), DRAIN_GRACE));
     tracing::info!(%address, "API");
     Ok(Center { ops, address, stop, end, server, stages })
 }

@@ -14,6 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Sleep;
 
 use crate::{
+    entries::Entries,
     error::Error,
     limits::{Budget, Held},
 };
@@ -24,13 +25,23 @@ pub(crate) struct Metered {
     body: Body,
     budget: Budget,
     held: Vec<Held>,
+    entries: Entries,
+    entries_max: usize,
     by: Pin<Box<Sleep>>,
 }
 
 impl Metered {
-    pub(crate) fn wrap(body: Body, budget: Budget, patience: Duration) -> Body {
+    /// Of at most so many entries.
+    pub(crate) fn wrap(body: Body, budget: Budget, entries_max: usize, patience: Duration) -> Body {
         let by = Box::pin(tokio::time::sleep(patience));
-        Body::new(UnsyncBoxBody::new(Metered { body, budget, held: Vec::new(), by }))
+        Body::new(UnsyncBoxBody::new(Metered {
+            body,
+            budget,
+            held: Vec::new(),
+            entries: Entries::new(),
+            entries_max,
+            by,
+        }))
     }
 }
 
@@ -56,6 +67,10 @@ impl HttpBody for Metered {
             None => return Poll::Ready(None),
         };
         if let Some(data) = frame.data_ref() {
+            if self.entries.count(data) > self.entries_max {
+                let text = format!("the request has over {} entries", self.entries_max);
+                return Poll::Ready(Some(Err(Error::Malformed(text.into()).into())));
+            }
             match self.budget.take(data.len()) {
                 Ok(held) => self.held.push(held),
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),

@@ -60,6 +60,7 @@ pub struct Metrics {
     pub(crate) key_lookups: Counter,
     pub(crate) connections_opened: Counter,
     pub(crate) connections_closed: Counter,
+    pub(crate) http2_refused: Counter,
     pub(crate) notices_shed: Counter,
 }
 
@@ -84,6 +85,7 @@ impl Default for Metrics {
             key_lookups: Counter::default(),
             connections_opened: Counter::default(),
             connections_closed: Counter::default(),
+            http2_refused: Counter::default(),
             notices_shed: Counter::default(),
         }
     }
@@ -115,6 +117,11 @@ impl Metrics {
             "connections_closed",
             "Connections to the API that ended",
             self.connections_closed.clone(),
+        );
+        registry.register(
+            "http2_connections_refused",
+            "Connections to the API that spoke HTTP/2 when there was no place for another such",
+            self.http2_refused.clone(),
         );
         registry.register(
             "broadcast_notices_shed",

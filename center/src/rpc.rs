@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State, middleware};
+use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use http::header::AUTHORIZATION;
 use proto::v1::{
@@ -45,9 +46,11 @@ pub(crate) fn add_to(
         .route_service("/longwire.v1.AdminService/{method}", admin)
         .layer(middleware::from_fn_with_state(Arc::clone(ops), admit));
     let (bodies, patience) = (ops.bodies().clone(), ops.config().body_timeout);
+    // A few more than the longest list: the other fields of its message.
+    let entries = ops.config().batch_max_pushes.max(ops.config().multicast_max_uids) + 64;
     let metered = middleware::map_request(move |request: axum::extract::Request| {
         let bodies = bodies.clone();
-        async move { request.map(|body| Metered::wrap(body, bodies, patience)) }
+        async move { request.map(|body| Metered::wrap(body, bodies, entries, patience)) }
     });
     let grpc = services
         .route_service("/grpc.reflection.v1.ServerReflection/{method}", reflection().build_v1()?)
@@ -113,7 +116,12 @@ impl PushService for Grpc {
     }
 
     async fn multicast(&self, request: Request<v1::MulticastRequest>) -> Answer<v1::MulticastResponse> {
-        self.run(request, |ops, caller, request| ops.multicast(caller, request).boxed()).await
+        self.run(request, |ops, caller, mut request: v1::MulticastRequest| {
+            // As decoded it shares the buffer of the whole list, which messages waiting for delivery would keep.
+            request.payload = Bytes::copy_from_slice(&request.payload);
+            ops.multicast(caller, request).boxed()
+        })
+        .await
     }
 
     async fn broadcast(&self, request: Request<v1::BroadcastRequest>) -> Answer<v1::BroadcastResponse> {

@@ -14,7 +14,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{greeting::Greeting, metrics::Metrics};
+use crate::{
+    greeting::{Greeting, Http2Places},
+    limits::Budget,
+    metrics::Metrics,
+};
 
 /// A caller that has not sent its request's head by then is cut off; a head is one packet.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,11 +29,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Requests that one HTTP/2 connection may have under way; gRPC callers who want more open a second one.
 const STREAMS_MAX: u32 = 512;
 
-/// Holds the largest batch of ordinary pushes, so that a caller does not wait for a window update in the middle of it.
-const STREAM_WINDOW: u32 = 2 << 20;
+/// What a connection of HTTP/2 may have sent that nobody has asked for yet: the body of a request whose caller is being looked
+/// up. A larger body comes in parts of it, a round trip each.
+pub(crate) const HTTP2_WINDOW: u32 = 1 << 20;
 
-/// Several streams' worth.
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Head of a request.
+pub(crate) const HEAD_BYTES: u32 = 8 << 10;
+
+/// What a connection of HTTP/1 holds of what comes, and as much again of what goes. A head must fit.
+pub(crate) const HTTP1_BYTES: usize = 16 << 10;
+
+/// How many connections there may be, and how many of them may speak HTTP/2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connections {
+    pub(crate) max: usize,
+    pub(crate) http2_max: usize,
+}
 
 /// A peer that vanished without a word is noticed after interval and time-out.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -39,30 +54,33 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    connections_max: usize,
+    most: Connections,
     metrics: Metrics,
     stop: CancellationToken,
     grace: Duration,
 ) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).pipeline_flush(true);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).pipeline_flush(true).max_buf_size(HTTP1_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEAD_BYTES)
+        .initial_stream_window_size(HTTP2_WINDOW)
+        .initial_connection_window_size(HTTP2_WINDOW)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let builder = Arc::new(builder);
-    let places = Arc::new(Semaphore::new(connections_max));
+    let places = Arc::new(Semaphore::new(most.max));
+    let http2_places = Budget::new("connections of HTTP/2", most.http2_max);
+    let http2 = Http2Places { places: http2_places, refused: metrics.http2_refused.clone() };
     let connections = GracefulShutdown::new();
     let killed = CancellationToken::new();
     while let Some((stream, place)) = next(&listener, &places, &stop).await {
         metrics.connections_opened.inc();
         let service = TowerToHyperService::new(router.clone());
         let connection = builder
-            .serve_connection(TokioIo::new(Greeting::within(HEAD_TIMEOUT, stream)), service)
+            .serve_connection(TokioIo::new(Greeting::within(HEAD_TIMEOUT, stream, http2.clone())), service)
             .into_owned();
         let connection = connections.watch(connection);
         let (metrics, killed) = (metrics.clone(), killed.clone());
@@ -82,7 +100,7 @@ pub(crate) async fn serve(
         killed.cancel();
     }
     // Every connection gives its place back at its end.
-    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+    let all = u32::try_from(most.max).unwrap_or(u32::MAX);
     let _ = places.acquire_many(all).await;
 }
 

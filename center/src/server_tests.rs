@@ -29,7 +29,8 @@ async fn serve_here(connections_max: usize, grace: Duration) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (metrics, stop) = (Metrics::default(), CancellationToken::new());
-    let server = tokio::spawn(serve(listener, router, connections_max, metrics.clone(), stop.clone(), grace));
+    let most = Connections { max: connections_max, http2_max: 4 };
+    let server = tokio::spawn(serve(listener, router, most, metrics.clone(), stop.clone(), grace));
     Served { _center: center, address, metrics, stop, server }
 }
 

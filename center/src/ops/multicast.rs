@@ -29,6 +29,10 @@ use crate::{
 /// leave room in their queues for others.
 const AT_ONCE: usize = 512;
 
+/// What a user of a list holds besides the name's bytes until the list is answered: four strings and structs of the name on its
+/// way to the saver, a place in the answer, and, of a transient list, its share of those under way.
+pub(crate) const USER_BYTES: usize = 512;
+
 /// Users of one append: with the longest names 128 KiB, so it shares batches with others.
 const APPEND_UIDS: usize = 1_000;
 
@@ -39,6 +43,8 @@ impl Ops {
         caller: &Caller,
         request: v1::MulticastRequest,
     ) -> Result<v1::MulticastResponse> {
+        self.check_targets(&request.uids)?;
+        let _in_hand = self.bodies.take(request.uids.len().saturating_mul(USER_BYTES))?;
         let app = self.app(caller, Scope::Push, &request.app).await?;
         let uids = self.targets(&request.uids)?;
         self.check_payload(&request.payload)?;
@@ -70,8 +76,8 @@ impl Ops {
         Ok(answer)
     }
 
-    /// The users of the list, each once.
-    fn targets(&self, uids: &[String]) -> Result<Vec<Uid>> {
+    /// Refuses a list that is too long, before anything is waited for.
+    fn check_targets(&self, uids: &[String]) -> Result<()> {
         let most = self.config.multicast_max_uids;
         if uids.is_empty() || uids.len() > most {
             return Err(Error::invalid(
@@ -79,6 +85,11 @@ impl Ops {
                 format!("has {} users; it must have 1 to {most}", uids.len()),
             ));
         }
+        Ok(())
+    }
+
+    /// The users of the list, each once.
+    fn targets(&self, uids: &[String]) -> Result<Vec<Uid>> {
         let mut seen = HashSet::with_capacity(uids.len());
         let mut targets = Vec::with_capacity(uids.len());
         for (index, uid) in uids.iter().enumerate() {

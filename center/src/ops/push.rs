@@ -24,6 +24,10 @@ use crate::{
     error::{Error, Result},
 };
 
+/// What a push of a batch holds besides its bytes until it is answered: where it stands, what was encoded for its saver, its
+/// answer.
+pub(crate) const PUSH_BYTES: usize = 4 << 10;
+
 /// A transient message is looked up so often: the second time its user had just moved to another room.
 const LOOK_UPS: usize = 2;
 
@@ -47,6 +51,7 @@ impl Ops {
             let message = format!("has {} pushes; at most {most} are taken in one call", pushes.len());
             return Err(Error::invalid("pushes", message));
         }
+        let _in_hand = self.bodies.take(pushes.len().saturating_mul(PUSH_BYTES))?;
         // Found before the pushes set out: waiting for it, they would lose their order. Almost always there is one.
         let mut names: Vec<&str> = Vec::new();
         for push in &pushes {

@@ -136,7 +136,7 @@ async fn a_shard_that_refuses_costs_a_multicast_only_its_own_users() {
 
     // When nobody at all could be stored for, the call itself has failed.
     api.center.fakes.state().refuse = Some(refusal);
-    assert_eq!(api.post("/v1/multicast", body).await.error(), (503, "archive_behind", ""));
+    assert_eq!(api.post("/v1/multicast", body).await.error(), (429, "archive_behind", ""));
 }
 
 #[tokio::test]

@@ -94,16 +94,16 @@ async fn callers_are_told_when_to_come_back() {
         internal::Refusal { code: "archive_behind".into(), message: "later".into(), retry_after_ms: 1_500 };
     api.center.fakes.state().refuse = Some(refusal);
     let refused = api.post("/v1/push", json!({"uid": "a", "payload": "x"})).await;
-    assert_eq!(refused.error(), (503, "archive_behind", ""));
+    assert_eq!(refused.error(), (429, "archive_behind", ""));
     assert_eq!(
         (&refused.headers["retry-after"], &refused.json["error"]["retry_after_ms"]),
         (&"2".parse().unwrap(), &json!(1_500))
     );
 
     let api = Api::with(Config { requests_in_flight: 0, ..Config::default() }).await;
-    assert_eq!(api.get("/v1/users/a").await.error(), (503, "busy", ""));
+    assert_eq!(api.get("/v1/users/a").await.error(), (429, "busy", ""));
     let api = Api::with(Config { body_bytes_in_flight: 10, ..Config::default() }).await;
-    assert_eq!(api.post("/v1/push", json!({"uid": "a", "payload": "x"})).await.error(), (503, "busy", ""));
+    assert_eq!(api.post("/v1/push", json!({"uid": "a", "payload": "x"})).await.error(), (429, "busy", ""));
 }
 
 #[tokio::test]
