@@ -95,6 +95,12 @@ pub struct SlotsConfig {
     /// Devices that may be sent to the rooms in a second, by all dispatchers together; more are told to wait for
     /// their slot. Default 20,000, what a few rooms can take in with register and inbox loads. None = no slots.
     pub per_second: Option<f64>,
+    /// The same for each room that takes devices; the lesser counts. Default 5,000, what the bind pipeline of a room takes
+    /// in without making anybody wait.
+    pub per_room: f64,
+    /// The same for a minute after a room has vanished, when every device comes back with an inbox to be read and registers
+    /// have much to tell. Default 2,500.
+    pub per_room_after_loss: f64,
     /// The longest wait that is handed out. Default 2 min: a device that waits longer looks broken to its user.
     #[serde(with = "humantime_serde")]
     pub longest: Duration,
@@ -102,7 +108,12 @@ pub struct SlotsConfig {
 
 impl Default for SlotsConfig {
     fn default() -> Self {
-        SlotsConfig { per_second: Some(20_000.0), longest: Duration::from_secs(120) }
+        SlotsConfig {
+            per_second: Some(20_000.0),
+            per_room: 5_000.0,
+            per_room_after_loss: 2_500.0,
+            longest: Duration::from_secs(120),
+        }
     }
 }
 

@@ -46,6 +46,7 @@ use metrics::DispatcherMetrics;
 #[derive(Debug)]
 pub struct Dispatcher {
     address: SocketAddr,
+    routes: Arc<Routes>,
     closing: CancellationToken,
     connections: TaskTracker,
 }
@@ -91,6 +92,13 @@ impl Service for Dispatcher {
         bounds::memory_bound(config)
     }
 
+    const LIVE: &'static [&'static str] =
+        &["group", "strategy", "full_at", "tried_until_next_zone", "retry_after", "slots"];
+
+    fn apply(&self, config: Config) {
+        self.routes.apply(config);
+    }
+
     fn start(config: Config, host: Host) -> Starting<Self> {
         Box::pin(start(config, host))
     }
@@ -115,7 +123,7 @@ async fn start(config: Config, host: Host) -> Result<Dispatcher, StartError> {
     let metrics = DispatcherMetrics::register(&host.metrics);
     let routes = Arc::new(Routes::new(config.clone(), &host.me().info().zone, Instant::now()));
     host.spawn(follow(routes.clone(), metrics.clone(), host.clone()));
-    let shared = Shared { routes, metrics: metrics.clone() };
+    let shared = Shared { routes: routes.clone(), metrics: metrics.clone() };
     let closing = host.cancel.child_token();
     let connections = TaskTracker::new();
     let port = port::Port {
@@ -135,7 +143,7 @@ async fn start(config: Config, host: Host) -> Result<Dispatcher, StartError> {
         all.wait().await;
     });
     info!(%address, "devices ask for routes here");
-    Ok(Dispatcher { address, closing, connections })
+    Ok(Dispatcher { address, routes, closing, connections })
 }
 
 /// As many addresses as a device may name as tried: in a longer group it could never come to the end.
@@ -153,6 +161,14 @@ fn check(config: &Config) -> Result<(), StartError> {
     if config.slots.per_second.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
         return refuse("slots.per_second", "must be over 0");
     }
+    for (key, rate) in [
+        ("slots.per_room", config.slots.per_room),
+        ("slots.per_room_after_loss", config.slots.per_room_after_loss),
+    ] {
+        if !(rate > 0.0 && rate.is_finite()) {
+            return refuse(key, "must be over 0");
+        }
+    }
     if config.port.connections == 0 {
         return refuse("port.connections", "must be at least 1");
     }
@@ -165,17 +181,20 @@ fn app(shared: Shared) -> Result<axum::Router, StartError> {
         .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
         .build_v1()
         .map_err(StartError::other)?;
-    let grpc = tonic::service::Routes::new(RouterServer::new(rpc::RouterRpc(shared.clone())).max_decoding_message_size(port::HEADS_BYTES as usize))
-        .add_service(reflection)
-        .into_axum_router()
-        .reset_fallback();
+    let grpc = tonic::service::Routes::new(
+        RouterServer::new(rpc::RouterRpc(shared.clone()))
+            .max_decoding_message_size(port::HEADS_BYTES as usize),
+    )
+    .add_service(reflection)
+    .into_axum_router()
+    .reset_fallback();
     Ok(grpc.merge(http::router(shared)))
 }
 
 async fn follow(routes: Arc<Routes>, metrics: DispatcherMetrics, host: Host) {
     let mut picture = host.cluster.picture();
     loop {
-        let rooms = routes.follow(&picture.borrow_and_update().clone());
+        let rooms = routes.follow(&picture.borrow_and_update().clone(), Instant::now());
         metrics.rooms.set(rooms as i64);
         match host.cancel.run_until_cancelled(picture.changed()).await {
             Some(Ok(())) => {}

@@ -15,7 +15,6 @@ const BURST: f64 = 1.0;
 /// waits for what is before it.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    longest: Duration,
     queue: Mutex<Queue>,
 }
 
@@ -27,16 +26,17 @@ struct Queue {
 }
 
 impl Slots {
-    pub(crate) fn new(longest: Duration, now: Instant) -> Slots {
-        Slots { longest, queue: Mutex::new(Queue { ahead: 0.0, at: now }) }
+    pub(crate) fn new(now: Instant) -> Slots {
+        Slots { queue: Mutex::new(Queue { ahead: 0.0, at: now }) }
     }
 
-    /// The wait of one more device when `per_second` may come through this dispatcher. `random` is in 0..1.
-    pub(crate) fn take(&self, now: Instant, per_second: f64, random: f64) -> Duration {
+    /// The wait of one more device, up to `longest`, when `per_second` may come through this dispatcher. `random` is in
+    /// 0..1.
+    pub(crate) fn take(&self, now: Instant, per_second: f64, longest: Duration, random: f64) -> Duration {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = now.saturating_duration_since(queue.at).as_secs_f64();
         queue.at = queue.at.max(now);
-        let longest = self.longest.as_secs_f64();
+        let longest = longest.as_secs_f64();
         queue.ahead = (queue.ahead - elapsed).max(0.0);
         let wait = queue.ahead - BURST;
         if wait > longest {
@@ -57,8 +57,10 @@ impl Slots {
 mod tests {
     use super::*;
 
+    const LONGEST: Duration = Duration::from_secs(60);
+
     fn slots(now: Instant) -> Slots {
-        Slots::new(Duration::from_secs(60), now)
+        Slots::new(now)
     }
 
     #[test]
@@ -67,7 +69,7 @@ mod tests {
         let slots = slots(start);
         for n in 0..10_000_u32 {
             let now = start + Duration::from_millis(1) * n;
-            assert_eq!(slots.take(now, 1000.0, 0.5), Duration::ZERO);
+            assert_eq!(slots.take(now, 1000.0, LONGEST, 0.5), Duration::ZERO);
         }
     }
 
@@ -77,7 +79,7 @@ mod tests {
         let slots = slots(start);
         let mut seconds = [0; 22];
         for n in 0..20_000_u32 {
-            let wait = slots.take(start, 1000.0, f64::from(n % 100) / 100.0);
+            let wait = slots.take(start, 1000.0, LONGEST, f64::from(n % 100) / 100.0);
             seconds[wait.as_secs() as usize] += 1;
         }
         // The burst and the first second's slots, then 1,000 a second, give or take the jitter.
@@ -89,9 +91,10 @@ mod tests {
     fn the_wait_is_bounded_and_the_storm_ends() {
         let start = Instant::now();
         let slots = slots(start);
-        let longest = (0..200_000).map(|n| slots.take(start, 1000.0, f64::from(n % 10) / 10.0)).max();
+        let longest =
+            (0..200_000).map(|n| slots.take(start, 1000.0, LONGEST, f64::from(n % 10) / 10.0)).max();
         assert!(longest <= Some(Duration::from_secs(60)));
         let later = start + Duration::from_secs(62);
-        assert_eq!(slots.take(later, 1000.0, 0.5), Duration::ZERO);
+        assert_eq!(slots.take(later, 1000.0, LONGEST, 0.5), Duration::ZERO);
     }
 }

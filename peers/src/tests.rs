@@ -5,6 +5,7 @@ mod directory;
 mod fake_room;
 mod fake_saver;
 mod fakes;
+mod membership;
 mod network;
 mod rooms;
 mod routing;

@@ -40,6 +40,7 @@ use crate::{
     metrics::RoomMetrics,
     token::Verifier,
 };
+use broadcasts::Looks;
 use events::Events;
 use renew::Late;
 
@@ -200,7 +201,9 @@ pub fn build<S: Services>(
     let all: Vec<Thread> = threads.iter().map(|(thread, _)| thread.clone()).collect();
     let (events, event_stream) = Events::new(limits.events, metrics.clone());
     let (late, late_tasks) = Late::new(metrics.clone());
-    let (broadcasts, log_keeper) = Broadcasts::new(services.clone(), all.clone(), &limits, cancel.clone());
+    let looks = Looks::new(pictures.clone(), cluster::NodeId(identity.node));
+    let (broadcasts, log_keeper) =
+        Broadcasts::new(services.clone(), all.clone(), &limits, looks, cancel.clone());
     let backend = Arc::new(Backend {
         ids: Arc::new(MessageIds::new(cluster::NodeId(identity.node))),
         services,

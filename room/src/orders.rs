@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use proto::internal as rpc;
 use tokio::sync::oneshot;
 use wire::id::AppId;
@@ -19,7 +19,7 @@ pub(crate) struct Orders<S> {
     backend: Arc<Backend<S>>,
     threads: Vec<Thread>,
     drain: DrainOrder,
-    on_drain: Box<dyn Fn() + Send + Sync>,
+    on_drain: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
 impl<S: Services> Orders<S> {
@@ -27,7 +27,7 @@ impl<S: Services> Orders<S> {
         backend: Arc<Backend<S>>,
         threads: Vec<Thread>,
         drain: DrainOrder,
-        on_drain: impl Fn() + Send + Sync + 'static,
+        on_drain: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
         Self { backend, threads, drain, on_drain: Box::new(on_drain) }
     }
@@ -153,7 +153,7 @@ impl<S: Services> Orders<S> {
 
     /// Stops accepting and begins to send the devices away.
     pub(crate) async fn start_drain(&self) -> Result<(), RoomError> {
-        (self.on_drain)();
+        (self.on_drain)().await;
         for thread in &self.threads {
             thread.send(Order::Drain(self.drain)).await?;
         }

@@ -7,17 +7,18 @@ use std::{
     time::Duration,
 };
 
-use cluster::{Load, Me, NodeState, Role};
+use cluster::{Cluster, Load, Me, NodeState, Picture, Role};
 use flow::FlowMetrics;
 use peers::{AppDirectory, Coordinators, PeerMetrics, Registers, Savers};
 use proto::internal::room_server::RoomServer;
 use service::{Host, Service, StartError, Starting};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
     backend::{self, Identity, Peers},
+    bounds,
     config::Config,
     event_loop::{EventLoop, Order, Thread, ask_queues, listen},
     metrics::RoomMetrics,
@@ -31,6 +32,8 @@ const ASK_BATCHES: usize = 16;
 const COLLECT: Duration = Duration::from_secs(1);
 /// How often a drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(20);
+/// By then the cluster knows of a drain, or discovery is away; a fixed list is asked every second.
+const HEARD: Duration = Duration::from_millis(1_500);
 /// Files that are not connections: calls between services, logs, an archive in the same process.
 const SPARE_FILES: usize = 512;
 /// Of the drain's time this much is kept for closing who would not leave, and for the last acks and ends.
@@ -60,6 +63,10 @@ impl Service for Room {
 
     fn check(config: &Config) -> Result<(), StartError> {
         config.check()
+    }
+
+    fn memory_bound(config: &Config) -> u64 {
+        bounds::memory_bound(config)
     }
 
     fn start(config: Config, host: Host) -> Starting<Self> {
@@ -156,12 +163,27 @@ async fn start(config: Config, host: Host) -> Result<Room, StartError> {
     host.spawn(collect(metrics, handles.clone(), connections, host.clone()));
     host.spawn(stop_with(host.cancel.clone(), handles.clone()));
     host.me().set_endpoints(config.endpoints(address));
-    let me = host.me().clone();
-    let orders = Orders::new(backend, handles, config.drain_order(), move || {
-        me.set_state(NodeState::Draining);
-    });
+    let leaving = host.cluster.clone();
+    let orders =
+        Orders::new(backend, handles, config.drain_order(), move || Box::pin(leave(leaving.clone())));
     tracing::info!(%address, threads = config.threads, "devices");
     Ok(Room { orders: Arc::new(orders), threads, streams, address })
+}
+
+/// Says that the room takes nobody more, and waits until the cluster has heard it: a device that is sent away would be sent
+/// back otherwise.
+async fn leave(cluster: Cluster) {
+    let me = cluster.me();
+    me.set_state(NodeState::Draining);
+    let heard = |picture: &Arc<Picture>| {
+        picture.node(Role::Room, me.id()).is_none_or(|node| node.state == NodeState::Draining)
+    };
+    let mut pictures = cluster.picture();
+    if !matches!(timeout(HEARD, pictures.wait_for(heard)).await, Ok(Ok(_))) {
+        tracing::warn!(
+            "the cluster does not say that it knows of the drain; devices are sent away all the same"
+        );
+    }
 }
 
 impl Room {

@@ -2,10 +2,11 @@
 //!
 //! One task keeps all of them in order: a notice that is next goes straight to the threads, one that overtook another
 //! waits a moment, and what does not come is read from the saver, once for the room and not for each user. The heads are
-//! asked for every few seconds, so a center that died before it told us loses nothing.
+//! asked for every few seconds, and when the cluster has changed, so a center that died before it told us loses nothing.
 
 mod keeper;
 mod log;
+mod looks;
 
 use std::{
     collections::HashMap,
@@ -31,6 +32,7 @@ use crate::{
     exchange::{LogEntry, LogRun, PageAsk},
 };
 use keeper::Keeper;
+pub(crate) use looks::Looks;
 
 /// Notices and questions that may wait for the keeper.
 const QUEUE: usize = 1_024;
@@ -71,11 +73,12 @@ impl Broadcasts {
         services: S,
         threads: Vec<Thread>,
         limits: &BackendLimits,
+        looks: Looks,
         cancel: CancellationToken,
     ) -> (Self, Keeper<S>) {
         let (asks, queue) = mpsc::channel(QUEUE);
         let heads = Heads::default();
-        let keeper = Keeper::new(services, threads, limits.clone(), queue, Arc::clone(&heads), cancel);
+        let keeper = Keeper::new(services, threads, limits.clone(), queue, Arc::clone(&heads), looks, cancel);
         (Self { asks, heads }, keeper)
     }
 

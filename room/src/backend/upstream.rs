@@ -33,6 +33,7 @@ pub(super) async fn run<S: Services>(
 }
 
 async fn hand_over<S: Services>(backend: &Backend<S>, ask: UpAsk) -> UpAnswer {
+    let bytes = ask.payload.len();
     let item = rpc::UpItem {
         app: ask.app.0,
         uid: ask.uid.as_str().to_owned(),
@@ -42,7 +43,7 @@ async fn hand_over<S: Services>(backend: &Backend<S>, ask: UpAsk) -> UpAnswer {
         at_ms: cluster::now_ms(),
     };
     let answer =
-        |code, retry_after_ms| UpAnswer { conn: ask.conn, reference: ask.reference, code, retry_after_ms };
+        |code, retry_after_ms| UpAnswer { conn: ask.conn, reference: ask.reference, code, retry_after_ms, bytes };
     match backend.services.up(item).await {
         Ok(result) => match result.outcome() {
             rpc::UpOutcome::Taken => answer(UpCode::Ok, 0),

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use wire::id::AppId;
 
 use super::{
-    Ask, Heads, PAGE_MESSAGES, cursor,
+    Ask, Heads, Looks, PAGE_MESSAGES, cursor,
     log::{AppLog, Noticed},
     run_of,
 };
@@ -45,6 +45,7 @@ pub(crate) struct Keeper<S> {
     /// Apps whose head has been asked for the first time, with those who wait for it.
     fresh: HashMap<AppId, Vec<Reply>>,
     calls: FuturesUnordered<Call>,
+    looks: Looks,
     cancel: CancellationToken,
 }
 
@@ -57,6 +58,7 @@ impl<S: Services> Keeper<S> {
         limits: BackendLimits,
         asks: mpsc::Receiver<Ask>,
         heads: Heads,
+        looks: Looks,
         cancel: CancellationToken,
     ) -> Self {
         Self {
@@ -68,6 +70,7 @@ impl<S: Services> Keeper<S> {
             logs: HashMap::new(),
             fresh: HashMap::new(),
             calls: FuturesUnordered::new(),
+            looks,
             cancel,
         }
     }
@@ -84,10 +87,8 @@ impl<S: Services> Keeper<S> {
                     None => return,
                 },
                 Some(done) = self.calls.next() => self.done(done).await,
-                _ = tick.tick() => {
-                    let apps = self.logs.keys().map(|app| app.0).collect();
-                    self.ask_heads(apps);
-                }
+                _ = tick.tick() => self.ask_all_heads(),
+                () = self.looks.next() => self.ask_all_heads(),
             }
         }
     }
@@ -202,6 +203,11 @@ impl<S: Services> Keeper<S> {
         if head > log.head || epoch > log.epoch && head < log.head {
             self.read(app);
         }
+    }
+
+    fn ask_all_heads(&mut self) {
+        let apps = self.logs.keys().map(|app| app.0).collect();
+        self.ask_heads(apps);
     }
 
     fn ask_heads(&mut self, apps: Vec<u32>) {
