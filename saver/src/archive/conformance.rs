@@ -367,6 +367,43 @@ pub(crate) async fn finds_what_was_stored_lately<A: Archive>(archive: A) {
     assert!(!found.contains("u1") && !found.contains("u4"));
 }
 
+/// Case, accents and trailing spaces tell users and keys apart.
+pub(crate) async fn names_are_compared_byte_by_byte<A: Archive>(archive: A) {
+    let names = ["u", "U", "u ", "ü", "u\u{308}", "\u{1F600}"];
+    let list = (1..).zip(names).map(|(n, name)| unicast(n, name, n)).collect();
+    archive.commit(&group(list)).await.unwrap();
+    multicast(&archive, 90, &names[..3], 9).await;
+    let found = archive.surviving(&names.map(key)).await.unwrap();
+    for (n, inbox) in (1..).zip(&found) {
+        let multicast = n <= 3;
+        assert_eq!((inbox[0].id, inbox.len()), (id(n), 1 + usize::from(multicast)), "{n}");
+        let wanted = Wanted { id: id(90), key: key(names[n as usize - 1]), multicast: true };
+        assert_eq!(archive.recorded(&[wanted]).await.unwrap()[0].is_some(), multicast);
+    }
+    let place = |n| Cursor { epoch: Epoch(3), bseq: Bseq(n) };
+    let cursors = (1..).zip(names).map(|(n, name)| (key(name), place(n))).collect();
+    archive.commit(&Group { cursors, ..Group::default() }).await.unwrap();
+    let cursors = archive.cursors(&names.map(key)).await.unwrap();
+    assert_eq!(cursors, (1..=6).map(|n| Some(place(n))).collect::<Vec<_>>());
+    let word = |n: u64, name: &str| Reservation {
+        app: APP,
+        word: name.to_owned(),
+        id: id(n),
+        fingerprint: Bytes::new(),
+        expires_ms: LATER,
+    };
+    let reservations = (1..).zip(names).chain([(9, "u")]).map(|(n, name)| word(n, name)).collect();
+    let group = Group { reservations, now_ms: NOW, ..Group::default() };
+    let tied = archive.commit(&group).await.unwrap().reservations;
+    assert_eq!(
+        tied.iter().map(|r| r.repeated).collect::<Vec<_>>(),
+        [false, false, false, false, false, false, true]
+    );
+    let app = |name: &str| App { key: name.to_owned(), ..App::default() };
+    let apps = archive.commit(&Group { apps: names.map(app).into(), ..Group::default() }).await.unwrap().apps;
+    assert!(apps.iter().all(Result::is_ok));
+}
+
 /// Makes a test of each case for one back end.
 macro_rules! suite {
     ($make:expr) => {
@@ -376,7 +413,7 @@ macro_rules! suite {
             broadcasts_are_numbered, reservations_tie_a_word, keeps_the_directory, walks_what_is_over,
             forgets_what_finished_long_ago, finds_what_was_stored_lately, lands_what_became_of_it,
             landing_again_changes_nothing, lands_after_a_commit, lands_multicasts, what_was_forgotten_stays_so,
-            many_may_land_at_once, a_shared_store_has_one_life
+            many_may_land_at_once, a_shared_store_has_one_life, names_are_compared_byte_by_byte
         );
     };
     ($make:expr; $($case:ident),*) => {

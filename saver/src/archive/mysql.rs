@@ -38,6 +38,8 @@ mod walks;
 /// SQL texts kept prepared per connection: about 20 kinds of statements in up to ten sizes. A statement of 512 rows
 /// costs the server about a megabyte while it is kept, those of half the size half of that.
 const STATEMENTS: usize = 128;
+/// Begins a writer's work.
+const BEGIN: Option<&str> = Some("START TRANSACTION");
 /// A transaction that lost a deadlock is tried so often in all.
 const TRIES: u32 = 10;
 /// Longest pause before another try; the first are shorter.
@@ -121,8 +123,8 @@ impl MySqlArchive {
     pub async fn open(settings: &MySqlSettings) -> ArchiveResult<Self> {
         let options = settings.options().map_err(|e| ArchiveError::Io(format!("saver.mysql.url {e}")))?;
         let archive = Self {
-            writers: Connections::new(options.clone(), settings.writers.max(1), settings.patience),
-            readers: Connections::new(options, settings.readers.max(1), settings.patience),
+            writers: Connections::new(options.clone(), settings.writers.max(1), settings.patience, BEGIN),
+            readers: Connections::new(options, settings.readers.max(1), settings.patience, None),
             timeout: settings.timeout,
         };
         let mut connection = archive.writers.connect().await?;
@@ -149,7 +151,6 @@ impl MySqlArchive {
     ) -> Result<T, (ArchiveError, Verdict)> {
         let lease = self.writers.take().await.map_err(|e| (e, Verdict::Lost))?;
         let whole = async |c: &mut MySqlConnection| {
-            c.execute("START TRANSACTION").await?;
             let done = work(&mut *c).await?;
             c.execute("COMMIT").await?;
             Ok(done)

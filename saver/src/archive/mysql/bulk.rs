@@ -31,7 +31,8 @@ static KEEP_PAYLOAD: Shape = Shape::new(
     ")",
 );
 // The hint keeps the server from reading a whole table when it is small: that would meet the locks of others.
-static LEAVE: Shape = Shape::new("DELETE i FROM inbox i FORCE INDEX (PRIMARY) WHERE i.id IN (", "?", ")");
+pub(super) static LEAVE: Shape =
+    Shape::new("DELETE i FROM inbox i FORCE INDEX (PRIMARY) WHERE i.id IN (", "?", ")");
 
 /// One of the two ledgers.
 pub(super) struct Ledger {
@@ -39,7 +40,7 @@ pub(super) struct Ledger {
     insert: Shape,
     /// Stores those that are new.
     pub(super) insert_new: Shape,
-    finish: Shape,
+    pub(super) finish: Shape,
     /// Their states, locked.
     pub(super) states: Shape,
     pub(super) forget: Shape,

@@ -23,8 +23,6 @@ use tokio::{
 use super::error;
 use crate::archive::{ArchiveError, ArchiveResult};
 
-/// A connection that was idle for longer is asked whether it still works: a round trip, which busy ones are spared.
-const TRUST: Duration = Duration::from_secs(1);
 /// A connection is renewed after this, so that a name that points elsewhere now is noticed.
 const LIFETIME: Duration = Duration::from_secs(600);
 /// READ COMMITTED locks rows and not gaps between them, so writers seldom meet. The SQL mode is not left to the
@@ -38,6 +36,9 @@ pub(super) struct Connections {
     options: MySqlConnectOptions,
     /// How long to wait for a free one, and again for the server to take a new one.
     patience: Duration,
+    /// The first statement of all work. It tells whether a connection that was idle still works; without one a ping
+    /// does.
+    first: Option<&'static str>,
     permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
     /// Grows whenever one of them is lost: the idle ones of before are not trusted any more.
@@ -48,7 +49,6 @@ pub(super) struct Connections {
 struct Idle {
     connection: MySqlConnection,
     made: Instant,
-    since: Instant,
     losses: u64,
 }
 
@@ -62,17 +62,23 @@ pub(super) struct Lease<'a> {
 }
 
 impl Connections {
-    pub(super) fn new(options: MySqlConnectOptions, most: usize, patience: Duration) -> Self {
+    pub(super) fn new(
+        options: MySqlConnectOptions,
+        most: usize,
+        patience: Duration,
+        first: Option<&'static str>,
+    ) -> Self {
         Self {
             options,
             patience,
+            first,
             permits: Semaphore::new(most),
             idle: Mutex::default(),
             losses: AtomicU64::new(0),
         }
     }
 
-    /// A connection that works.
+    /// A connection that works, and has done the first statement.
     pub(super) async fn take(&self) -> ArchiveResult<Lease<'_>> {
         let permit = timeout(self.patience, self.permits.acquire()).await;
         let Ok(Ok(permit)) = permit else {
@@ -87,15 +93,26 @@ impl Connections {
             if idle.losses != self.losses.load(Ordering::Relaxed) || idle.made.elapsed() > LIFETIME {
                 continue;
             }
-            let trusted = idle.since.elapsed() < TRUST
-                || matches!(timeout(self.patience, idle.connection.ping()).await, Ok(Ok(())));
-            if trusted {
-                let Idle { connection, made, losses, .. } = idle;
+            let works = async {
+                match self.first {
+                    Some(first) => idle.connection.execute(first).await.map(drop),
+                    None => idle.connection.ping().await,
+                }
+            };
+            if matches!(timeout(self.patience, works).await, Ok(Ok(()))) {
+                let Idle { connection, made, losses } = idle;
                 return Ok(Lease { connection, made, losses, from: self, permit });
             }
+            self.losses.fetch_add(1, Ordering::Relaxed);
         }
         let losses = self.losses.load(Ordering::Relaxed);
-        let connection = self.connect().await?;
+        let mut connection = self.connect().await?;
+        if let Some(first) = self.first {
+            let begun = timeout(self.patience, connection.execute(first)).await;
+            begun
+                .map_err(|_| error::silent(&self.options, self.patience))?
+                .map_err(|e| error::connecting(&e, &self.options))?;
+        }
         Ok(Lease { connection, made: Instant::now(), losses, from: self, permit })
     }
 
@@ -132,8 +149,7 @@ impl Lease<'_> {
         if self.from.permits.is_closed() {
             return;
         }
-        let idle =
-            Idle { connection: self.connection, made: self.made, since: Instant::now(), losses: self.losses };
+        let idle = Idle { connection: self.connection, made: self.made, losses: self.losses };
         self.from.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
         drop(self.permit);
     }

@@ -17,13 +17,13 @@ use crate::{
 };
 
 // The index gives the order; the hints keep the server from thinking of another way while a table is small.
-static SURVIVING: Shape = Shape::new(
+pub(super) static SURVIVING: Shape = Shape::new(
     "SELECT uid, id, message, seq, epoch, accepted, expires, bytes FROM inbox FORCE INDEX (place) \
      WHERE app = ? AND uid IN (",
     "?",
     ") ORDER BY uid, seq",
 );
-static UNICAST: Shape = Shape::new(
+pub(super) static UNICAST: Shape = Shape::new(
     "SELECT id, app, uid, seq, epoch, state, accepted, expires FROM unicast FORCE INDEX (PRIMARY) WHERE id IN (",
     "?",
     ")",
@@ -34,7 +34,7 @@ static MULTICAST: Shape = Shape::new(
     "?",
     ")",
 );
-static OWN_PAYLOADS: Shape = Shape::new(
+pub(super) static OWN_PAYLOADS: Shape = Shape::new(
     "SELECT id, payload FROM inbox FORCE INDEX (PRIMARY) WHERE payload IS NOT NULL AND id IN (",
     "?",
     ")",

@@ -9,14 +9,14 @@ use crate::{
     model::{InboxKey, Row, State},
 };
 
-const GREATEST_ID: &str = "SELECT GREATEST(COALESCE((SELECT MAX(id) FROM unicast), 0), \
+pub(super) const GREATEST_ID: &str = "SELECT GREATEST(COALESCE((SELECT MAX(id) FROM unicast), 0), \
      COALESCE((SELECT MAX(message) FROM multicast), 0), COALESCE((SELECT MAX(id) FROM broadcast), 0))";
-const RECENT_UNICAST: &str =
+pub(super) const RECENT_UNICAST: &str =
     "SELECT id, app, uid FROM inbox FORCE INDEX (PRIMARY) WHERE id > ? ORDER BY id LIMIT ?";
-const RECENT_MULTICAST: &str = "SELECT message, app, uid FROM multicast FORCE INDEX (receiver) \
+pub(super) const RECENT_MULTICAST: &str = "SELECT message, app, uid FROM multicast FORCE INDEX (receiver) \
      WHERE message > ? AND state = 0 ORDER BY message LIMIT ?";
 /// The rest of the inbox, the rest of the app, and the other apps: each is one range of the index, in its order.
-const STORED: [&str; 3] = [
+pub(super) const STORED: [&str; 3] = [
     "SELECT app, uid, seq, id, expires FROM inbox FORCE INDEX (place) \
      WHERE app = ? AND uid = ? AND seq > ? ORDER BY app, uid, seq LIMIT ?",
     "SELECT app, uid, seq, id, expires FROM inbox FORCE INDEX (place) \
@@ -24,10 +24,10 @@ const STORED: [&str; 3] = [
     "SELECT app, uid, seq, id, expires FROM inbox FORCE INDEX (place) \
      WHERE app > ? ORDER BY app, uid, seq LIMIT ?",
 ];
-const UNICAST: &str = "SELECT id, state, accepted FROM unicast FORCE INDEX (PRIMARY) \
+pub(super) const UNICAST: &str = "SELECT id, state, accepted FROM unicast FORCE INDEX (PRIMARY) \
      WHERE id > ? AND id < ? ORDER BY id LIMIT ?";
 /// The next multicast: a seek in the index for each, however many receivers the one before had.
-const NEXT_MULTICAST: &str = "SELECT message, accepted FROM multicast FORCE INDEX (receiver) \
+pub(super) const NEXT_MULTICAST: &str = "SELECT message, accepted FROM multicast FORCE INDEX (receiver) \
      WHERE message > ? AND message < ? ORDER BY message LIMIT 1";
 
 pub(super) async fn greatest_id(c: &mut MySqlConnection) -> Result<MessageId, sqlx::Error> {

@@ -34,4 +34,11 @@ impl Place {
     pub(super) fn settings(&self) -> MySqlSettings {
         MySqlSettings::new(&self.url)
     }
+
+    /// Runs statements.
+    pub(super) async fn run(&self, sql: &str) {
+        use sqlx::{ConnectOptions as _, Executor as _};
+        let mut c = self.settings().options().unwrap().connect().await.unwrap();
+        c.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))).await.unwrap();
+    }
 }
