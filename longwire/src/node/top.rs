@@ -125,7 +125,7 @@ impl Top {
             ]);
         }
         let dash = || "-".to_owned();
-        let (nodes, load) = (format!("{} nodes", nodes.len()), table::load(total, capacity));
+        let (nodes, load) = (format!("all {}", nodes.len()), table::load(total, capacity));
         table.row([
             nodes,
             String::new(),
