@@ -117,8 +117,9 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     }
     let signature =
         headers.get("longwire-signature").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let text = external::answer(String::from_utf8_lossy(&body).into_owned());
     let call =
-        Call { signature, raw: body.to_vec(), body: serde_json::from_slice(&body).unwrap_or(Value::Null) };
+        Call { signature, raw: body.to_vec(), body: serde_json::from_str(&text).unwrap_or(Value::Null) };
     if shared.calls.send(call).await.is_err() { StatusCode::GONE } else { StatusCode::OK }
 }
 
