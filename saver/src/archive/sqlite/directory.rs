@@ -1,6 +1,7 @@
 //! Apps and API keys.
 
 use bytes::Bytes;
+use prost::Message as _;
 use proto::internal::App;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
@@ -8,7 +9,7 @@ use super::{SqliteArchive, commit::app_id, error::classify};
 use crate::archive::{ApiKey, AppRefused, ArchiveResult};
 
 const COLUMNS: &str = "SELECT id, key, token_secret, public_key_pem, webhook_secret, upstream_url, state_url, \
-                       default_ttl_s, inbox_cap, pushes_per_second, revision FROM app WHERE revision > ? \
+                       default_ttl_s, inbox_cap, pushes_per_second, revision, body FROM app WHERE revision > ? \
                        ORDER BY revision";
 
 /// Makes the app's broadcast log unless it has one. Its epoch is that of the newest store: greater than that of any
@@ -39,7 +40,8 @@ pub(super) async fn put_app(
     )
     .fetch_one(&mut *c)
     .await?;
-    sqlx::query("INSERT OR REPLACE INTO app VALUES (?,?,?,?,?,?,?,?,?,?,?)")
+    let stored = App { id: app_id(id).0, revision: revision.cast_unsigned(), ..app.clone() };
+    sqlx::query("INSERT OR REPLACE INTO app VALUES (?,?,?,?,?,?,?,?,?,?,?,?)")
         .bind(id)
         .bind(&app.key)
         .bind(app.token_secret.to_vec())
@@ -51,10 +53,11 @@ pub(super) async fn put_app(
         .bind(app.inbox_cap)
         .bind(app.pushes_per_second)
         .bind(revision)
+        .bind(stored.encode_to_vec())
         .execute(&mut *c)
         .await?;
     ensure_log(c, id).await?;
-    Ok(Ok(App { id: app_id(id).0, revision: revision.cast_unsigned(), ..app.clone() }))
+    Ok(Ok(stored))
 }
 
 impl SqliteArchive {
@@ -94,6 +97,9 @@ fn api_key(row: &SqliteRow, hash: &[u8]) -> Result<ApiKey, sqlx::Error> {
 }
 
 fn app(row: &SqliteRow) -> Result<App, sqlx::Error> {
+    if let Some(body) = row.try_get::<Option<Vec<u8>>, _>(11)? {
+        return App::decode(&*body).map_err(|_| sqlx::Error::Decode("an app that cannot be read".into()));
+    }
     Ok(App {
         id: row.try_get(0)?,
         key: row.try_get(1)?,
