@@ -1,4 +1,8 @@
 //! What can be configured of a register. Every field has a default; unknown keys are refused.
+//!
+//! Worst-case memory: `sessions_max` × 184 bytes (with the longest names, of 128 bytes; 88 with names of up to 40), 512 bytes for
+//! each kick that waits or is under way, 16 MiB for what is told of rooms. With the defaults 750 MiB; what every process has
+//! comes on top (`service::memory_bound`).
 
 use std::time::Duration;
 
@@ -14,6 +18,9 @@ pub struct Config {
     /// room that hangs is out of the picture by then. In its first life a register knows at once.
     #[serde(with = "humantime_serde")]
     pub rebuild_at_most: Duration,
+    /// Sessions that are kept; a bind that would be one more is refused, and its device told to come back. They are spread over
+    /// parts by a hash, and a part may be full a little earlier. Default 4,000,000.
+    pub sessions_max: usize,
     /// Kicks of replaced sessions.
     pub kicks: KicksConfig,
     /// Calls to the rooms.
@@ -24,6 +31,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             rebuild_at_most: Duration::from_secs(15),
+            sessions_max: 4_000_000,
             kicks: KicksConfig::default(),
             peers: Limits::default(),
         }

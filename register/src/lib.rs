@@ -15,6 +15,7 @@ use peers::{PeerMetrics, Rooms};
 use proto::internal::register_server::RegisterServer;
 use service::{Host, Service, StartError, Starting};
 
+mod bounds;
 mod config;
 mod error;
 mod homes;
@@ -56,10 +57,17 @@ impl Service for Register {
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), StartError> {
+        if config.sessions_max == 0 {
+            return Err(StartError::config("register.sessions_max", "must be at least 1"));
+        }
         if config.kicks.workers == 0 {
             return Err(StartError::config("register.kicks.workers", "must be at least 1"));
         }
         Ok(())
+    }
+
+    fn memory_bound(config: &Config) -> u64 {
+        bounds::memory_bound(config)
     }
 
     fn start(config: Config, host: Host) -> Starting<Self> {
@@ -82,7 +90,7 @@ impl Service for Register {
 }
 
 async fn start(config: Config, host: Host) -> Result<Register, StartError> {
-    let store = Arc::new(Store::new(host.me().incarnation().0));
+    let store = Arc::new(Store::with_bound(host.me().incarnation().0, config.sessions_max));
     let metrics = RegisterMetrics::register(&host.metrics, store.clone());
     let flow = FlowMetrics::default();
     let peer_metrics = PeerMetrics::new(&flow);

@@ -67,7 +67,7 @@ pub struct Whereabouts {
     pub since_ms: u64,
 }
 
-/// The store has no more room. It is at hundreds of millions of sessions then.
+/// The store has no more room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the session store is at its bound")]
 pub struct StoreFull;
@@ -84,6 +84,8 @@ pub(crate) struct Shard {
     records: Records,
     homes: Homes,
     next_fence: u64,
+    /// Sessions at most.
+    most: usize,
 }
 
 /// The key of a session with its hash.
@@ -95,9 +97,15 @@ pub(crate) struct Key<'a> {
 }
 
 impl Shard {
-    /// An empty shard.
-    pub(crate) fn new() -> Shard {
-        Shard { table: HashTable::new(), records: Records::new(), homes: Homes::default(), next_fence: 0 }
+    /// An empty shard for so many sessions.
+    pub(crate) fn new(most: usize) -> Shard {
+        Shard {
+            table: HashTable::new(),
+            records: Records::new(),
+            homes: Homes::default(),
+            next_fence: 0,
+            most,
+        }
     }
 
     /// Enters a new session with a fence of at least `floor`, above all that the user has had here.
@@ -174,13 +182,15 @@ impl Shard {
         session: Session,
         hasher: impl Fn((u32, &[u8])) -> u64,
     ) -> Result<Found, StoreFull> {
-        let Shard { table, records, homes, .. } = self;
+        let Shard { table, records, homes, most, .. } = self;
+        let full = table.len() >= *most;
         let found = table.entry(
             key.hash,
             |at| records.key(*at) == (key.app, key.uid.as_bytes()),
             |at| hasher(records.key(*at)),
         );
         match found {
+            Entry::Vacant(_) if full => Err(StoreFull),
             Entry::Vacant(place) => {
                 let at = records.insert(key.app, key.uid, &session).ok_or(StoreFull)?;
                 place.insert(at);
@@ -274,7 +284,7 @@ impl Shard {
     /// Forgets everything but the fences that were given out.
     pub(crate) fn clear(&mut self) -> usize {
         let sessions = self.table.len();
-        *self = Shard { next_fence: self.next_fence, ..Shard::new() };
+        *self = Shard { next_fence: self.next_fence, ..Shard::new(self.most) };
         sessions
     }
 

@@ -39,8 +39,15 @@ impl Store {
     /// An empty store in the `life`-th life of this register; lives must grow.
     #[must_use]
     pub fn new(life: u64) -> Store {
+        Store::with_bound(life, usize::MAX)
+    }
+
+    /// The same for at most so many sessions, or a few less: each shard has its part.
+    #[must_use]
+    pub fn with_bound(life: u64, sessions: usize) -> Store {
+        let most = sessions.div_ceil(SHARDS);
         Store {
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(most))).collect(),
             hasher: RandomState::default(),
             horizon: AtomicU64::new(life),
         }

@@ -14,9 +14,13 @@ use crate::{
 
 /// The section `[room]`.
 ///
-/// Worst-case memory is the sum of: `connections_max` × about 300 bytes, `partial_bytes_total` for frames that have not
-/// come in whole, `queued_bytes_total` for slow readers, `log_bytes` for each app that broadcasts. A connection at rest
-/// holds no buffer.
+/// Worst-case memory is the sum of: `connections_max` × 256 bytes; `bindings_max` × 384 bytes (with a name of 128 bytes and 32
+/// tags; 200 are usual); `partial_bytes_total` for frames that have not come in whole; `queued_bytes_total` for slow readers; for
+/// each thread 8 MiB of buffers, 2 × (`work.binds` + `work.loads`) pages of `work.page_bytes` + 64 × `work.page_messages`,
+/// 2 × `work.up_bytes`, 116 MiB for binds that wait (16,384 with the longest tokens and tags), 512 bytes for each of `work.acks`
+/// and `work.ends`, and for each of 16 apps `log_bytes` + 1 MiB + 250 bytes × `tags_per_app`; `work.events` × 512 bytes and 4 MiB. A
+/// connection at rest holds no buffer. With the defaults, for a million connections, 3,060 MiB; for 20,000 with bounds to
+/// match, under 1 GiB. What every process has comes on top (`service::memory_bound`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -166,8 +170,11 @@ pub struct WorkConfig {
     pub acks: usize,
     /// Ends of bindings. Default 1,024, about 300 bytes each.
     pub ends: usize,
-    /// Upstream items. Default 1,024, at most `max_frame_bytes` each.
+    /// Upstream items. Default 1,024.
     pub ups: usize,
+    /// Bytes of upstream payloads, from the device until the coordinator's answer; devices with more are told to come again.
+    /// Default 32 MiB, and they may be there twice: as they came, and in a batch.
+    pub up_bytes: usize,
     /// State events that wait for the coordinator, of the room; more are shed and counted. Default 16,384, about 300 bytes each.
     pub events: usize,
     /// Messages of one page of an inbox. Default 256.
@@ -191,6 +198,7 @@ impl Default for WorkConfig {
             acks: limits.acks,
             ends: limits.ends,
             ups: limits.ups,
+            up_bytes: Limits::default().up_bytes,
             events: limits.events,
             page_messages: limits.page_messages,
             page_bytes: limits.page_bytes,
@@ -231,6 +239,9 @@ impl Config {
         if self.work.heads_interval.is_zero() {
             return refuse("work.heads_interval", "must be longer than nothing");
         }
+        if self.work.up_bytes < self.max_frame_bytes {
+            return refuse("work.up_bytes", "must be at least room.max_frame_bytes");
+        }
         let counts = [self.work.binds, self.work.loads, self.work.acks, self.work.ends, self.work.ups];
         if counts.contains(&0) || self.work.events == 0 || self.work.page_messages == 0 {
             return refuse("work", "every bound must be at least 1");
@@ -258,6 +269,7 @@ impl Config {
                 frames_per_second: self.frames_per_second,
                 frames_burst: self.frames_burst,
                 ups_in_flight: self.ups_in_flight,
+                up_bytes: self.work.up_bytes,
                 tags_per_app: self.tags_per_app,
                 handshake_ms: ms(self.handshake_timeout),
                 first_bind_ms: ms(self.first_bind_timeout),

@@ -9,6 +9,7 @@
 //! What this crate must never know: SQL, HTTP, other rooms.
 
 pub mod backend;
+mod bounds;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -66,6 +66,8 @@ pub struct Sessions {
     wheel: Wheel,
     /// What waits to be handed to the tokio side.
     pub asks: Asks,
+    /// Bytes of upstream payloads that have been asked for and not answered.
+    up_bytes: usize,
     /// Bindings whose load found no place or no answer.
     parked: Vec<BindingKey>,
     /// Bindings with an ack to hand over.
@@ -96,6 +98,7 @@ impl Sessions {
             apps: Apps::default(),
             wheel: Wheel::new(now.ms),
             asks: Asks::new(limits.asks),
+            up_bytes: 0,
             parked: Vec::new(),
             dirty: Vec::new(),
             old_acks: Vec::new(),
@@ -109,6 +112,12 @@ impl Sessions {
             tally: Tally::default(),
             limits,
         }
+    }
+
+    /// Takes other bounds for what comes from now on; those of memory stay as they are.
+    pub fn set_limits(&mut self, limits: Limits) {
+        let Limits { connections, bindings, asks, tail_bytes, up_bytes, .. } = self.limits;
+        self.limits = Limits { connections, bindings, asks, tail_bytes, up_bytes, ..limits };
     }
 
     /// A connection was accepted. `None`: there are as many as there may be; what to tell it is in

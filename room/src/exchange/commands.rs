@@ -100,6 +100,8 @@ pub struct UpAnswer {
     pub code: UpCode,
     /// For [`UpCode::Retry`].
     pub retry_after_ms: u32,
+    /// Bytes of the payload that was answered for.
+    pub bytes: usize,
 }
 
 /// A message for a user, or a hint that one waits.

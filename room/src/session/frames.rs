@@ -170,6 +170,8 @@ impl Sessions {
         else {
             return;
         };
+        let bytes = up.payload.len();
+        let fits = self.up_bytes + bytes <= self.limits.up_bytes;
         let ask = UpAsk {
             conn: ConnKey { slot, generation: session.generation },
             app: binding.app,
@@ -178,8 +180,9 @@ impl Sessions {
             payload: up.payload,
             reference,
         };
-        if session.ups < self.limits.ups_in_flight && self.asks.ups.push(ask).is_ok() {
+        if fits && session.ups < self.limits.ups_in_flight && self.asks.ups.push(ask).is_ok() {
             session.ups += 1;
+            self.up_bytes += bytes;
             self.tally.ups += 1;
         } else {
             self.tally.ups_shed += 1;

@@ -170,6 +170,7 @@ impl Sessions {
 
     /// Upstream data was answered.
     pub fn on_up_answer(&mut self, answer: UpAnswer, out: &mut impl Outlet) {
+        self.up_bytes = self.up_bytes.saturating_sub(answer.bytes);
         let slot = answer.conn.slot;
         let Some(session) = self.conns.get_mut(slot as usize) else { return };
         if session.generation == answer.conn.generation {

@@ -17,6 +17,8 @@ pub struct Limits {
     pub frames_burst: u32,
     /// Upstream frames of one connection that are not answered yet.
     pub ups_in_flight: u8,
+    /// Bytes of upstream payloads that are not answered yet.
+    pub up_bytes: usize,
     /// Different tags of one app.
     pub tags_per_app: usize,
     /// Time from accept to Connect, ms.
@@ -78,6 +80,7 @@ impl Default for Limits {
             frames_per_second: 500,
             frames_burst: 2_000,
             ups_in_flight: 32,
+            up_bytes: 32 << 20,
             tags_per_app: 10_000,
             handshake_ms: 10_000,
             first_bind_ms: 30_000,

@@ -332,7 +332,7 @@ fn upstream_is_answered_by_its_number() {
     assert_eq!(code(world.one(slot)), (4, UpCode::Retry), "one at a time");
     let ask = world.sessions.asks.ups.take(9).pop().unwrap();
     assert_eq!((ask.reference, ask.kind.as_str()), (3, "chat"));
-    let answer = UpAnswer { conn: ask.conn, reference: 3, code: UpCode::Ok, retry_after_ms: 0 };
+    let answer = UpAnswer { conn: ask.conn, reference: 3, code: UpCode::Ok, retry_after_ms: 0, bytes: 0 };
     world.sessions.on_up_answer(answer, &mut world.out);
     assert_eq!(code(world.one(slot)), (3, UpCode::Ok));
     world.send(slot, up(1, "chat", 5));

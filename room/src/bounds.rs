@@ -1,0 +1,63 @@
+//! The most memory that a room's configuration allows.
+
+use wire::limits::{MAX_SERVER_FRAME, MAX_TAG_BYTES, MAX_TAGS, MAX_TOKEN_BYTES};
+
+use crate::config::Config;
+
+/// A connection with its socket, its place in the timer wheel and, while something waits for it, the head of its backlog.
+const CONNECTION_BYTES: usize = 256;
+/// A binding: its struct, its user's name, its places in the indexes, the numbers of its tags.
+const BINDING_BYTES: usize = 384;
+/// Apps that are reckoned with: those that broadcast have a tail in each thread, and tags.
+const APPS: usize = 16;
+const TAG_BYTES: usize = 250;
+/// A thread's buffers: one read, what is staged in one turn, its events, orders that wait for it.
+const THREAD_BYTES: usize = 8 << 20;
+/// Binds that a thread has asked for and nobody has begun: 8,192 in the thread and 16 batches of 512.
+const BINDS_WAITING: usize = 8_192 + 16 * 512;
+/// With token and tags.
+const BIND_BYTES: usize = 512 + MAX_TOKEN_BYTES + MAX_TAGS * (24 + MAX_TAG_BYTES);
+/// A message of a page besides its payload.
+const MESSAGE_BYTES: usize = 64;
+/// Acks, ends, state events and renewals that wait, of all kinds.
+const NOTE_BYTES: usize = 512;
+/// Sessions that registers have to be told again, and ends for them.
+const LATE: usize = 8_192;
+
+/// The formula of [`Config`], in bytes.
+pub(crate) fn memory_bound(config: &Config) -> u64 {
+    let work = &config.work;
+    let page = (work.page_bytes as usize).saturating_add(work.page_messages as usize * MESSAGE_BYTES);
+    // Pages are on their way here, and in orders for the thread.
+    let pages = 2 * (work.binds + work.loads) * page;
+    let waiting = BINDS_WAITING * BIND_BYTES + 2 * work.up_bytes + (work.acks + work.ends) * NOTE_BYTES;
+    let tails = APPS * (config.log_bytes.saturating_add(MAX_SERVER_FRAME) + config.tags_per_app * TAG_BYTES);
+    let parts = [
+        config.connections_max.saturating_mul(CONNECTION_BYTES),
+        config.bindings_max.saturating_mul(BINDING_BYTES),
+        config.partial_bytes_total,
+        config.queued_bytes_total,
+        config.threads.saturating_mul(THREAD_BYTES + pages + waiting + tails),
+        (work.events + LATE) * NOTE_BYTES,
+    ];
+    parts.into_iter().fold(0, |sum: u64, part| sum.saturating_add(part as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_goes_with_the_devices_that_may_come() {
+        let million = memory_bound(&Config::default());
+        assert_eq!(million >> 20, 3_057, "MiB, what the documentation of the configuration says");
+        let small = Config {
+            connections_max: 20_000,
+            bindings_max: 40_000,
+            queued_bytes_total: 64 << 20,
+            partial_bytes_total: 16 << 20,
+            ..Config::default()
+        };
+        assert!(memory_bound(&small) < 1 << 30, "{}", memory_bound(&small) >> 20);
+    }
+}
