@@ -1,17 +1,25 @@
 //! Takes a node id and a registration number, in one transaction.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
+use tokio::time::sleep;
+
 use super::{
     EtcdError, Holder, Wanted,
+    backoff::Backoff,
     ids::{Choice, Taken, after, choose},
     link::Link,
 };
 use crate::{MAX_NODE_ID, NodeId};
+
+/// After a round that another node won: about what a transaction takes.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Below the shortest lease, which runs meanwhile.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A node id, held under a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +86,7 @@ async fn under(
 ) -> Result<Claim, Unclaimed> {
     let keys = link.keys();
     let value = serde_json::to_vec(holder).unwrap_or_default();
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let seen = look(link).await?;
         let (id, own_revision) = match choose(wanted, &holder.owner, &seen.taken, seen.next) {
@@ -112,7 +121,9 @@ async fn under(
             let revision = answer.header().map_or(0, |h| h.revision());
             return Ok(Claim { id, lease, number, revision });
         }
-        // Another node entered at the same time: one of us was first, so all together need no more than one round each.
+        // Another node entered at the same time. One of us was first; the others spread out, so that a thousand nodes
+        // that start together do not all try again with each that gets in.
+        sleep(backoff.next()).await;
     }
 }
 

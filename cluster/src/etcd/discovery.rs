@@ -9,30 +9,23 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     ConfigTexts, EtcdMetrics, EtcdOptions, Holder, Lost, Wanted,
-    backoff::Backoff,
-    claim::{Claim, Unclaimed, claim, is_empty},
     config::ConfigFollower,
+    enter::enter,
     folder::Folder,
-    keeper::{Keeper, Order, Registration},
+    keeper::{Keeper, Order},
     link::Link,
     nodes::{Nodes, NodesFollower},
+    registration::{Registration, watchman},
     watch::follow,
 };
 use crate::{Discovery, DiscoveryError, Incarnation, Me, NodeId, Picture, Role};
-
-/// How often the watchman looks whether the process stood still, and lets time pass for the picture.
-const WATCHMAN_INTERVAL: Duration = Duration::from_millis(250);
-/// A taken id is asked for again for so many leases: whoever died with it is gone by then.
-const LEASES_TO_WAIT: u32 = 3;
-/// While nobody answers there is time; with the first answer there must be an end to it soon.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// A drain does not wait longer than this for an etcd that hangs.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
@@ -153,7 +146,7 @@ impl EtcdDiscovery {
 
     /// Holds something when the id belongs to somebody else, for good: this node must end.
     pub fn lost(&self) -> watch::Receiver<Option<Lost>> {
-        self.registration.lost()
+        self.registration.lost.subscribe()
     }
 
     /// Follows the configuration that the cluster keeps for this node.
@@ -200,68 +193,7 @@ fn spawn(cancel: &CancellationToken, task: impl Future<Output = ()> + Send + 'st
     });
 }
 
-/// Claims an id, however long etcd is away.
-async fn enter(link: &Link, wanted: Wanted, holder: &Holder, floor: u64) -> Result<Claim, DiscoveryError> {
-    let lease = link.options().lease;
-    let mut backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE);
-    let (mut told_away, mut told_taken) = (false, false);
-    let mut taken_since: Option<Instant> = None;
-    // A node that has lived before, in an etcd where nobody has: those who run will tell how far the numbers were.
-    let mut patience = (floor > 0).then_some(lease);
-    loop {
-        if let Some(wait) = patience
-            && let Ok(empty) = is_empty(link).await
-        {
-            patience = None;
-            if empty {
-                info!("etcd knows no cluster of this name; waiting whether others do");
-                sleep(wait).await;
-            }
-        }
-        match claim(link, wanted, holder, floor).await {
-            Ok(claim) => return Ok(claim),
-            Err(Unclaimed::Exhausted) => return Err(DiscoveryError::NoFreeId),
-            Err(Unclaimed::Taken { id, by }) => {
-                let since = *taken_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= lease * LEASES_TO_WAIT {
-                    return Err(DiscoveryError::Held { id, by: Box::new(by) });
-                }
-                if !std::mem::replace(&mut told_taken, true) {
-                    warn!(node = %id, role = %by.role, host = by.host, process = by.process,
-                        "the node id is taken; waiting for its lease to end");
-                }
-                sleep(lease / 4).await;
-            }
-            Err(Unclaimed::Etcd(error)) => {
-                if !std::mem::replace(&mut told_away, true) {
-                    warn!(%error, "waiting for etcd");
-                }
-                sleep(backoff.next()).await;
-            }
-        }
-    }
-}
-
-/// Notices that the process stood still (stopped, or its machine asleep) for so long that its lease is over, and counts
-/// the lapse before anybody acts on what was true then. While etcd is away time passes too, but watched: then nothing
-/// has lapsed until etcd says so.
-async fn watchman(link: Link, nodes: Arc<Nodes>, registration: Arc<Registration>) {
-    let lease = link.options().lease;
-    let mut ticks = interval(WATCHMAN_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = Instant::now();
-    loop {
-        ticks.tick().await;
-        let now = Instant::now();
-        if now - last >= lease / 2 && registration.since_confirmed() >= lease {
-            registration.lapse(&link);
-            registration.doubt.notify_one();
-        }
-        last = now;
-        nodes.tick();
-    }
-}
-
+/// Name of this host, for people.
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map(|name| name.trim().to_owned()).unwrap_or_default()

@@ -1,10 +1,10 @@
 //! Keeps this node registered: one task that owns the lease.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use etcd_client::{Compare, CompareOp, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Duration, Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
@@ -12,102 +12,18 @@ use tracing::{debug, info, warn};
 use super::{
     EtcdError, Holder, Wanted,
     backoff::Backoff,
+    beat::Beat,
     claim::{Claim, Unclaimed, claim},
     link::Link,
+    published::{Published, changed},
+    registration::{Lost, Registration},
 };
-use crate::{DiscoveryError, Me, NodeId, NodeInfo, Picture};
+use crate::{DiscoveryError, Me, Picture};
 
 /// A lease survives three answers that are lost.
 const BEATS_PER_LEASE: u32 = 4;
-/// How full a room is need not be known sooner; each change is an event for every node.
-const LOAD_INTERVAL: Duration = Duration::from_secs(2);
 /// After a write that failed.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// The node's id belongs to somebody else now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lost {
-    /// Another node has it: this process has to begin again as another one.
-    Taken {
-        /// The id.
-        id: NodeId,
-        /// Who has it.
-        by: Holder,
-    },
-    /// A process with a copy of this one's data folder has it. Beginning again would only take it back, and so for ever.
-    Twin {
-        /// The id.
-        id: NodeId,
-        /// The other process.
-        by: Holder,
-    },
-}
-
-/// What the keeper and the watchman know of the lease.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    /// When what was confirmed last had been asked for.
-    confirmed: Instant,
-    /// The lapse of this registration has been counted.
-    lapsed: bool,
-}
-
-/// What several tasks share about this node's registration.
-pub(crate) struct Registration {
-    hold: Mutex<Hold>,
-    lapses: watch::Sender<u64>,
-    /// Something is wrong with the registration: the keeper must look.
-    pub(crate) doubt: Notify,
-    lost: watch::Sender<Option<Lost>>,
-}
-
-impl Registration {
-    /// A registration whose lease was asked for at `asked`.
-    pub(crate) fn new(asked: Instant) -> Self {
-        Self {
-            hold: Mutex::new(Hold { confirmed: asked, lapsed: false }),
-            lapses: watch::Sender::new(0),
-            doubt: Notify::new(),
-            lost: watch::Sender::new(None),
-        }
-    }
-
-    pub(crate) fn lapses(&self) -> watch::Receiver<u64> {
-        self.lapses.subscribe()
-    }
-
-    pub(crate) fn lost(&self) -> watch::Receiver<Option<Lost>> {
-        self.lost.subscribe()
-    }
-
-    /// The lease was alive at `asked`.
-    fn confirm(&self, asked: Instant) {
-        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        hold.confirmed = hold.confirmed.max(asked);
-    }
-
-    fn renew(&self, asked: Instant) {
-        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Hold { confirmed: asked, lapsed: false };
-    }
-
-    pub(crate) fn since_confirmed(&self) -> Duration {
-        self.hold.lock().unwrap_or_else(PoisonError::into_inner).confirmed.elapsed()
-    }
-
-    /// Counts the lapse of the present registration, once.
-    pub(crate) fn lapse(&self, link: &Link) {
-        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        if !hold.lapsed {
-            hold.lapsed = true;
-            link.metrics().lapses.inc();
-            self.lapses.send_modify(|count| *count += 1);
-        }
-    }
-
-    fn has_lapsed(&self) -> bool {
-        self.hold.lock().unwrap_or_else(PoisonError::into_inner).lapsed
-    }
-}
 
 /// What the keeper is asked for.
 pub(crate) enum Order {
@@ -127,23 +43,6 @@ pub(crate) struct Keeper {
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) me: Option<Published>,
     pub(crate) beat: Option<Beat>,
-}
-
-/// This node's entry, as it is and as etcd has it.
-pub(crate) struct Published {
-    me: Arc<Me>,
-    changes: watch::Receiver<NodeInfo>,
-    /// What etcd has; `None` when that is not known.
-    last: Option<NodeInfo>,
-    at: Instant,
-    joined: Option<oneshot::Sender<Result<(), DiscoveryError>>>,
-}
-
-/// The stream on which the lease is kept alive.
-pub(crate) struct Beat {
-    keeper: LeaseKeeper,
-    answers: LeaseKeepAliveStream,
-    generation: u64,
 }
 
 enum Held {
@@ -231,14 +130,7 @@ impl Keeper {
         let generation = connection.generation;
         let beaten = match self.beat.take().filter(|beat| beat.generation == generation) {
             Some(beat) => timeout(patience, beat.again()).await,
-            None => {
-                let lease = self.claim.lease;
-                let open = async {
-                    let (keeper, answers) = connection.client.lease_client().keep_alive(lease).await?;
-                    Ok(Beat { keeper, answers, generation })
-                };
-                timeout(patience, open).await
-            }
+            None => timeout(patience, Beat::open(connection, self.claim.lease)).await,
         };
         let beaten = beaten.unwrap_or_else(|_| Err(EtcdError::Away("no answer in time".to_owned())));
         if beaten.as_ref().is_err_and(EtcdError::is_away) {
@@ -383,47 +275,6 @@ impl Keeper {
                 }
             }
         }
-    }
-}
-
-impl Beat {
-    async fn again(mut self) -> Result<Self, EtcdError> {
-        self.keeper.keep_alive().await?;
-        match self.answers.message().await? {
-            Some(answer) if answer.ttl() > 0 => Ok(self),
-            Some(_) => Err(EtcdError::LeaseOver),
-            None => Err(EtcdError::Away("the stream has ended".to_owned())),
-        }
-    }
-}
-
-impl Published {
-    fn new(me: Arc<Me>, joined: oneshot::Sender<Result<(), DiscoveryError>>, number: u64) -> Self {
-        me.set_joined(number);
-        let changes = me.subscribe();
-        Self { me, changes, last: None, at: Instant::now(), joined: Some(joined) }
-    }
-
-    /// When the entry has to be written; `None` when etcd has it as it is.
-    fn due(&mut self) -> Option<Instant> {
-        let now = self.changes.borrow();
-        match &self.last {
-            None => Some(self.at),
-            Some(last) if *last == *now => None,
-            Some(last) if NodeInfo { load: last.load, ..now.clone() } == *last => {
-                Some(self.at + LOAD_INTERVAL)
-            }
-            Some(_) => Some(self.at),
-        }
-    }
-}
-
-/// Waits for a change of the entry that has not been seen.
-async fn changed(published: &mut Option<Published>) {
-    let Some(published) = published else { return std::future::pending().await };
-    // It cannot close: the entry's owner is kept here.
-    if published.changes.changed().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

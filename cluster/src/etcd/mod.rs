@@ -6,9 +6,11 @@
 
 mod admin;
 mod backoff;
+mod beat;
 mod claim;
 mod config;
 mod discovery;
+mod enter;
 mod error;
 mod folder;
 mod ids;
@@ -19,6 +21,8 @@ mod membership;
 mod metrics;
 mod nodes;
 mod options;
+mod published;
+mod registration;
 mod watch;
 
 pub use admin::{Admin, ConfigChange};
@@ -26,9 +30,9 @@ pub use config::{ConfigText, ConfigTexts, Target, UnknownTarget};
 pub use discovery::{EtcdDiscovery, Start};
 pub use error::EtcdError;
 pub use ids::{Holder, Wanted};
-pub use keeper::Lost;
 pub use metrics::EtcdMetrics;
 pub use options::{EtcdOptions, EtcdTls, MIN_LEASE};
+pub use registration::Lost;
 
 /// 128 random bits as a word.
 fn random_word() -> String {

@@ -1,7 +1,5 @@
 //! Discovery against an etcd that wants client certificates, and gets new ones.
 
-#![allow(clippy::unwrap_used, reason = "the lint knows only functions marked as tests")]
-
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use cluster::{
