@@ -63,7 +63,7 @@ impl ApiClient {
 
     /// A request, not sent yet.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
+        self.http.request(method, format!("{}{}", self.base, external::path(path))).bearer_auth(&self.key)
     }
 
     /// Sends a request.

@@ -38,7 +38,7 @@ pub(crate) async fn join() -> anyhow::Result<Addresses> {
     let admin = ApiClient::new(&api[0], &variable(KEY)?);
     admin.create_app("demo", json!({})).await?;
     let all = json!({ "scopes": ["push", "read", "admin"] });
-    let made = admin.told(admin.post(&format!("/v1/apps/{}/keys", app("demo")), &all).await?)?;
+    let made = admin.told(admin.post("/v1/apps/demo/keys", &all).await?)?;
     let key = made["key"].as_str().with_context(|| format!("no key: {made}"))?.to_owned();
     Ok(Addresses { api, route, admin: vec![], key })
 }
@@ -59,6 +59,16 @@ pub(crate) fn app(name: &str) -> Cow<'_, str> {
         Some(run) => Cow::Owned(format!("{name}{run}")),
         None => Cow::Borrowed(name),
     }
+}
+
+/// A request's path, with the app's name as the cluster knows it, where it is the last parameter or a part.
+pub(crate) fn path(path: &str) -> Cow<'_, str> {
+    let Some(run) = RUN.get() else { return Cow::Borrowed(path) };
+    if let Some(rest) = path.strip_prefix("/v1/apps/") {
+        let (name, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        return Cow::Owned(format!("/v1/apps/{name}{run}{tail}"));
+    }
+    if path.contains("?app=") { Cow::Owned(format!("{path}{run}")) } else { Cow::Borrowed(path) }
 }
 
 /// A request's body, with the app's name as the cluster knows it.

@@ -66,7 +66,7 @@ pub(super) fn backed(role: &str, rpc: SocketAddr, advertise: SocketAddr, stores:
         // Writing to a string does not fail.
         let _ = write!(
             own,
-            "[saver.stores]\nkind = \"cluster\"\n[saver.redis]\nnodes = {redis_urls:?}\n[saver.mysql]\nurl = \"{mysql_url}\"\n"
+            "[saver.stores]\nkind = \"cluster\"\n[saver.redis]\nname = \"{cluster}\"\nnodes = {redis_urls:?}\n[saver.mysql]\nurl = \"{mysql_url}\"\n"
         );
     }
     own
