@@ -22,6 +22,8 @@ pub mod ops;
 mod rpc;
 mod server;
 #[cfg(test)]
+mod stall_tests;
+#[cfg(test)]
 mod testing;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

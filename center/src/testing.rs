@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use cluster::{Cluster, Discovery, Embedded, Incarnation, LocalServices, Me, NodeId, NodeState, Role};
@@ -50,6 +51,8 @@ pub(crate) struct State {
     pub(crate) recalls: Vec<rpc::RecallNotice>,
     /// Refusal of every append.
     pub(crate) refuse: Option<rpc::Refusal>,
+    /// A batch of appends takes so long.
+    pub(crate) append_takes: Duration,
 }
 
 /// All fakes in one.
@@ -117,7 +120,7 @@ impl TestCenter {
     /// A second saver comes up; a part of all users is its own from then on.
     pub(crate) async fn add_saver(&self) -> Fakes {
         let fakes = Fakes::default();
-        fakes.fill(self.ops.config());
+        fakes.fill(&self.ops.config());
         self.local.insert(NodeId(5), Routes::new(SaverServer::new(fakes.clone())));
         let me = Arc::new(Me::new(Role::Saver, NodeId(5), Incarnation(1), "default", None));
         me.set_state(NodeState::Ready);
@@ -152,6 +155,8 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Saver for Fakes {
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Answer<rpc::AppendResponse> {
+        let takes = self.state().append_takes;
+        tokio::time::sleep(takes).await;
         let mut state = self.state();
         let results = request.into_inner().items.into_iter().map(|item| {
             if let Some(refusal) = &state.refuse {

@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) unbinds: Vec<rpc::UnbindItem>,
     lose_answer: bool,
     pub(super) up: VecDeque<rpc::UpOutcome>,
+    /// Calls of a saver take so long.
+    pub(super) saver_takes: Duration,
     /// Calls of `bind` take so long.
     pub(super) bind_takes: Duration,
 }
@@ -145,6 +147,8 @@ impl Services for Simulated {
     }
 
     async fn load(&self, item: rpc::LoadItem) -> Result<rpc::LoadResult, PeerError> {
+        let takes = self.state().saver_takes;
+        tokio::time::sleep(takes).await;
         let mut state = self.call("load")?;
         state.loads.push(item);
         let cursor = state.cursor.map(|bseq| rpc::BroadcastCursor { epoch: 1, bseq });
@@ -153,6 +157,8 @@ impl Services for Simulated {
     }
 
     async fn ack(&self, item: rpc::AckItem) -> Result<(), PeerError> {
+        let takes = self.state().saver_takes;
+        tokio::time::sleep(takes).await;
         self.call("ack")?.acks.push(item);
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! Loads, acks, ends, upstream.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use proto::internal as rpc;
+use tokio::time::Instant;
 use wire::{
     frame::UpCode,
     id::{AppId, ConnId, Cursor, Epoch, FenceNumber, Position, Seq, Uid},
@@ -57,6 +60,41 @@ async fn acks_are_tried_until_they_are_written() {
     side.settle().await;
     assert_eq!(side.services.state().acks.len(), 1);
     assert!(!side.backend.is_busy());
+    side.end().await;
+}
+
+/// With a saver that takes a second for each call and acks for four times what may be under way: they wait, none is lost, and
+/// the moment it is quick again all is done.
+#[tokio::test(start_paused = true)]
+async fn a_slow_saver_delays_acks_and_loads_and_loses_none() {
+    let mut side = Side::new();
+    side.services.state().saver_takes = Duration::from_secs(1);
+    let (acks, queue) = (4 * side.backend.limits.acks, side.asks.acks.clone());
+    let sent = tokio::spawn(async move {
+        for seq in 0..acks as u64 / 512 {
+            let ask = AckAsk { app: AppId(7), uid: uid(), inbox: place(seq + 1) };
+            // What does not fit waits in the thread; here it is this task.
+            queue.send(vec![ask; 512]).await.unwrap();
+        }
+    });
+    let binding = BindingKey { slot: 1, generation: 1 };
+    side.asks
+        .loads
+        .send(vec![LoadAsk { binding, app: AppId(7), uid: uid(), after: place(4) }])
+        .await
+        .unwrap();
+    let begun = Instant::now();
+    let Order::Loaded(answers) = side.order().await else { panic!("no answer") };
+    assert!(answers[0].result.is_some() && begun.elapsed() >= Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(side.services.state().acks.len(), side.backend.limits.acks, "the rest waits");
+    assert!(!sent.is_finished(), "for a place in the queue");
+    side.services.state().saver_takes = Duration::ZERO;
+    // What was under way takes its second; what waited takes no time.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    side.settle().await;
+    assert_eq!(side.services.state().acks.len(), acks);
+    assert_eq!(side.backend.metrics.acks_lost.get(), 0);
     side.end().await;
 }
 

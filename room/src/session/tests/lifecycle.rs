@@ -339,6 +339,33 @@ fn upstream_is_answered_by_its_number() {
     assert!(world.frames(slot).is_empty());
 }
 
+/// Frames that waited for a coordinator were bounded in number only: a gigabyte of them fitted.
+#[test]
+fn upstream_data_that_waits_is_bounded_in_bytes() {
+    let mut world = World::new(Limits { up_bytes: 100, ..Limits::default() });
+    let slot = world.connect();
+    world.bind(slot, 1, "alice", 1);
+    let up =
+        |bytes: usize, r#ref| Up { binding: 1, kind: "chat".into(), payload: vec![0; bytes].into(), r#ref };
+    let code = |frame| match frame {
+        ServerBody::UpAck(UpAck { r#ref, code, retry_after_ms }) => {
+            (r#ref, UpCode::try_from(code).unwrap(), retry_after_ms > 0)
+        }
+        other => panic!("{other:?}"),
+    };
+    world.send(slot, up(60, 1));
+    world.send(slot, up(60, 2));
+    assert_eq!(code(world.one(slot)), (2, UpCode::Retry, true));
+    world.send(slot, up(40, 3));
+    assert!(world.frames(slot).is_empty(), "this one fits");
+    let ask = world.sessions.asks.ups.take(1).pop().unwrap();
+    let answer = UpAnswer { conn: ask.conn, reference: 1, code: UpCode::Ok, retry_after_ms: 0, bytes: 60 };
+    world.sessions.on_up_answer(answer, &mut world.out);
+    assert_eq!(code(world.one(slot)).0, 1);
+    world.send(slot, up(60, 4));
+    assert!(world.frames(slot).is_empty(), "there is room again");
+}
+
 #[test]
 fn a_full_room_says_so() {
     let mut world = World::new(Limits { connections: 1, ..Limits::default() });
