@@ -8,7 +8,10 @@
 //! An error after `COMMIT` was sent leaves it open whether the group is there: `Io`, as the seam says. So does a
 //! time-out: a server that hangs may go on with the transaction when it wakes.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use rand::RngExt as _;
 use sqlx::{Executor as _, MySqlConnection, mysql::MySqlConnectOptions};
@@ -113,6 +116,7 @@ pub struct MySqlArchive {
     writers: Connections,
     readers: Connections,
     timeout: Duration,
+    retries: AtomicU64,
 }
 
 impl MySqlArchive {
@@ -126,6 +130,7 @@ impl MySqlArchive {
             writers: Connections::new(options.clone(), settings.writers.max(1), settings.patience, BEGIN),
             readers: Connections::new(options, settings.readers.max(1), settings.patience, None),
             timeout: settings.timeout,
+            retries: AtomicU64::new(0),
         };
         let mut connection = archive.writers.connect().await?;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -136,6 +141,16 @@ impl MySqlArchive {
         })?;
         info!(server = settings.name(), "archive on MySQL");
         Ok(archive)
+    }
+
+    /// How often a transaction was done again because the server broke it off, since the start.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// How often a connection was lost, since the start.
+    pub fn losses(&self) -> u64 {
+        self.writers.losses() + self.readers.losses()
     }
 
     /// Closes the connections.
@@ -205,20 +220,30 @@ impl MySqlArchive {
     }
 }
 
-/// Counts the attempts at one transaction.
-#[derive(Debug, Default)]
-struct Tries(u32);
+/// Counts the attempts at one transaction, which together take no longer than two may.
+struct Tries<'a> {
+    archive: &'a MySqlArchive,
+    tried: u32,
+    begun: Instant,
+}
 
-impl Tries {
+impl<'a> Tries<'a> {
+    fn new(archive: &'a MySqlArchive) -> Self {
+        Self { archive, tried: 0, begun: Instant::now() }
+    }
+
     /// What the attempt came to; `None` after a pause if the server broke it off in favour of another, and it is to
     /// be done again.
     async fn judge<T>(&mut self, attempt: Result<T, (ArchiveError, Verdict)>) -> Option<ArchiveResult<T>> {
-        self.0 += 1;
+        self.tried += 1;
         match attempt {
             Ok(done) => Some(Ok(done)),
-            Err((error, Verdict::Again)) if self.0 < TRIES => {
-                debug!(%error, tried = self.0, "a transaction is tried again");
-                tokio::time::sleep(pause(self.0)).await;
+            Err((error, Verdict::Again))
+                if self.tried < TRIES && self.begun.elapsed() < self.archive.timeout =>
+            {
+                debug!(%error, tried = self.tried, "a transaction is tried again");
+                self.archive.retries.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(pause(self.tried)).await;
                 None
             }
             Err((error, _)) => Some(Err(error)),

@@ -37,6 +37,9 @@ pub(crate) async fn lands_what_became_of_it<A: Archive>(archive: A) {
     assert_eq!((state_of(&archive, 1).await, payloads(&archive, &[1]).await), (vec![State::Expired], 0));
     assert_eq!(stored(&archive, "a").await, []);
     archive.land(&Landing::default()).await.unwrap();
+    // A delivery that a part names twice: what finished it counts.
+    archive.land(&landing(&[(8, State::Stored), (8, State::Recalled), (8, State::Stored)])).await.unwrap();
+    assert_eq!((state_of(&archive, 8).await, payloads(&archive, &[8]).await), (vec![State::Recalled], 0));
 }
 
 /// A lander that comes late, or twice, changes nothing that is final, and brings no payload back.

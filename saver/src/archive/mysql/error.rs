@@ -99,12 +99,20 @@ pub(super) fn connecting(error: &sqlx::Error, options: &MySqlConnectOptions) -> 
             other => other,
         };
     }
+    let text = error.to_string();
     let advice = match error {
+        // What some servers generate for themselves.
+        _ if text.contains("UnsupportedCertVersion") => {
+            "the server's certificate is X.509 version 1: give it one of version 3, or say ssl-mode=DISABLED"
+        }
+        _ if text.contains("RSA auth backend") => {
+            "the user logs in by a password that may only be sent over TLS: say ssl-mode=REQUIRED in `saver.mysql.url`"
+        }
         sqlx::Error::Tls(_) => "TLS failed: check the ssl parameters of `saver.mysql.url`",
         sqlx::Error::Configuration(_) => "check `saver.mysql.url`",
         _ => "cannot connect: does the server run, and is the way to it open?",
     };
-    ArchiveError::Io(format!("{}: {advice} {error}", name(options)))
+    ArchiveError::Io(format!("{}: {advice} {text}", name(options)))
 }
 
 /// The server does not answer.

@@ -34,16 +34,18 @@ pub(super) async fn land(c: &mut MySqlConnection, landing: &Landing, care: Care)
             return Err(outdated());
         }
     }
-    let ends: HashMap<Row, State> = landing.finished.iter().copied().collect();
-    let end =
-        |d: &NewDelivery, s: State| if s == State::Stored { *ends.get(&d.row).unwrap_or(&s) } else { s };
+    // What finished within this part of the journal is written once, as finished; the first that finished it counts.
+    let mut ends: HashMap<Row, State> = HashMap::new();
+    let named_so = landing.deliveries.iter().map(|(d, s)| (d.row, *s));
+    for (row, state) in named_so.chain(landing.finished.iter().copied()) {
+        if state != State::Stored {
+            ends.entry(row).or_insert(state);
+        }
+    }
+    let end = |d: &NewDelivery| ends.get(&d.row).copied().unwrap_or(State::Stored);
     let mut named = HashSet::with_capacity(landing.deliveries.len());
-    let mut list: Vec<(&NewDelivery, State)> = landing
-        .deliveries
-        .iter()
-        .map(|(d, s)| (d, end(d, *s)))
-        .filter(|(d, _)| named.insert(d.row))
-        .collect();
+    let mut list: Vec<(&NewDelivery, State)> =
+        landing.deliveries.iter().map(|(d, _)| (d, end(d))).filter(|(d, _)| named.insert(d.row)).collect();
     // In the order of rows: the tables grow at their ends, and two that land the same wait for each other.
     list.sort_unstable_by_key(|(d, _)| d.row);
     let (multicast, unicast) = list.split_at(list.partition_point(|(d, _)| d.row.is_multicast()));
@@ -221,5 +223,5 @@ pub(super) async fn begin_life(
 }
 
 pub(super) async fn mark_unseen(c: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE shared_life SET unseen = 1").execute(c).await.map(drop)
+    sqlx::query("UPDATE shared_life SET unseen = 1 WHERE unseen = 0").execute(c).await.map(drop)
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Does a transaction, again if the server breaks it off in favour of another.
 macro_rules! transaction {
     ($archive:expr, $work:expr) => {{
-        let mut tries = Tries::default();
+        let mut tries = Tries::new($archive);
         loop {
             if let Some(done) = tries.judge($archive.attempt($work).await).await {
                 break done;
