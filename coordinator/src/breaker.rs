@@ -11,11 +11,17 @@ use tokio::{sync::Notify, time::Instant};
 /// Shared by all workers of an endpoint.
 #[derive(Debug)]
 pub(crate) struct Breaker {
-    failures: u32,
-    backoff: Backoff,
+    rules: Mutex<Rules>,
     state: Mutex<State>,
     /// Wakes who waits for a change.
     changed: Notify,
+}
+
+/// When it opens, and for how long.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    failures: u32,
+    backoff: Backoff,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,7 +54,18 @@ pub(crate) enum Change {
 impl Breaker {
     pub(crate) fn new(failures: u32, backoff: Backoff) -> Breaker {
         let state = Mutex::new(State::Closed { failed: 0 });
-        Breaker { failures: failures.max(1), backoff, state, changed: Notify::new() }
+        let rules = Mutex::new(Rules { failures: failures.max(1), backoff });
+        Breaker { rules, state, changed: Notify::new() }
+    }
+
+    /// Takes other rules; a breaker that is open stays so until its time is over.
+    pub(crate) fn set(&self, failures: u32, backoff: Backoff) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) =
+            Rules { failures: failures.max(1), backoff };
+    }
+
+    fn rules(&self) -> Rules {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether requests are held back.
@@ -91,7 +108,7 @@ impl Breaker {
     }
 
     fn open(&self, now: Instant, opened: u32) -> State {
-        let wait: Duration = self.backoff.delay(opened, &mut rand::rng());
+        let wait: Duration = self.rules().backoff.delay(opened, &mut rand::rng());
         State::Open { until: now + wait, opened: opened.saturating_add(1) }
     }
 
@@ -113,7 +130,7 @@ impl Pass<'_> {
         let mut state = breaker.lock();
         let (next, change) = match (*state, well) {
             (State::Closed { .. }, true) => (State::Closed { failed: 0 }, Change::None),
-            (State::Closed { failed }, false) if failed + 1 < breaker.failures => {
+            (State::Closed { failed }, false) if failed + 1 < breaker.rules().failures => {
                 (State::Closed { failed: failed + 1 }, Change::None)
             }
             (State::Closed { .. }, false) => (breaker.open(now, 0), Change::Opened),

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
@@ -49,7 +50,8 @@ pub(crate) enum NoTarget {
 
 /// What every lane works with.
 pub(crate) struct Tools {
-    pub(crate) config: Config,
+    /// Read at every use: it may be changed.
+    pub(crate) config: ArcSwap<Config>,
     pub(crate) spill: Arc<dyn Spill>,
     pub(crate) webhooks: Webhooks,
     pub(crate) targets: Arc<dyn Targets>,
@@ -117,8 +119,8 @@ impl Patience {
 
 impl Lane {
     pub(crate) fn new(key: LaneKey, tools: Arc<Tools>) -> Lane {
-        let webhook = &tools.config.webhook;
-        let breaker = Breaker::new(webhook.breaker_failures, webhook.backoff());
+        let config = tools.config.load_full();
+        let breaker = Breaker::new(config.webhook.breaker_failures, config.webhook.backoff());
         let patience = Mutex::new(Patience { lost_until: None, period: Patience::FIRST });
         Lane { key, tools, breaker, spilled: AtomicI64::new(0), patience }
     }
@@ -126,7 +128,7 @@ impl Lane {
     /// How much longer the caller of an event that came at `since` may wait for the backend.
     fn patience(&self, since: Instant, now: Instant) -> Option<Instant> {
         let patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = since + self.tools.config.direct_wait;
+        let until = since + self.tools.config.load().direct_wait;
         (patience.lost_until.is_none_or(|lost| lost <= now) && now < until).then_some(until)
     }
 
@@ -146,7 +148,8 @@ impl Lane {
 
     /// Takes room on disk for as many of these sizes as fit, in their order. Returns how many.
     fn reserve(&self, sizes: impl Iterator<Item = u64>) -> usize {
-        let bounds = &self.tools.config.spill;
+        let config = self.tools.config.load();
+        let bounds = &config.spill;
         // Two workers that look at once may go over by one batch each, which the bounds can bear.
         let fits = |spilled: &AtomicI64, size: u64, bound: u64| {
             let before = u64::try_from(spilled.load(Ordering::Relaxed)).unwrap_or(0);

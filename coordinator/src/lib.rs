@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use flow::FlowMetrics;
 use peers::{AppDirectory, PeerMetrics, Registers, Rooms, Savers};
 use proto::internal::coordinator_server::CoordinatorServer;
@@ -47,7 +48,7 @@ use spill::{Spill, SqliteSpill};
 pub struct Coordinator {
     intake: Intake,
     kicker: Kicker,
-    retry_after: Duration,
+    lanes: Lanes,
     operators_address: Option<SocketAddr>,
     closing: CancellationToken,
     /// Ends when every event is either delivered or in the file.
@@ -74,6 +75,23 @@ impl Service for Coordinator {
         bounds::memory_bound(config)
     }
 
+    const LIVE: &'static [&'static str] = &[
+        "direct_wait",
+        "retry_after",
+        "webhook.retry_initial",
+        "webhook.retry_cap",
+        "webhook.breaker_failures",
+        "webhook.max_attempts",
+        "webhook.max_refusals",
+        "webhook.max_age",
+        "spill.app_bytes",
+        "spill.bytes",
+    ];
+
+    fn apply(&self, config: Config) {
+        self.lanes.apply(config);
+    }
+
     fn start(config: Config, host: Host) -> Starting<Self> {
         Box::pin(start(config, host))
     }
@@ -82,7 +100,7 @@ impl Service for Coordinator {
         tonic::service::Routes::new(CoordinatorServer::new(rpc::CoordinatorRpc {
             intake: self.intake.clone(),
             kicker: self.kicker.clone(),
-            retry_after: self.retry_after,
+            lanes: self.lanes.clone(),
         }))
     }
 
@@ -131,7 +149,7 @@ async fn start(config: Config, host: Host) -> Result<Coordinator, StartError> {
         targets: Arc::new(directory.clone()),
         metrics: metrics.clone(),
         spilled: AtomicI64::new(0),
-        config: config.clone(),
+        config: ArcSwap::from_pointee(config.clone()),
     });
     let (closing, workers) = (host.cancel.child_token(), TaskTracker::new());
     let lanes = Lanes::new(tools, workers.clone(), closing.clone());
@@ -154,8 +172,8 @@ async fn start(config: Config, host: Host) -> Result<Coordinator, StartError> {
         spill_cancel.cancel();
         let _ = spill_task.await;
     });
-    let intake = Intake { lanes, targets: Arc::new(directory), metrics };
-    Ok(Coordinator { intake, kicker, retry_after: config.retry_after, operators_address, closing, ended })
+    let intake = Intake { lanes: lanes.clone(), targets: Arc::new(directory), metrics };
+    Ok(Coordinator { intake, kicker, lanes, operators_address, closing, ended })
 }
 
 /// Refuses values that no type can.

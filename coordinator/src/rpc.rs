@@ -8,12 +8,12 @@ use proto::internal::{self as rpc, UpOutcome, coordinator_server::Coordinator};
 use rand::RngExt as _;
 use tonic::{Request, Response, Status};
 
-use crate::{event::Event, intake::Intake, kick::Kicker, metrics::Received};
+use crate::{event::Event, intake::Intake, kick::Kicker, lane::Lanes, metrics::Received};
 
 pub(crate) struct CoordinatorRpc {
     pub(crate) intake: Intake,
     pub(crate) kicker: Kicker,
-    pub(crate) retry_after: Duration,
+    pub(crate) lanes: Lanes,
 }
 
 impl CoordinatorRpc {
@@ -23,7 +23,7 @@ impl CoordinatorRpc {
             Received::Taken => (UpOutcome::Taken, Duration::ZERO),
             Received::NoRoute => (UpOutcome::Rejected, Duration::ZERO),
             Received::Retry => {
-                (UpOutcome::Retry, self.retry_after.mul_f64(0.5 + rand::rng().random::<f64>()))
+                (UpOutcome::Retry, self.lanes.config().retry_after.mul_f64(0.5 + rand::rng().random::<f64>()))
             }
         };
         rpc::UpResult { outcome: outcome.into(), retry_after_ms: retry_after.as_millis() as u32 }

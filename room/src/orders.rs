@@ -1,6 +1,6 @@
 //! What other services want of the room, for all its threads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{BoxFuture, try_join_all};
 use proto::internal as rpc;
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct Orders<S> {
     backend: Arc<Backend<S>>,
     threads: Vec<Thread>,
-    drain: DrainOrder,
+    drain: Mutex<DrainOrder>,
     on_drain: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
@@ -29,7 +29,12 @@ impl<S: Services> Orders<S> {
         drain: DrainOrder,
         on_drain: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
-        Self { backend, threads, drain, on_drain: Box::new(on_drain) }
+        Self { backend, threads, drain: Mutex::new(drain), on_drain: Box::new(on_drain) }
+    }
+
+    /// Another pace for a drain that has not begun.
+    pub(crate) fn set_drain(&self, drain: DrainOrder) {
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = drain;
     }
 
     /// Asks every thread the same.
@@ -154,8 +159,9 @@ impl<S: Services> Orders<S> {
     /// Stops accepting and begins to send the devices away.
     pub(crate) async fn start_drain(&self) -> Result<(), RoomError> {
         (self.on_drain)().await;
+        let drain = *self.drain.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in &self.threads {
-            thread.send(Order::Drain(self.drain)).await?;
+            thread.send(Order::Drain(drain)).await?;
         }
         Ok(())
     }

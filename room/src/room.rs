@@ -12,7 +12,10 @@ use flow::FlowMetrics;
 use peers::{AppDirectory, Coordinators, PeerMetrics, Registers, Savers};
 use proto::internal::room_server::RoomServer;
 use service::{Host, Service, StartError, Starting};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -48,6 +51,8 @@ pub struct Room {
     /// Tasks that end when their thread has ended and all that it asked for is done.
     streams: Vec<tokio::task::JoinHandle<()>>,
     address: SocketAddr,
+    /// For the threads.
+    config: watch::Sender<Config>,
 }
 
 impl Room {
@@ -67,6 +72,25 @@ impl Service for Room {
 
     fn memory_bound(config: &Config) -> u64 {
         bounds::memory_bound(config)
+    }
+
+    const LIVE: &'static [&'static str] = &[
+        "bindings_per_connection",
+        "tags_per_app",
+        "frames_per_second",
+        "frames_burst",
+        "ups_in_flight",
+        "handshake_timeout",
+        "first_bind_timeout",
+        "slow_timeout",
+        "retry_after",
+        "heartbeat",
+        "drain",
+    ];
+
+    fn apply(&self, config: Config) {
+        self.orders.set_drain(config.drain_order());
+        self.config.send_replace(config);
     }
 
     fn start(config: Config, host: Host) -> Starting<Self> {
@@ -162,12 +186,14 @@ async fn start(config: Config, host: Host) -> Result<Room, StartError> {
     let threads = spawn(event_loops, host.me())?;
     host.spawn(collect(metrics, handles.clone(), connections, host.clone()));
     host.spawn(stop_with(host.cancel.clone(), handles.clone()));
+    let configs = watch::Sender::new(config.clone());
+    host.spawn(rebound(configs.subscribe(), handles.clone(), host.cancel.clone()));
     host.me().set_endpoints(config.endpoints(address));
     let leaving = host.cluster.clone();
     let orders =
         Orders::new(backend, handles, config.drain_order(), move || Box::pin(leave(leaving.clone())));
     tracing::info!(%address, threads = config.threads, "devices");
-    Ok(Room { orders: Arc::new(orders), threads, streams, address })
+    Ok(Room { orders: Arc::new(orders), threads, streams, address, config: configs })
 }
 
 /// Says that the room takes nobody more, and waits until the cluster has heard it: a device that is sent away would be sent
@@ -253,6 +279,17 @@ async fn collect(metrics: RoomMetrics, threads: Vec<Thread>, capacity: usize, ho
         let connections =
             threads.iter().map(|thread| thread.status().connections.load(Ordering::Relaxed)).sum();
         host.me().set_load(Load { connections, capacity: capacity as u64 });
+    }
+}
+
+/// Gives the threads other bounds when the configuration is another.
+async fn rebound(mut configs: watch::Receiver<Config>, threads: Vec<Thread>, cancel: CancellationToken) {
+    while let Some(Ok(())) = cancel.run_until_cancelled(configs.changed()).await {
+        let config = configs.borrow_and_update().clone();
+        for (number, thread) in threads.iter().enumerate() {
+            // One that has ended has no sessions.
+            let _ = thread.send(Order::Limits(Box::new(config.setup(number as u8).limits))).await;
+        }
     }
 }
 

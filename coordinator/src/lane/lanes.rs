@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Answer, Job, Lane, Message, Tools, worker::Worker};
 use crate::{
+    config::Config,
     event::{Event, LaneKey},
     spill::{Backlog, RowId, SpillError},
 };
@@ -59,7 +60,7 @@ pub(crate) struct Shed;
 impl Lanes {
     /// No lanes yet. `tasks` are the workers, which end after `closing`.
     pub(crate) fn new(tools: Arc<Tools>, tasks: TaskTracker, closing: CancellationToken) -> Lanes {
-        let memory = Arc::new(Semaphore::new(tools.config.memory_bytes));
+        let memory = Arc::new(Semaphore::new(tools.config.load().memory_bytes));
         Lanes { shared: Arc::new(Shared { tools, lanes: Mutex::default(), memory, closing, tasks }) }
     }
 
@@ -71,6 +72,20 @@ impl Lanes {
             self.entrance(backlog.lane).lane.add_spilled(bytes);
         }
         Ok(())
+    }
+
+    /// Takes another configuration, as far as it can be taken by lanes that are there.
+    pub(crate) fn apply(&self, config: Config) {
+        let webhook = config.webhook.clone();
+        self.shared.tools.config.store(Arc::new(config));
+        for entrance in self.lock().values() {
+            entrance.lane.breaker.set(webhook.breaker_failures, webhook.backoff());
+        }
+    }
+
+    /// How the lanes are configured.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.shared.tools.config.load_full()
     }
 
     /// Hands an event in, without waiting. The answer comes when it is taken.
@@ -129,8 +144,8 @@ impl Lanes {
             shared.tasks.spawn(worker.run());
             WorkerEnd { inbox, look_again }
         };
-        let workers = (0..parts(shared.tools.config.workers_per_app)).map(worker).collect();
-        let memory = Arc::new(Semaphore::new(shared.tools.config.app_memory_bytes));
+        let workers = (0..parts(shared.tools.config.load().workers_per_app)).map(worker).collect();
+        let memory = Arc::new(Semaphore::new(shared.tools.config.load().app_memory_bytes));
         Entrance { lane, workers, memory }
     }
 

@@ -150,7 +150,7 @@ impl World {
             targets: targets.clone(),
             metrics: metrics.clone(),
             spilled: AtomicI64::new(0),
-            config,
+            config: arc_swap::ArcSwap::from_pointee(config),
         });
         let (workers, closing) = (TaskTracker::new(), CancellationToken::new());
         let lanes = Lanes::new(tools.clone(), workers.clone(), closing.clone());
@@ -422,5 +422,29 @@ async fn what_is_delivered_before_it_is_counted_fills_no_disk() {
     assert_eq!(lane.reserve([100].into_iter()), 1);
     lane.add_spilled(500);
     assert_eq!(lane.spilled.load(Ordering::SeqCst), 100);
+    world.stop().await;
+}
+
+/// A lane that was there already.
+#[tokio::test]
+async fn rules_can_be_changed_while_the_coordinator_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = BackendEnd::start().await;
+    let mut config = config();
+    config.webhook.max_refusals = 1_000_000;
+    config.webhook.breaker_failures = 1_000_000;
+    let world = World::start(&dir, config.clone(), &[(1, &backend.url)]).await;
+    backend.answer(422);
+    assert_eq!(world.up(1, &[("alice", 1)]).await, [Received::Taken]);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(world.spill.dead(1, 0, 10).await.unwrap().is_empty());
+    config.webhook.max_refusals = 1;
+    world.lanes.apply(config);
+    let dead = async {
+        while world.spill.dead(1, 0, 10).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), dead).await.unwrap();
     world.stop().await;
 }

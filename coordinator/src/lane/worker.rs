@@ -236,7 +236,7 @@ impl Worker {
                 self.look_again.store(true, Ordering::Release);
                 return Err(error);
             }
-            let most = self.lane.tools.config.spill.window_bytes;
+            let most = self.lane.tools.config.load().spill.window_bytes;
             let page = self.lane.tools.spill.read(self.part, self.read_to, most).await?;
             let Some(last) = page.last else { return Ok(()) };
             self.read_to = last;
@@ -270,12 +270,13 @@ impl Worker {
 
     fn is_too_old(&self, waiting: &Waiting) -> bool {
         let age = cluster::now_ms().saturating_sub(waiting.spilled_ms);
-        age > self.lane.tools.config.webhook.max_age.as_millis() as u64
+        age > self.lane.tools.config.load().webhook.max_age.as_millis() as u64
     }
 
     /// What becomes of the head after a try.
     async fn settle(&mut self, mut head: Waiting, attempted: Attempted) {
-        let config = &self.lane.tools.config.webhook;
+        let config = self.lane.tools.config.load_full();
+        let config = &config.webhook;
         let (mut least, mut reason) = (Duration::ZERO, None);
         match attempted {
             Attempted::Delivered => {

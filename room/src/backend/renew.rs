@@ -7,7 +7,7 @@ mod telling;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -119,7 +119,7 @@ async fn keep<S: Services>(
     let mut info = backend.identity.info.clone();
     let mut check = tokio::time::interval(CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // No device has bound yet: there is nobody to ask the threads for.
+    // As long as no device has bound there is nobody to ask the threads for.
     let mut first = true;
     let mut lapsed = false;
     loop {
@@ -141,7 +141,8 @@ async fn keep<S: Services>(
             continue;
         }
         lapsed |= registers.told.values().any(|told| told.mine != mine);
-        let threads = if first { &[] } else { threads };
+        let nobody = || threads.iter().all(|thread| thread.status().bindings.load(Ordering::Relaxed) == 0);
+        let threads = if first && nobody() { &[] } else { threads };
         let done = tokio::select! {
             done = telling::tell(backend, threads, &plan) => done,
             // What is being told now is told to the wrong ones.

@@ -5,3 +5,4 @@ mod cluster;
 mod logs;
 mod renewals;
 mod rest;
+mod speed;

@@ -15,7 +15,7 @@ use crate::{
         BindAnswer, Delivery, DeliveryItem, DrainOrder, HeldSession, KickOrder, LoadAnswer, LogRun, Progress,
         UpAnswer,
     },
-    session::Tally,
+    session::{Limits, Tally},
 };
 
 /// One order to a thread. Every variant carries a batch, or stands for many connections.
@@ -47,6 +47,8 @@ pub enum Order {
     Held(u32, usize, oneshot::Sender<(Vec<HeldSession>, Option<u32>)>),
     /// Which of these sessions are held no more, by their places.
     Over(Arc<[HeldSession]>, oneshot::Sender<Vec<u32>>),
+    /// Other bounds, from now on.
+    Limits(Box<Limits>),
     /// Stop accepting, send the devices away.
     Drain(DrainOrder),
     /// Close whoever is still here.

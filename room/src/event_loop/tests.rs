@@ -382,3 +382,27 @@ fn a_port_in_use_is_an_error_even_when_it_is_shared() {
     let _second = listen(address, 2, 1).unwrap();
     assert!(listen(address, 2, 0).is_err(), "another room of two threads");
 }
+
+#[test]
+fn bounds_can_be_changed_while_the_thread_runs() {
+    let room = Room::start(setup());
+    let heartbeat = || {
+        let mut device = Device::open(room.address);
+        device.send(Connect { device: "d".into(), version: 1, ..Connect::default() });
+        match device.next() {
+            ServerBody::Connected(connected) => connected.heartbeat_s,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(heartbeat(), 300);
+    let heartbeats = crate::session::Heartbeat { min_s: 10, max_s: 60, fixed_s: 40, mobile_s: 30 };
+    // A bound of memory stays as it was.
+    let limits = Limits { heartbeat: heartbeats, connections: 0, ..Limits::default() };
+    room.order(Order::Limits(Box::new(limits)));
+    let changed = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        heartbeat() == 40
+    });
+    assert!(changed);
+    room.stop();
+}
