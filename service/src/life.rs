@@ -79,7 +79,13 @@ impl Process {
             }
         });
         let (node, followed) = tokio::select! {
-            started = started => started?,
+            started = started => match started {
+                Err(StartError::Discovery(DiscoveryError::Taken(id))) => {
+                    warn!(node = %id, "the id became another node's before this one was ready; beginning again");
+                    return Ok(Ended::IdLost);
+                }
+                started => started?,
+            },
             // It has taken nothing from anybody yet.
             () = self.end.cancelled() => return Ok(Ended::Asked),
         };

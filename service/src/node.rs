@@ -106,7 +106,11 @@ impl<S: Service> Node<S> {
         let cancel = node.host.cancel.clone();
         let (routes, metrics) = (node.routes(), node.host.metrics.clone());
         node.host.spawn(async move { rpc_server::serve(listener, routes, tls, &metrics, cancel).await });
-        node.enter().await?;
+        if let Err(error) = node.enter().await {
+            // Nobody knows it; but whoever begins anew in this process needs its ports.
+            node.drain(settings.drain_deadline).await;
+            return Err(error);
+        }
         Ok(node)
     }
 

@@ -75,6 +75,11 @@ impl Membership {
         }
     }
 
+    /// Whether somebody's grace is over.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.nodes.values().any(|member| member.leaves.is_some_and(|leaves| leaves <= now))
+    }
+
     /// Lets go of those whose grace is over.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.nodes.retain(|_, member| member.leaves.is_none_or(|leaves| leaves > now));
@@ -138,8 +143,10 @@ mod tests {
         membership.list(start, vec![]);
         assert_eq!(ids(&mut membership), [1, 2, 3]);
         membership.put(node(2));
+        assert!(!membership.is_due(start + Duration::from_secs(12)));
         membership.expire(start + Duration::from_secs(12));
         assert_eq!(ids(&mut membership), [1, 2, 3]);
+        assert!(membership.is_due(start + Duration::from_secs(13)));
         membership.expire(start + Duration::from_secs(13));
         assert_eq!(ids(&mut membership), [2]);
         // Later absences are believed again.

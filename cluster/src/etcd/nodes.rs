@@ -41,9 +41,14 @@ impl Nodes {
 
     /// What time brings: absences that are believed by now, and the picture's age.
     pub(crate) fn tick(&self) {
-        self.change(|state| state.membership.expire(Instant::now()));
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = state.away.map_or(0, |away| away.elapsed().as_secs());
+        let (due, age) = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let age = state.away.map_or(0, |away| away.elapsed().as_secs());
+            (state.membership.is_due(Instant::now()), age)
+        };
+        if due {
+            self.change(|state| state.membership.expire(Instant::now()));
+        }
         self.metrics.picture_age_seconds.set(age.try_into().unwrap_or(i64::MAX));
     }
 
