@@ -25,7 +25,7 @@ pub(crate) struct View<L> {
 /// Which node a call goes to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum To {
-    /// The owner of the key, up or down: it alone has what belongs to the key.
+    /// The owner of the key, up or down: it alone has what belongs to the key, unless it is a saver on shared stores.
     Owner(u64),
     /// Whoever serves; the key spreads the load and keeps a user with one node, later attempts go to others.
     Any(u64),
@@ -37,11 +37,23 @@ impl<L: Line> View<L> {
     /// The node that an attempt goes to.
     pub(crate) fn choose(&self, to: To, attempt: u32) -> Option<(NodeId, Arc<L>)> {
         let node = match to {
-            To::Owner(key) => self.picture.owner(L::ROLE, key)?.id,
+            To::Owner(key) => self.owner(key, attempt)?,
             To::Any(key) => self.any(key, attempt)?,
             To::Node(node) => node,
         };
         Some((node, Arc::clone(self.lines.get(&node)?)))
+    }
+
+    /// The owner of a key. While it does not answer, every other attempt goes to the next best of the ready nodes, if that
+    /// one has said that it serves any key.
+    pub(crate) fn owner(&self, key: u64, attempt: u32) -> Option<NodeId> {
+        let owner = self.picture.owner(L::ROLE, key)?.id;
+        if attempt % 2 == 0 {
+            return Some(owner);
+        }
+        let serves = |n: &NodeId| self.lines.get(n).is_some_and(|line| line.serves_any());
+        let others = self.picture.of(L::ROLE).filter(|n| n.state == NodeState::Ready && n.id != owner);
+        others.map(|n| n.id).filter(serves).max_by_key(|n| rendezvous::score(key, *n)).or(Some(owner))
     }
 
     fn any(&self, key: u64, attempt: u32) -> Option<NodeId> {

@@ -18,6 +18,7 @@ use crate::{
     call::Repeat,
     links::{Links, To, members},
 };
+pub use line::SHARED;
 use line::SaverLine;
 
 /// Calls to the savers. Clones are cheap and share connections and queues; one to a process is enough.

@@ -19,6 +19,11 @@ const LAST_WORD: Duration = Duration::from_millis(200);
 pub(crate) trait Line: Send + Sync + 'static {
     /// What the node is.
     const ROLE: Role;
+
+    /// Whether the node has said that any of its role may be asked for any key.
+    fn serves_any(&self) -> bool {
+        false
+    }
     /// Makes the batchers of a new line.
     fn open(wire: &mut Wire) -> Self;
 }
@@ -70,10 +75,31 @@ impl Wire {
         F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<A>, Status>> + Send + 'static,
     {
+        self.batcher_within(name, limits, None, weight, send)
+    }
+
+    /// The same for items that are not to be sent when they have waited for longer than `patience`.
+    pub(crate) fn batcher_within<Q, A, F, Fut>(
+        &mut self,
+        name: &'static str,
+        limits: BatchLimits,
+        patience: Option<Duration>,
+        weight: Option<Weight<Q>>,
+        send: F,
+    ) -> Batcher<Q, A, PeerError>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<A>, Status>> + Send + 'static,
+    {
         let request = self.request(name);
         let mut builder = Batcher::builder(name, limits).metrics(self.metrics.flow());
         if let Some((max, of)) = weight {
             builder = builder.weight(max, of);
+        }
+        if let Some(patience) = patience {
+            builder = builder.stale_after(patience);
         }
         let (batcher, task) = builder.spawn(self.cancel.clone(), move |items| {
             let (request, answer) = (request.clone(), send(items));

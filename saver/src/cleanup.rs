@@ -29,16 +29,30 @@ pub struct CleanupSettings {
     pub per_second: usize,
 }
 
-/// Cleans up until `cancel`.
+/// A part of clean-up. Savers that share an archive share the parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Marks stored deliveries that are over.
+    Expire = 0,
+    /// Forgets finished deliveries to one user.
+    Unicast = 1,
+    /// Forgets multicasts.
+    Multicast = 2,
+    /// Forgets idempotency keys and broadcasts.
+    Over = 3,
+}
+
+/// Cleans up `mine` until `cancel`.
 pub async fn run<I: InboxStore, A: Archive>(
     engine: Engine<I, A>,
-    settings: CleanupSettings,
+    settings: impl Fn() -> CleanupSettings,
+    mine: impl Fn(Part) -> bool,
     cancel: CancellationToken,
 ) {
     let rounds = async {
         loop {
             tokio::time::sleep(ROUND).await;
-            match round(&engine, settings).await {
+            match round(&engine, settings(), &mine).await {
                 Ok(gone) => debug!(rows = gone, "cleaned up"),
                 Err(e) => {
                     warn!(error = %e, "clean-up was cut short");
@@ -57,11 +71,12 @@ pub async fn run<I: InboxStore, A: Archive>(
 pub async fn round<I: InboxStore, A: Archive>(
     engine: &Engine<I, A>,
     settings: CleanupSettings,
+    mine: &impl Fn(Part) -> bool,
 ) -> Result<u64, Refused> {
     let pace = || tokio::time::sleep(Duration::from_secs_f64(STEP as f64 / settings.per_second as f64));
     let mut gone = 0;
     let mut place = None;
-    loop {
+    while mine(Part::Expire) {
         let (expired, next) = engine.expire_step(place, STEP).await?;
         gone += expired as u64;
         place = next;
@@ -73,7 +88,7 @@ pub async fn round<I: InboxStore, A: Archive>(
     let retention = u64::try_from(settings.retention.as_millis()).unwrap_or(u64::MAX);
     let before = engine.now_ms().saturating_sub(retention);
     let mut row = Row(0);
-    loop {
+    while mine(Part::Unicast) {
         let (forgotten, next) = engine.forget_unicast_step(row, before, STEP).await?;
         gone += forgotten;
         match next {
@@ -83,7 +98,7 @@ pub async fn round<I: InboxStore, A: Archive>(
         pace().await;
     }
     let mut id = MessageId(0);
-    loop {
+    while mine(Part::Multicast) {
         let (forgotten, next) = engine.forget_multicast_step(id, before, MULTICASTS).await?;
         gone += forgotten;
         match next {
@@ -93,6 +108,8 @@ pub async fn round<I: InboxStore, A: Archive>(
         pace().await;
     }
     // An idempotency key says itself how long it holds.
-    gone += engine.forget_over(engine.now_ms(), before).await?;
+    if mine(Part::Over) {
+        gone += engine.forget_over(engine.now_ms(), before).await?;
+    }
     Ok(gone)
 }

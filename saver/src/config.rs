@@ -1,16 +1,24 @@
 //! `[saver]`: where the archive is, and the bounds of everything.
 //!
-//! Worst-case memory, with the defaults: inboxes 450 B × 200,000 + messages 180 B × 500,000 + payloads 64 MiB =
-//! 250 MB; writer's queue 32 MiB + 250 B × 20,000 = 38 MB; acks that wait 64 B × 100,000 = 6 MB; broadcasts 16 MiB;
-//! SQLite's page cache 16 MiB + 3 × 4 MiB; answers under way `load_bytes` each. Together about 350 MB. (An inbox: 105 B
-//! in a hash table, its place in the eviction ring and on watch, and its uid; tables and rings may be half empty.)
+//! Worst-case memory on embedded stores, with the defaults: inboxes 450 B × 200,000 + messages 180 B × 500,000 + payloads 64 MiB =
+//! 250 MB; what waits for the archive 3 × `queue_bytes` (as it came, in the transaction, bound to its statements) + 500 B ×
+//! 20,000 = 110 MB; acks that wait 128 B × 100,000 = 13 MB; broadcasts 16 MiB; SQLite's page cache 7/4 × 16 MiB; answers
+//! 2 × 8 × `load_bytes` = 128 MiB, because 8 calls read at a time and an answer is there once more when it is encoded; 16 MiB
+//! for what works by itself. Together 541 MiB. (An inbox: 105 B in a hash table, its place in the eviction ring and on watch,
+//! and its uid; tables and rings may be half empty.) On Redis and MySQL inboxes, messages, payloads and page cache are not
+//! here; there are 30 MiB for batches and journals and 2 MiB for each connection to MySQL instead. What every process has
+//! comes on top (`service::memory_bound`).
 
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+mod stores;
+
+pub use stores::{Kind, MySql, Redis, Stores};
+
 use crate::{
-    archive::sqlite::SqliteSettings, cleanup::CleanupSettings, engine::{Durability, Limits}, inbox::memory::MemoryLimits,
+    archive::sqlite::SqliteSettings, cleanup::CleanupSettings, engine::{Durability, Limits, READS}, inbox::memory::MemoryLimits,
     sweep::SweepSettings,
 };
 
@@ -51,7 +59,7 @@ pub struct Config {
     pub batch_messages: usize,
     /// Acks that wait to be written, 64 B each; more are refused as busy. Default: 100,000.
     pub backlog: usize,
-    /// Payloads in the answer to one call. Bytes. Default: 16 MiB, half of what the callers take.
+    /// Payloads in the answer to one call. Bytes. Default: 8 MiB, what callers ask for at a time.
     pub load_bytes: usize,
     /// Broadcasts held for readers. Bytes. Default: 16 MiB.
     pub log_cache_bytes: usize,
@@ -68,6 +76,12 @@ pub struct Config {
     /// When an append is answered whose app and caller say nothing: `fast`, when Redis has it, or `safe`, when MySQL has
     /// it too. Embedded stores are always safe. Default: fast.
     pub durability: Durability,
+    /// Which stores: embedded ones unless it says otherwise.
+    pub stores: Stores,
+    /// Redis, for `stores.kind = "cluster"`.
+    pub redis: Redis,
+    /// MySQL or MariaDB, for `stores.kind = "cluster"`.
+    pub mysql: MySql,
 }
 
 impl Default for Config {
@@ -95,6 +109,9 @@ impl Default for Config {
             retention: Duration::from_secs(24 * 3600),
             cleanup_per_second: 50_000,
             durability: Durability::Fast,
+            stores: Stores::default(),
+            redis: Redis::default(),
+            mysql: MySql::default(),
         }
     }
 }
@@ -132,7 +149,26 @@ impl Config {
         if self.default_inbox_cap > self.max_inbox_cap {
             return Err(("saver.default_inbox_cap", "is greater than max_inbox_cap".to_owned()));
         }
-        Ok(())
+        stores::check(self.stores, &self.redis, &self.mysql)
+    }
+
+    /// The most memory that all of this allows, bytes: the formula above.
+    pub(crate) fn memory_bound(&self) -> u64 {
+        // What waits for the archive is there as it came, in the transaction, and bound to its statements.
+        let queues = 3 * self.queue_bytes + 500 * self.queue_messages + 128 * self.backlog + self.log_cache_bytes;
+        // An answer is there as it was read, and encoded. Walks of sweeper and clean-up, and the ids of late.
+        let answers = 2 * READS * self.load_bytes + (16 << 20);
+        let stores = match self.stores.kind {
+            Kind::Embedded => {
+                450 * self.inboxes
+                    + 180 * self.messages
+                    + self.payload_bytes
+                    + self.archive_cache_bytes as usize * 7 / 4
+            }
+            // Batches, journals being read, rows committed; connections with their buffers and statements.
+            Kind::Cluster => (30 << 20) + (self.mysql.writers + self.mysql.readers) * (2 << 20),
+        };
+        (queues + stores + answers) as u64
     }
 
     pub(crate) fn sqlite(&self, data: &std::path::Path) -> SqliteSettings {
@@ -187,5 +223,28 @@ mod tests {
         assert_eq!(zero.check(), Err(("saver.backlog", "must be at least 1".to_owned())));
         let small = Config { messages: 10, ..Config::default() };
         assert_eq!(small.check().unwrap_err().0, "saver.messages");
+    }
+
+    #[test]
+    fn the_memory_bound_is_that_of_the_documentation() {
+        assert_eq!(Config::default().memory_bound() >> 20, 541, "MiB");
+        let less = Config { queue_bytes: 1 << 20, ..Config::default() };
+        assert_eq!(Config::default().memory_bound() - less.memory_bound(), 3 * (31 << 20));
+    }
+
+    #[test]
+    fn the_cluster_needs_its_stores() {
+        let mut config = Config { stores: Stores { kind: Kind::Cluster }, ..Config::default() };
+        if cfg!(not(feature = "cluster-stores")) {
+            return assert_eq!(config.check().unwrap_err().0, "saver.stores.kind");
+        }
+        assert_eq!(config.check().unwrap_err().0, "saver.redis.nodes");
+        config.redis.nodes = vec!["redis://h1:6379".to_owned()];
+        assert_eq!(config.check().unwrap_err().0, "saver.mysql.url");
+        config.mysql.url = "mysql://u:p@h/d".to_owned();
+        assert_eq!(config.check(), Ok(()));
+        config.redis.name = "a:b".to_owned();
+        assert_eq!(config.check().unwrap_err().0, "saver.redis.name");
+        assert!(!format!("{config:?}").contains("u:p"));
     }
 }

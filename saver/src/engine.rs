@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use wire::id::{AppId, MessageId, Position};
@@ -42,6 +42,8 @@ mod logs;
 mod repeats;
 mod rows;
 mod safe;
+#[cfg(test)]
+mod stall_tests;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -104,7 +106,7 @@ impl Default for Limits {
             queue_bytes: 32 << 20,
             batch_messages: 2_048,
             backlog: 100_000,
-            load_bytes: 16 << 20,
+            load_bytes: 8 << 20,
             max_loads: 32,
             log_cache_bytes: 16 << 20,
             default_inbox_cap: 1_000,
@@ -191,6 +193,8 @@ struct Core<I, A> {
     logs: LogCache,
     queued_messages: Arc<AtomicUsize>,
     queued_bytes: Arc<AtomicUsize>,
+    /// Calls that read payloads; more wait for their turn.
+    reads: Semaphore,
 }
 
 /// The saver's work. Clones share everything.
@@ -206,6 +210,10 @@ impl<I, A> Clone for Engine<I, A> {
         Self { core: self.core.clone(), ops: self.ops.clone(), journal: self.journal.clone() }
     }
 }
+
+/// Calls that may read payloads at a time, each up to [`Limits::load_bytes`]; their callers bound how many wait, and for how
+/// long. A call has hundreds of items, so a few keep every store busy.
+pub(crate) const READS: usize = 8;
 
 /// Operations that wait for the writer. Each carries a whole call; messages and bytes have bounds of their own.
 const OPS: usize = 4096;
@@ -249,6 +257,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             metrics,
             queued_messages: Arc::default(),
             queued_bytes: Arc::default(),
+            reads: Semaphore::new(READS),
         });
         let (ops, queue) = mpsc::channel(OPS);
         let writer = writer::Writer::new(core.clone(), queue, greatest);
@@ -296,9 +305,19 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         self.core.shared() || self.core.shard.owns_user(key.app(), key.uid())
     }
 
+    /// Whether any saver may be asked for any user.
+    pub fn is_shared(&self) -> bool {
+        self.core.shared()
+    }
+
     /// Takes new bounds while it works. Those of queues that are there already stay as they are.
     pub fn apply(&self, limits: Limits) {
         self.core.limits.store(Arc::new(limits));
+    }
+
+    /// Whether the archive took what it was given last.
+    pub fn archive_works(&self) -> bool {
+        self.journal.as_ref().is_none_or(|journal| !journal.archive_is_away())
     }
 
     /// What waits for the archive: deliveries, and final states.

@@ -61,6 +61,16 @@ pub struct Metrics {
     pub cleanup_expired: Counter,
     /// Rows forgotten.
     pub cleanup_forgotten: Counter,
+    /// Lines of the shared store's journals that this saver is to land, and their bytes.
+    pub journal_messages: Gauge,
+    /// Bytes of those.
+    pub journal_bytes: Gauge,
+    /// Age of the oldest of those.
+    pub landing_lag_ms: Gauge,
+    /// Redis can be used: 1 or 0.
+    pub redis_up: Gauge,
+    /// The archive was written without an error when it was last: 1 or 0.
+    pub archive_up: Gauge,
 }
 
 impl Default for Metrics {
@@ -90,6 +100,11 @@ impl Default for Metrics {
             sweeps_nudged: Counter::default(),
             cleanup_expired: Counter::default(),
             cleanup_forgotten: Counter::default(),
+            journal_messages: Gauge::default(),
+            journal_bytes: Gauge::default(),
+            landing_lag_ms: Gauge::default(),
+            redis_up: Gauge::default(),
+            archive_up: Gauge::default(),
         }
     }
 }
@@ -115,11 +130,16 @@ impl Metrics {
         for (name, help, counter) in counters {
             r.register(name, help, counter.clone());
         }
-        let gauges: [(&str, &str, &Gauge); 5] = [
+        let gauges: [(&str, &str, &Gauge); 10] = [
             ("inboxes", "Inboxes held", &self.inboxes),
             ("messages", "Messages held", &self.messages),
             ("payload_bytes", "Payload bytes held", &self.payload_bytes),
             ("queue_messages", "Deliveries that wait for the writer", &self.queue_messages),
+            ("journal_messages", "Journal lines that are to land", &self.journal_messages),
+            ("journal_bytes", "Bytes of journal lines that are to land", &self.journal_bytes),
+            ("landing_lag_milliseconds", "Age of the oldest journal line", &self.landing_lag_ms),
+            ("redis_up", "Whether Redis can be used", &self.redis_up),
+            ("archive_up", "Whether the archive works", &self.archive_up),
             ("backlog_messages", "Final states that wait for the archive", &self.backlog_messages),
         ];
         for (name, help, gauge) in gauges {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use proto::internal::{self as rpc, saver_server::Saver};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataValue};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId, Position, Seq, Uid};
 
 use crate::{
@@ -163,7 +163,12 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
         let items = request.get_ref().items.iter().map(|item| self.append_of(item)).collect();
         drop(request);
         let results = each(items, |items| self.0.append(items)).await;
-        Ok(Response::new(rpc::AppendResponse { results: results.into_iter().map(append_result).collect() }))
+        let results = results.into_iter().map(append_result).collect();
+        let mut answer = Response::new(rpc::AppendResponse { results });
+        if self.0.is_shared() {
+            answer.metadata_mut().insert(peers::SHARED, MetadataValue::from_static("1"));
+        }
+        Ok(answer)
     }
 
     async fn load(&self, request: Request<rpc::LoadRequest>) -> Answer<rpc::LoadResponse> {

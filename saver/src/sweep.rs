@@ -56,14 +56,13 @@ pub trait Nudge: Send + Sync + 'static {
 pub async fn run<I: InboxStore, A: Archive, N: Nudge>(
     engine: Engine<I, A>,
     nudge: N,
-    settings: SweepSettings,
+    settings: impl Fn() -> SweepSettings,
     cancel: CancellationToken,
 ) {
     let sweep = async {
-        recover(&engine, settings).await;
         loop {
             tokio::time::sleep(TICK).await;
-            if let Err(e) = step(&engine, &nudge, settings).await {
+            if let Err(e) = step(&engine, &nudge, settings()).await {
                 debug!(error = %e, "a sweep was cut short");
             }
         }
@@ -111,8 +110,13 @@ pub async fn step<I: InboxStore, A: Archive, N: Nudge>(
     Ok(nudged)
 }
 
-/// After a start no inbox is in memory, so none is on watch: puts those there that a center may just have written to.
-pub(crate) async fn recover<I: InboxStore, A: Archive>(engine: &Engine<I, A>, settings: SweepSettings) {
+/// After a start no inbox is in memory, so none is on watch: puts those of `mine` there that a center may just have
+/// written to.
+pub(crate) async fn recover<I: InboxStore, A: Archive>(
+    engine: &Engine<I, A>,
+    settings: SweepSettings,
+    mine: impl Fn(&InboxKey) -> bool,
+) {
     let newest = match engine.archive().greatest_id().await {
         Ok(id) => id,
         Err(e) => return warn!(error = %e, "cannot look for messages to sweep"),
@@ -124,7 +128,7 @@ pub(crate) async fn recover<I: InboxStore, A: Archive>(engine: &Engine<I, A>, se
             Ok(found) => found,
             Err(e) => return warn!(error = %e, "cannot look for messages to sweep"),
         };
-        keys.retain(|key| engine.owns(key));
+        keys.retain(&mine);
         if let Err(e) = engine.watch(&keys).await {
             warn!(error = %e, "cannot watch inboxes");
         }

@@ -57,7 +57,7 @@ impl<'a> Multicast<'a> {
         let mut todo: Vec<usize> = (0..self.keys.len()).collect();
         loop {
             let mut failure = None;
-            let parts = self.split(std::mem::take(&mut todo));
+            let parts = self.split(std::mem::take(&mut todo), retries.attempt());
             let calls = parts.into_iter().map(|(node, indexes)| self.send(node, indexes, retries.deadline()));
             for (indexes, result) in join_all(calls).await {
                 match result.map_err(|error| error.into_attempt(true)) {
@@ -82,12 +82,12 @@ impl<'a> Multicast<'a> {
         }
     }
 
-    /// Who owns which of the users (by index), now.
-    fn split(&self, todo: Vec<usize>) -> BTreeMap<Option<NodeId>, Vec<usize>> {
+    /// Who is to be asked for which of the users (by index), now.
+    fn split(&self, todo: Vec<usize>, attempt: u32) -> BTreeMap<Option<NodeId>, Vec<usize>> {
         let view = self.links.view();
         let mut parts = BTreeMap::<_, Vec<usize>>::new();
         for index in todo {
-            let owner = view.picture.owner(Role::Saver, self.keys[index]).map(|n| n.id);
+            let owner = view.owner(self.keys[index], attempt);
             parts.entry(owner).or_default().push(index);
         }
         parts

@@ -1,5 +1,10 @@
 //! What goes to one saver.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use cluster::{Role, Transport};
 use flow::Batcher;
 use proto::internal::{self as rpc, saver_client::SaverClient};
@@ -12,6 +17,8 @@ use crate::{
 
 /// An item's fields apart from payload and names, encoded; an estimate is good enough for a bound.
 const FIELDS: usize = 48;
+/// Metadata of a saver's answers to appends that says that its stores are those of all savers.
+pub const SHARED: &str = "longwire-shared";
 /// What a load without a bound of its own is taken to answer.
 const LOAD_BYTES: usize = 256 << 10;
 
@@ -24,6 +31,8 @@ pub(crate) struct SaverLine {
     pub(super) find_key: Batcher<rpc::FindKeyRequest, rpc::FindKeyResponse, PeerError>,
     pub(super) control: Control,
     client: SaverClient<Transport>,
+    /// It has said that its stores are those of all savers.
+    shares: Arc<AtomicBool>,
 }
 
 impl SaverLine {
@@ -36,17 +45,28 @@ impl SaverLine {
 impl Line for SaverLine {
     const ROLE: Role = Role::Saver;
 
+    fn serves_any(&self) -> bool {
+        self.shares.load(Ordering::Relaxed)
+    }
+
     fn open(wire: &mut Wire) -> Self {
         let limits = wire.limits;
         let client = SaverClient::new(wire.transport()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        let c = client.clone();
-        let append = wire.batcher(
+        let shares = Arc::<AtomicBool>::default();
+        let (c, said) = (client.clone(), shares.clone());
+        // What has waited for half of its time would hardly be answered within the rest; its caller had better know now.
+        let append = wire.batcher_within(
             "saver_append",
             limits.batch(),
+            Some(limits.deadline / 2),
             Some((limits.batch_bytes, append_bytes)),
             move |items| {
-                let mut c = c.clone();
-                async move { Ok(c.append(rpc::AppendRequest { items }).await?.into_inner().results) }
+                let (mut c, said) = (c.clone(), said.clone());
+                async move {
+                    let answer = c.append(rpc::AppendRequest { items }).await?;
+                    said.store(answer.metadata().contains_key(SHARED), Ordering::Relaxed);
+                    Ok(answer.into_inner().results)
+                }
             },
         );
         let c = client.clone();
@@ -79,7 +99,7 @@ impl Line for SaverLine {
             let mut c = c.clone();
             async move { c.find_key(request).await }
         });
-        Self { append, load, ack, reserve, depth, find_key, control: wire.control(), client }
+        Self { append, load, ack, reserve, depth, find_key, control: wire.control(), client, shares }
     }
 }
 

@@ -36,6 +36,8 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// Reads inboxes, one result for each item. All of a call's payloads together stay within a bound; items beyond
     /// it are told to come again.
     pub async fn load(&self, items: Vec<LoadItem>) -> Vec<Result<LoadedInbox, Refused>> {
+        // The semaphore is never closed.
+        let _turn = self.core.reads.acquire().await;
         // A store of this process is asked first, so that all that are to be rebuilt are so at once.
         if !self.core.shared() {
             let keys: Vec<InboxKey> = items.iter().map(|i| i.key.clone()).collect();

@@ -252,12 +252,12 @@ async fn clean_up_expires_and_forgets() {
     }
     rig.engine.append(vec![append(6, &["a", "b"])]).await.remove(0).unwrap();
     let settings = CleanupSettings { retention: std::time::Duration::from_secs(120), per_second: 1_000_000 };
-    assert_eq!(cleanup::round(&rig.engine, settings).await.unwrap(), 0);
+    assert_eq!(cleanup::round(&rig.engine, settings, &|_| true).await.unwrap(), 0);
     rig.pass(60_000);
-    assert_eq!(cleanup::round(&rig.engine, settings).await.unwrap(), 7);
+    assert_eq!(cleanup::round(&rig.engine, settings, &|_| true).await.unwrap(), 7);
     assert_eq!(counts(&rig.ledger(6).await), [2, 0, 0, 2, 0, 0]);
     rig.pass(120_000);
-    assert_eq!(cleanup::round(&rig.engine, settings).await.unwrap(), 7);
+    assert_eq!(cleanup::round(&rig.engine, settings, &|_| true).await.unwrap(), 7);
     assert!(!rig.ledger(6).await.found && !rig.ledger(1).await.found);
 }
 
@@ -457,7 +457,7 @@ async fn a_new_life_sweeps_what_the_last_one_left() {
     rig.engine.append(vec![append(2, &["b", "c"])]).await.remove(0).unwrap();
     let rig = rig.again().await;
     let settings = SweepSettings { after: std::time::Duration::from_secs(10), per_second: 100 };
-    sweep::recover(&rig.engine, settings).await;
+    sweep::recover(&rig.engine, settings, |_| true).await;
     rig.pass(10_000);
     let online = Recorder(std::sync::Mutex::default(), Nudged::Online);
     assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 3);

@@ -54,7 +54,8 @@ pub async fn keep<A: Archive>(store: RedisInboxes, archive: &A, cancel: Cancella
                     } else {
                         debug!(error = %e, "the inboxes in Redis cannot be used");
                     }
-                    tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+                    let jitter = rand::rng().random_range(0.5..1.0);
+                    tokio::time::sleep(pause.mul_f64(jitter)).await;
                     pause = (pause * 2).min(PAUSE.1);
                 }
             }

@@ -1,22 +1,22 @@
 //! The store on a real Redis: what every store does, and its own.
 
-use tokio::sync::OnceCell;
-
 use super::*;
 use crate::{
     inbox::{
         Record,
-        conformance::{self, Bench, at, key, seqs, staging},
+        conformance::{self, Bench, at, key, staging},
     },
     model::Staging,
 };
+
+mod walk;
 
 const NOW: u64 = 1_000_000;
 
 /// A store on a server of its own.
 struct Rig {
     store: RedisInboxes,
-    _servers: Servers,
+    servers: Servers,
     told: tokio::sync::Mutex<()>,
 }
 
@@ -49,7 +49,7 @@ impl Rig {
         change(&mut settings);
         let rig = Self {
             store: RedisInboxes::new(settings, Arc::new(|_| true)),
-            _servers: servers,
+            servers,
             told: tokio::sync::Mutex::default(),
         };
         rig.store.stand_alone(Epoch(5)).await;
@@ -132,13 +132,159 @@ mod single {
 mod clustered {
     use super::*;
 
-    static CLUSTER: OnceCell<()> = OnceCell::const_new();
-
     async fn make(_: Epoch) -> Rig {
-        // One at a time: three servers each are much for a small machine.
-        CLUSTER.get_or_init(|| async {}).await;
         Rig::on(Servers::Cluster(stores::RedisCluster::start(3).await.unwrap()), |_| {}).await
     }
 
     conformance::suite!(make);
+}
+
+/// An append needs nobody but Redis; what the archive had comes before it, once it is asked.
+#[tokio::test]
+async fn an_absent_inbox_takes_appends() {
+    let rig = Rig::single(|_| {}).await;
+    let placed = rig.place(vec![staging("a", 5)]).await.remove(0).unwrap();
+    let Placed::New(place) = placed else { panic!("{placed:?}") };
+    let absent = rig.store.absent(&[key("a")]).await.unwrap();
+    assert_eq!(absent.len(), 1, "it is there in part");
+    // What is there of it can be acked.
+    rig.place(vec![staging("a", 6)]).await.remove(0).unwrap();
+    let acked = rig.store.ack(&[(key("a"), place)], NOW).await.unwrap();
+    assert_eq!(acked, [Err(InboxError::Absent)]);
+    assert_eq!(rig.left(vec![]).await, [(Row(5), State::Acked)]);
+    let row = |id: u64, birth| Surviving {
+        row: Row(id.cast_signed()),
+        id: MessageId(id),
+        birth,
+        accepted_ms: NOW,
+        expires_ms: 2 * NOW,
+        payload_bytes: 3,
+    };
+    // Of the part itself, of the epoch to come, and over.
+    let over = Surviving { expires_ms: NOW, ..row(3, at(4, 3)) };
+    let rows = vec![row(1, at(2, 1)), row(2, at(4, 2)), over, row(5, place), row(9, at(9, 9 << 36))];
+    rig.store.rebuild(&absent[0], rows, NOW).await.unwrap();
+    let all = Read { after: None, acknowledges: false, max_messages: 99, max_bytes: 1 << 20 };
+    let loaded = rig.store.load(&key("a"), all, 9, NOW).await.unwrap();
+    assert_eq!(loaded.messages.iter().map(|m| m.id.0).collect::<Vec<_>>(), [1, 2, 6]);
+    assert_eq!(loaded.start, at(5, 0));
+}
+
+/// Repeats are known, for as long as the archive cannot be asked for them.
+#[tokio::test]
+async fn repeats() {
+    let rig = Rig::single(|s| (s.partitions, s.ids) = (1, 4)).await;
+    let push = async |id: u64| rig.place(vec![staging("a", id)]).await.remove(0).unwrap();
+    let Placed::New(first) = push(10).await else { panic!("new") };
+    assert_eq!(push(10).await, Placed::Repeat(first));
+    let twice = rig.place(vec![staging("a", 11), staging("a", 11)]).await;
+    let Ok(Placed::New(second)) = twice[0] else { panic!("new") };
+    assert_eq!(twice[1], Ok(Placed::Repeat(second)));
+    rig.store.ack(&[(key("a"), first)], NOW).await.unwrap();
+    assert_eq!(push(10).await, Placed::Repeat(Position { seq: Seq(0), ..first }));
+    // Not landed: nothing is forgotten, however many there are.
+    for id in 20..40 {
+        assert!(matches!(push(id).await, Placed::New(_)));
+    }
+    assert!(matches!(push(11).await, Placed::Repeat(_)));
+    rig.land().await;
+    for id in 40..50 {
+        assert!(matches!(push(id).await, Placed::New(_)));
+        rig.land().await;
+    }
+    assert_eq!(push(11).await, Placed::Ask);
+    let checked = Entry { staging: staging("a", 5), multicast: false, checked: true };
+    let placed = rig.store.append(&[checked], NOW).await.remove(0).unwrap();
+    assert!(matches!(placed, Placed::New(_)));
+    // Many receivers of one message.
+    let many = |uid: &str| Entry { staging: staging(uid, 60), multicast: true, checked: false };
+    let placed = rig.store.append(&[many("a"), many("b")], NOW).await;
+    assert!(placed.iter().all(|p| matches!(p, Ok(Placed::New(_)))));
+    let placed = rig.store.append(&[many("b"), many("c")], NOW).await;
+    assert!(matches!((&placed[0], &placed[1]), (Ok(Placed::Repeat(_)), Ok(Placed::New(_)))));
+}
+
+/// One payload of a multicast is enough for all lines of an entry.
+#[tokio::test]
+async fn the_journal_has_a_payload_once() {
+    let rig = Rig::single(|s| s.partitions = 1).await;
+    let many = |uid: &str| Entry { staging: staging(uid, 60), multicast: true, checked: false };
+    rig.store.append(&[many("a"), many("b"), many("c")], NOW).await;
+    let records = rig.land().await;
+    let payloads = records.iter().filter(|r| matches!(r, Record::Appended(_, Some(p)) if p == "payload 60"));
+    assert_eq!((records.len(), payloads.count()), (3, 1));
+    assert_eq!(rig.store.lag(&rig.all()).await.unwrap(), Lag::default());
+}
+
+/// A full journal refuses appends, and acks later; landing opens it again.
+#[tokio::test]
+async fn a_full_journal_refuses() {
+    let rig = Rig::single(|s| (s.partitions, s.journal_records) = (1, 10)).await;
+    bring(&rig, "a").await;
+    for id in 1..=10 {
+        rig.place(vec![staging("a", id)]).await.remove(0).unwrap();
+    }
+    assert_eq!(rig.place(vec![staging("a", 11)]).await, [Err(InboxError::Behind)]);
+    let base = codec::first_number(Epoch(5));
+    let ack = async |n| rig.store.ack(&[(key("a"), at(5, base + n))], NOW).await.unwrap().remove(0);
+    assert_eq!(ack(10).await, Ok(vec![]));
+    assert_eq!(ack(10).await, Err(InboxError::Behind));
+    assert_eq!(rig.land().await.len(), 20);
+    assert!(rig.place(vec![staging("a", 11)]).await[0].is_ok());
+}
+
+/// What has not landed stays; numbers go on after what was let go.
+#[tokio::test]
+async fn idle_inboxes_are_let_go_once_they_have_landed() {
+    let rig = Rig::single(|_| {}).await;
+    bring(&rig, "a").await;
+    let last = rig.append(vec![staging("a", 1), staging("a", 2)]).await[1];
+    let later = NOW + 120_000;
+    assert_eq!(rig.store.upkeep(later).await.unwrap().evicted, 0);
+    rig.land().await;
+    assert_eq!(rig.store.upkeep(later + 120_000).await.unwrap().evicted, 1);
+    let stale = rig.store.absent(&[key("a")]).await.unwrap();
+    let next = rig.append(vec![staging("a", 3)]).await[0];
+    assert!(next.seq > last.seq);
+    rig.land().await;
+    assert_eq!(rig.store.upkeep(later + 240_000).await.unwrap().evicted, 1);
+    // A rebuild that read the archive before 3 was there would lose it.
+    rig.store.rebuild(&stale[0], vec![], NOW).await.unwrap();
+    assert_eq!(rig.store.absent(&[key("a")]).await.unwrap().len(), 1);
+}
+
+/// `maxmemory` refuses whole batches; what has landed makes room.
+#[tokio::test]
+async fn a_full_redis_refuses_and_lets_go() {
+    let redis = stores::Redis::start_with(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]).await;
+    let rig = Rig::on(Servers::Single(redis.unwrap()), |_| {}).await;
+    let big = |id: u64| Staging { payload: vec![7; 50_000].into(), ..staging(&format!("u{id}"), id) };
+    let mut stored = 0;
+    let refused = loop {
+        match rig.place(vec![big(stored + 1)]).await.remove(0) {
+            Ok(_) => stored += 1,
+            Err(e) => break e,
+        }
+    };
+    assert_eq!(refused, InboxError::Full);
+    assert!((10..200).contains(&stored), "{stored}");
+    assert_eq!(rig.land().await.len() as u64, stored);
+    assert!(rig.store.upkeep(NOW + 5_000).await.unwrap().evicted > 0);
+    assert!(rig.place(vec![big(1_000)]).await[0].is_ok());
+}
+
+/// Scripts that the server has forgotten are sent again.
+#[tokio::test]
+async fn forgotten_scripts_are_sent_again() {
+    let redis = stores::Redis::start().await.unwrap();
+    let rig = Rig::on(Servers::Single(redis), |_| {}).await;
+    rig.append(vec![staging("a", 1)]).await;
+    let Servers::Single(redis) = &rig.servers else { unreachable!() };
+    redis.call(&["SCRIPT", "FLUSH"]).await.unwrap();
+    rig.append(vec![staging("a", 2), staging("b", 3), staging("c", 4)]).await;
+}
+
+async fn bring(rig: &Rig, uid: &str) {
+    let absent = rig.store.absent(&[key(uid)]).await.unwrap();
+    rig.store.rebuild(&absent[0], vec![], NOW).await.unwrap();
 }
