@@ -29,7 +29,8 @@ cluster_images() {
     for image in $our_images; do
         bytes=$(docker image inspect -f '{{.Size}}' "$image")
         echo "$image: $((bytes / 1000000)) MB"
-        [ "$bytes" -le $IMAGE_BYTES_MAX ] || die "$image is larger than $IMAGE_BYTES_MAX bytes"
+        # Programs of a debug build are larger than those that anybody deploys.
+        [ "$profile" = debug ] || [ "$bytes" -le $IMAGE_BYTES_MAX ] || die "$image is larger than $IMAGE_BYTES_MAX bytes"
     done
 }
 
@@ -66,6 +67,16 @@ container() { # service
         --filter "label=com.docker.compose.service=$1" --filter "label=com.docker.compose.oneoff=False"
 }
 
+# Tries once and again until it is so.
+within() { # seconds, command…
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $deadline ] || return 1
+        sleep 0.2
+    done
+}
+
 # Waits until all of these, or all services, are healthy.
 cluster_ready() { # [service…]
     local deadline=$((SECONDS + READY_WITHIN)) service state
@@ -86,16 +97,12 @@ cluster_as_documented() {
     after=$(docker ps -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" | sort)
     [ "$before" = "$after" ] || die "a second up has replaced containers"
     compose run --rm -T longwire listen --uid alice --count 1 </dev/null >"$work/heard" 2>"$work/heard.log" &
-    local listener=$! n
-    for n in $(seq 100); do
-        ! grep -q 'listening as' "$work/heard.log" || break
-        [ "$n" != 100 ] || { cat "$work/heard.log" >&2; die "the device does not get bound"; }
-        sleep 0.2
-    done
+    listens() { grep -q 'listening as' "$work/heard.log"; }
+    hears() { grep 'hello from the containers' "$work/heard"; }
+    within 30 listens || { cat "$work/heard.log" >&2; die "the device does not get bound"; }
     compose run --rm -T longwire push --uid alice 'hello from the containers' </dev/null
-    wait $listener || { cat "$work/heard.log" >&2; die "the device got nothing"; }
-    cat "$work/heard"
-    grep -q 'hello from the containers' "$work/heard" || die "the device got something else"
+    within 30 hears || { cat "$work/heard.log" >&2; die "the device got nothing"; }
+    wait $!
     compose run --rm -T operator node list </dev/null | tee "$work/nodes"
     [ "$(grep -c ready "$work/nodes")" = 10 ] || die "the operator does not see ten nodes that are ready"
 }
