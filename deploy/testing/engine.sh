@@ -85,7 +85,7 @@ engine_stop() {
     echo "$engine_forward" >/proc/sys/net/ipv4/ip_forward
     # Layers and namespaces that are still mounted would be deleted through.
     local mount
-    for mount in $(sed -n "s|^[^ ]* \($engine[^ ]*\) .*|\1|p" /proc/mounts | sort -r); do
+    for mount in $(sed -n "s|^[^ ]* \(${engine}[^ ]*\) .*|\1|p" /proc/mounts | sort -r); do
         umount "$mount" || true
     done
 }

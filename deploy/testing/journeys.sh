@@ -37,7 +37,7 @@ webhooks::cluster::comings_and_goings_reach_the_state_webhook
 
 journeys_run() {
     say "journeys"
-    local program journey failed= begun=$SECONDS
+    local program journey failed='' begun=$SECONDS
     program=$(cargo test -p e2e --test journeys --no-run --locked 2>&1 | tee "$work/cargo.log" |
         sed -n 's/^ *Executable .*(\(.*\))$/\1/p') || true
     [ -n "$program" ] || { cat "$work/cargo.log" >&2; die "the journeys do not compile"; }
