@@ -92,6 +92,20 @@ impl Service for Center {
         bounds::memory_bound(config)
     }
 
+    const LIVE: &'static [&'static str] = &[
+        "payload_max_bytes",
+        "ttl_max",
+        "idempotency_window",
+        "token_ttl_max",
+        "requests_in_flight",
+        "body_bytes_in_flight",
+        "new_apps",
+    ];
+
+    fn apply(&self, config: Config) {
+        self.ops.apply(config);
+    }
+
     fn start(config: Config, host: Host) -> Starting<Self> {
         Box::pin(start(config, host))
     }
@@ -160,8 +174,7 @@ async fn assemble(config: Config, host: Host) -> Result<Center, StartError> {
     let ops = Arc::new(Ops::new(config, peers, host.cluster.clone(), delivery, notices, metrics.clone()));
     let router = router(&ops).map_err(StartError::other)?;
     let stop = end.child_token();
-    let server =
-        host.spawn(server::serve(listener, router, most, metrics, stop.clone(), DRAIN_GRACE));
+    let server = host.spawn(server::serve(listener, router, most, metrics, stop.clone(), DRAIN_GRACE));
     tracing::info!(%address, "API");
     Ok(Center { ops, address, stop, end, server, stages })
 }

@@ -18,21 +18,30 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Budget {
     what: &'static str,
-    limit: usize,
+    limit: Arc<AtomicUsize>,
     held: Arc<AtomicUsize>,
 }
 
 impl Budget {
     /// A budget; `what` names it in the error of a caller who meets the bound.
     pub fn new(what: &'static str, limit: usize) -> Budget {
-        Budget { what, limit, held: Arc::default() }
+        Budget { what, limit: Arc::new(AtomicUsize::new(limit)), held: Arc::default() }
     }
 
     /// Takes a part, to be given back when the answer is dropped.
     pub fn take(&self, amount: usize) -> Result<Held> {
         let before = self.held.fetch_add(amount, Ordering::Relaxed);
         let held = Held { amount, of: Arc::clone(&self.held) };
-        if before.saturating_add(amount) > self.limit { Err(Error::Full(self.what)) } else { Ok(held) }
+        if before.saturating_add(amount) > self.limit.load(Ordering::Relaxed) {
+            Err(Error::Full(self.what))
+        } else {
+            Ok(held)
+        }
+    }
+
+    /// Another limit; what is held stays.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// How much is held now.
@@ -99,6 +108,9 @@ mod tests {
         drop(first);
         assert_eq!(budget.held(), 4);
         drop(second);
+        assert_eq!(budget.held(), 0);
+        budget.clone().set_limit(3);
+        assert!(budget.take(4).is_err(), "all who share it have the new limit");
         assert_eq!(budget.held(), 0);
     }
 

@@ -68,7 +68,7 @@ impl Ops {
     ) -> Result<v1::CreateAppResponse> {
         caller.grant.needs(Scope::Admin)?;
         let key = AppKey::new(&request.app).map_err(|e| Error::invalid("app", e.to_string()))?;
-        let mut app = new_app(&key, &self.config.new_apps);
+        let mut app = new_app(&key, &self.config().new_apps);
         let changes = v1::UpdateAppRequest {
             app: request.app,
             upstream_url: Some(request.upstream_url),
@@ -160,7 +160,7 @@ impl Ops {
             app.public_key_pem = public_key(pem)?;
         }
         if let Some(ttl_s) = changes.default_ttl_s {
-            fields::within("default_ttl_s", Duration::from_secs(ttl_s.into()), self.config.ttl_max)?;
+            fields::within("default_ttl_s", Duration::from_secs(ttl_s.into()), self.config().ttl_max)?;
             app.default_ttl_s = ttl_s;
         }
         if let Some(cap) = changes.inbox_cap {

@@ -33,13 +33,13 @@ pub(super) fn uid(text: &str) -> Result<Uid> {
 impl Ops {
     /// Refuses a payload over the bound.
     pub(super) fn check_payload(&self, payload: &Bytes) -> Result<()> {
-        let (actual, limit) = (payload.len(), self.config.payload_max_bytes);
+        let (actual, limit) = (payload.len(), self.config().payload_max_bytes);
         if actual > limit { Err(Error::PayloadTooLarge { actual, limit }) } else { Ok(()) }
     }
 
     /// The time to live that was asked for, or the app's default.
     pub(super) fn ttl(&self, asked: Option<u32>, default_s: u32) -> Result<Duration> {
-        let max = self.config.ttl_max;
+        let max = self.config().ttl_max;
         match asked {
             Some(seconds) => within("ttl_s", Duration::from_secs(seconds.into()), max),
             // The app was made under another bound; its caller, who named no time, is not to blame.

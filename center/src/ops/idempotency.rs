@@ -51,7 +51,7 @@ impl Ops {
             let message = format!("has {} bytes; it must have 1 to {KEY_MAX}", key.len());
             return Err(Error::invalid("idempotency_key", message));
         }
-        let window = u64::try_from(self.config.idempotency_window.as_millis()).unwrap_or(u64::MAX);
+        let window = u64::try_from(self.config().idempotency_window.as_millis()).unwrap_or(u64::MAX);
         let request = ReserveRequest {
             app: app.id,
             key,

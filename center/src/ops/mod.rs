@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::{ArcSwap, Guard};
 use cluster::{Cluster, MessageIds};
 use http::HeaderValue;
 use peers::{AppDirectory, Coordinators, Limits, PeerMetrics, Registers, Rooms, Savers};
@@ -93,7 +94,7 @@ impl Peers {
 
 /// All operations of the API.
 pub struct Ops {
-    config: Config,
+    config: ArcSwap<Config>,
     peers: Peers,
     cluster: Cluster,
     ids: MessageIds,
@@ -121,7 +122,7 @@ impl Ops {
             rates: Rates::default(),
             places: Budget::new("requests", config.requests_in_flight),
             bodies: Budget::new("bytes of requests", config.body_bytes_in_flight),
-            config,
+            config: ArcSwap::from_pointee(config),
             peers,
             ids: MessageIds::new(cluster.me().id()),
             cluster,
@@ -132,8 +133,15 @@ impl Ops {
     }
 
     /// How the center is configured.
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> Guard<Arc<Config>> {
+        self.config.load()
+    }
+
+    /// Takes another configuration: what is judged from the next call on.
+    pub(crate) fn apply(&self, config: Config) {
+        self.places.set_limit(config.requests_in_flight);
+        self.bodies.set_limit(config.body_bytes_in_flight);
+        self.config.store(Arc::new(config));
     }
 
     /// Bytes of request bodies held at once.

@@ -78,7 +78,7 @@ impl Ops {
 
     /// Refuses a list that is too long, before anything is waited for.
     fn check_targets(&self, uids: &[String]) -> Result<()> {
-        let most = self.config.multicast_max_uids;
+        let most = self.config().multicast_max_uids;
         if uids.is_empty() || uids.len() > most {
             return Err(Error::invalid(
                 "uids",

@@ -46,7 +46,7 @@ impl Ops {
         caller: &Caller,
         pushes: Vec<v1::PushRequest>,
     ) -> Result<Vec<Result<v1::PushResponse>>> {
-        let most = self.config.batch_max_pushes;
+        let most = self.config().batch_max_pushes;
         if pushes.len() > most {
             let message = format!("has {} pushes; at most {most} are taken in one call", pushes.len());
             return Err(Error::invalid("pushes", message));

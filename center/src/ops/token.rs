@@ -33,7 +33,7 @@ impl Ops {
         let app = self.app(caller, Scope::Push, &request.app).await?;
         let uid = fields::uid(&request.uid)?;
         let asked = request.ttl_s.map_or(DEFAULT_TTL, |ttl_s| Duration::from_secs(ttl_s.into()));
-        let ttl = fields::within("ttl_s", asked, self.config.token_ttl_max)?;
+        let ttl = fields::within("ttl_s", asked, self.config().token_ttl_max)?;
         let exp = (cluster::now_ms() / 1000).saturating_add(ttl.as_secs());
         let claims = Claims { app: &app.key, sub: uid.as_str(), exp };
         let key = EncodingKey::from_secret(&app.token_secret);

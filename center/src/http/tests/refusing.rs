@@ -123,3 +123,17 @@ async fn what_is_not_there_is_said_so() {
     assert_eq!(api.get("/v2/push").await.error(), (404, "no_route", ""));
     assert_eq!(api.get("/v1/push").await.error(), (405, "no_method", ""));
 }
+
+#[tokio::test]
+async fn bounds_can_be_changed_while_the_center_runs() {
+    let api = Api::start().await;
+    let push = |bytes: usize| api.post("/v1/push", json!({"uid": "a", "payload": "x".repeat(bytes)}));
+    assert_eq!(push(1_000).await.status, 200);
+    let old = crate::Config::clone(&api.center.ops.config());
+    api.center.ops.apply(crate::Config { payload_max_bytes: 999, ..old.clone() });
+    assert_eq!(push(1_000).await.error(), (413, "payload_too_large", "payload"));
+    api.center.ops.apply(crate::Config { requests_in_flight: 0, ..old.clone() });
+    assert_ne!(push(1).await.status, 200);
+    api.center.ops.apply(old);
+    assert_eq!(push(1_000).await.status, 200);
+}
