@@ -10,6 +10,7 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -128,7 +129,7 @@ where
     /// A batcher with shared metrics or a bound on the weight of a batch.
     #[must_use]
     pub fn builder(name: &'static str, limits: BatchLimits) -> Builder<Q, A, E> {
-        Builder { name, limits, metrics: None, weight: None, answers: PhantomData }
+        Builder { name, limits, metrics: None, weight: None, stale_after: None, answers: PhantomData }
     }
 
     /// Queues an item without waiting. After the batcher has ended the reply is [`CallError::Closed`].
@@ -203,6 +204,7 @@ pub struct Builder<Q, A, E> {
     limits: BatchLimits,
     metrics: Option<FlowMetrics>,
     weight: Option<Weight<Q>>,
+    stale_after: Option<Duration>,
     answers: PhantomData<fn() -> (A, E)>,
 }
 
@@ -235,6 +237,15 @@ where
         self
     }
 
+    /// An item that has waited for longer, or whose caller has gone, is not sent any more: it is answered as if the queue had
+    /// been full. For callers with a deadline: what would be answered after it is work for nobody, and a queue that is as long
+    /// as the deadline would make all of it such.
+    #[must_use]
+    pub fn stale_after(mut self, wait: Duration) -> Self {
+        self.stale_after = Some(wait);
+        self
+    }
+
     /// Starts the batcher; see [`Batcher::spawn`].
     pub fn spawn<F, Fut>(self, cancel: CancellationToken, send: F) -> (Batcher<Q, A, E>, JoinHandle<()>)
     where
@@ -243,7 +254,7 @@ where
     {
         let (tx, rx) = mpsc::channel(self.limits.queue_items.max(1));
         let metrics = self.metrics.unwrap_or_default().queue(self.name);
-        let driver = Driver::new(self.name, self.limits, self.weight, rx, metrics.clone(), send);
+        let driver = Driver::new(self.name, self.limits, (self.weight, self.stale_after), rx, metrics.clone(), send);
         (Batcher { queue: tx, metrics }, tokio::spawn(driver.run(cancel)))
     }
 }

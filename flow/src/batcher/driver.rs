@@ -1,6 +1,6 @@
 //! The one task behind a batcher.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +26,8 @@ struct Queue<Q, A, E> {
     held: Option<Waiting<Q, A, E>>,
     batch_items: usize,
     weight: Option<Weight<Q>>,
+    stale_after: Option<Duration>,
+    metrics: QueueMetrics,
 }
 
 impl<Q, A, E, F, Fut> Driver<Q, A, E, F>
@@ -39,12 +41,13 @@ where
     pub(super) fn new(
         name: &'static str,
         limits: BatchLimits,
-        weight: Option<Weight<Q>>,
+        (weight, stale_after): (Option<Weight<Q>>, Option<Duration>),
         rx: mpsc::Receiver<Waiting<Q, A, E>>,
         metrics: QueueMetrics,
         send: F,
     ) -> Self {
-        let queue = Queue { rx, held: None, batch_items: limits.batch_items.max(1), weight };
+        let batch_items = limits.batch_items.max(1);
+        let queue = Queue { rx, held: None, batch_items, weight, stale_after, metrics: metrics.clone() };
         Self { name, limits, queue, metrics, send: Arc::new(send) }
     }
 
@@ -120,9 +123,14 @@ impl<Q, A, E> Queue<Q, A, E> {
     /// Waits for an item and takes what has gathered behind it; `None` when no handle is left. It may be dropped
     /// while it waits without loss: nothing is awaited once an item has been taken.
     async fn next_batch(&mut self) -> Option<Vec<Waiting<Q, A, E>>> {
-        let first = match self.held.take() {
+        let first = match self.held.take().and_then(|held| self.fresh(held)) {
             Some(held) => held,
-            None => self.rx.recv().await?,
+            None => loop {
+                let next = self.rx.recv().await?;
+                if let Some(next) = self.fresh(next) {
+                    break next;
+                }
+            },
         };
         let gathered = self.rx.len().saturating_add(1).min(self.batch_items);
         let mut batch = Vec::with_capacity(gathered);
@@ -130,6 +138,7 @@ impl<Q, A, E> Queue<Q, A, E> {
         batch.push(first);
         while batch.len() < self.batch_items {
             let Ok(next) = self.rx.try_recv() else { break };
+            let Some(next) = self.fresh(next) else { continue };
             load = load.saturating_add(self.weigh(&next));
             if self.weight.is_some_and(|(max, _)| load > max) {
                 self.held = Some(next);
@@ -138,6 +147,20 @@ impl<Q, A, E> Queue<Q, A, E> {
             batch.push(next);
         }
         Some(batch)
+    }
+
+    /// The item, if it is worth sending; else its caller is answered.
+    fn fresh(&self, waiting: Waiting<Q, A, E>) -> Option<Waiting<Q, A, E>> {
+        let stale = self.stale_after.is_some_and(|most| {
+            waiting.since.elapsed() > most || waiting.answer.is_closed()
+        });
+        if !stale {
+            return Some(waiting);
+        }
+        self.metrics.depth.dec();
+        self.metrics.refused.inc();
+        let _ = waiting.answer.send(Err(CallError::Full));
+        None
     }
 
     fn weigh(&self, waiting: &Waiting<Q, A, E>) -> usize {

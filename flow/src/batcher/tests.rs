@@ -240,3 +240,30 @@ async fn adds_no_delay() {
     join_all((0..1000).map(|n| batcher.call(n))).await;
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
+
+/// With a peer that took a second for each batch every call waited for as long as its caller did, was sent when nobody wanted
+/// it any more, and so made the next one late too: hardly any was answered in time.
+#[tokio::test(start_paused = true)]
+async fn what_has_waited_for_too_long_is_not_sent() {
+    let second = Duration::from_secs(1);
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let note = sent.clone();
+    let limits = BatchLimits { batch_items: 1, ..LIMITS };
+    let builder = Batcher::builder("t", limits).stale_after(5 * second / 2);
+    let (batcher, _task) = builder.spawn(CancellationToken::new(), move |items: Vec<u32>| {
+        note.lock().unwrap().extend(items.clone());
+        async move {
+            tokio::time::sleep(second).await;
+            Ok::<_, &'static str>(items)
+        }
+    });
+    let begun = Instant::now();
+    let mut replies: Vec<_> = (0..6).map(|n| batcher.offer(n).unwrap()).collect();
+    // Its caller goes.
+    drop(replies.remove(1));
+    let answers = join_all(replies).await;
+    assert_eq!(answers, [Ok(0), Ok(2), Ok(3), Err(CallError::Full), Err(CallError::Full)]);
+    assert_eq!(*sent.lock().unwrap(), [0, 2, 3]);
+    assert_eq!(begun.elapsed(), 3 * second, "who is not served is told when that is known");
+    assert_eq!(batcher.call(9).await, Ok(9), "as soon as there is room again all is as ever");
+}
