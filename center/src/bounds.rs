@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_defaults_stay_within_what_their_documentation_says() {
-        assert_eq!(memory_bound(&Config::default()) >> 20, 657, "MiB");
+        assert_eq!(memory_bound(&Config::default()) >> 20, 681, "MiB");
     }
 
     #[test]
@@ -57,6 +57,6 @@ mod tests {
         assert_eq!(less(|c| c.delivery.queue_bytes -= 1 << 20), 2 << 20);
         assert_eq!(less(|c| c.requests_in_flight -= 1), 16 << 10);
         assert_eq!(less(|c| c.connections_max -= 1), 40 << 10);
-        assert_eq!(less(|c| c.http2_connections_max -= 1), 1_088 << 10);
+        assert_eq!(less(|c| c.http2_connections_max -= 1), 320 << 10);
     }
 }

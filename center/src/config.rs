@@ -1,9 +1,9 @@
 //! What can be configured of a center. Every field has a default; unknown keys are refused.
 //!
-//! Worst-case memory is the sum of: `connections_max` × 40 KiB; `http2_connections_max` × 1,088 KiB; `requests_in_flight` ×
+//! Worst-case memory is the sum of: `connections_max` × 40 KiB; `http2_connections_max` × 320 KiB; `requests_in_flight` ×
 //! 16 KiB; 3 × `body_bytes_in_flight`, because a body is there as it came, as it was read and in a batch to its saver;
 //! 2 × `delivery.queue_bytes`; 516 × `payload_max_bytes` for broadcasts that wait for the rooms; `auth.cached_keys` × 512 bytes;
-//! 4 MiB for apps. With the defaults 658 MiB; what every process has comes on top (`service::memory_bound`). What waits in
+//! 4 MiB for apps. With the defaults 682 MiB; what every process has comes on top (`service::memory_bound`). What waits in
 //! the queues to the other services is a part of it: each call there belongs to a request or a delivery that is counted.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -19,7 +19,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Connections to the API; one more waits until another ends. Default 4,096, each up to 40 KiB.
     pub connections_max: usize,
-    /// How many of them may speak HTTP/2, and so gRPC; one more is closed. Default 128, each up to 1,088 KiB.
+    /// How many of them may speak HTTP/2, and so gRPC; one more is closed. Default 512, each up to 320 KiB.
     pub http2_connections_max: usize,
     /// Largest payload of a message, bytes. Default 65,536.
     pub payload_max_bytes: usize,
@@ -64,7 +64,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7800)),
             connections_max: 4_096,
-            http2_connections_max: 128,
+            http2_connections_max: 512,
             payload_max_bytes: 64 * 1024,
             ttl_max: Duration::from_secs(30 * 86_400),
             multicast_max_uids: 10_000,

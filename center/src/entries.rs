@@ -116,7 +116,10 @@ mod tests {
             assert_eq!(seen, Some(4), "in parts of {size}");
         }
         let mut entries = Entries::new();
-        assert_eq!(entries.count(&framed(&v1::PushBatchRequest { pushes: vec![Default::default(); 500] })), 500);
+        assert_eq!(
+            entries.count(&framed(&v1::PushBatchRequest { pushes: vec![Default::default(); 500] })),
+            500
+        );
         assert_eq!(entries.count(&framed(&push(5))), 503, "uid, payload and ttl of the next message");
         assert_eq!(entries.count(&framed(&v1::PushRequest::default())), 503);
         assert_eq!(entries.count(&batch), 507);
@@ -124,7 +127,9 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_left_to_the_decoder() {
-        for bytes in [&[0xff; 50][..], &[7], &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]] {
+        for bytes in
+            [&[0xff; 50][..], &[7], &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]]
+        {
             let mut framed = vec![0, 0, 0, 0, bytes.len() as u8];
             framed.extend(bytes);
             assert!(Entries::new().count(&framed) <= 1);

@@ -30,8 +30,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const STREAMS_MAX: u32 = 512;
 
 /// What a connection of HTTP/2 may have sent that nobody has asked for yet: the body of a request whose caller is being looked
-/// up. A larger body comes in parts of it, a round trip each.
-pub(crate) const HTTP2_WINDOW: u32 = 1 << 20;
+/// up. It holds a batch of a hundred usual pushes; a larger body comes in parts of it, a round trip each.
+pub(crate) const HTTP2_WINDOW: u32 = 256 << 10;
 
 /// Head of a request.
 pub(crate) const HEAD_BYTES: u32 = 8 << 10;
@@ -60,7 +60,12 @@ pub(crate) async fn serve(
     grace: Duration,
 ) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).pipeline_flush(true).max_buf_size(HTTP1_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .pipeline_flush(true)
+        .max_buf_size(HTTP1_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
