@@ -1,5 +1,7 @@
 //! `longwire cert` from end to end: what it makes is what the nodes take.
 
+#![allow(clippy::unwrap_used, reason = "the lint knows only functions marked as tests")]
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,

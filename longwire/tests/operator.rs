@@ -1,5 +1,7 @@
 //! `longwire config` and `longwire node` from end to end: a real etcd, a real node, mutual TLS everywhere.
 
+#![allow(clippy::unwrap_used, reason = "the lint knows only functions marked as tests")]
+
 use std::{
     fs,
     io::{Read as _, Write as _},
