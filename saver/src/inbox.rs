@@ -273,8 +273,9 @@ pub trait Journaled: InboxStore {
         now_ms: u64,
     ) -> impl Future<Output = Vec<InboxResult<Placed>>> + Send;
 
-    /// What all numbers of an epoch are greater than.
-    fn first_number(&self, epoch: Epoch) -> u64;
+    /// What numbers must be greater than that are given elsewhere while the store is away: greater than all that it gave,
+    /// and less than all that it will give when it is back.
+    fn away_number(&self, now_ms: u64) -> u64;
 
     /// Partitions of the store; 0 before its first life. Each is landed and swept by one saver, and none suffers if two do it.
     fn partitions(&self) -> u32;

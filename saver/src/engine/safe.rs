@@ -145,7 +145,7 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
         if self.away.is_none_or(|(_, then, _)| then != stands) {
             let epoch = self.core.archive.begin_epoch().await?;
             tracing::warn!(%epoch, "the inbox store is away: what is to be safe goes to the archive alone");
-            self.away = Some((epoch, stands, self.core.inboxes.first_number(epoch)));
+            self.away = Some((epoch, stands, self.core.inboxes.away_number(self.core.now_ms())));
         }
         Ok(())
     }

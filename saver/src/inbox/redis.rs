@@ -77,6 +77,17 @@ struct Live {
     epoch: Epoch,
     identity: String,
     bases: Vec<String>,
+    /// What all numbers of the life are greater than.
+    first: u64,
+}
+
+/// What is remembered of the last life when its link is gone.
+#[derive(Clone)]
+struct Last {
+    epoch: Epoch,
+    identity: String,
+    bases: Vec<String>,
+    first: u64,
 }
 
 /// Says which partitions this process lands, sweeps and keeps tidy.
@@ -91,8 +102,7 @@ struct Shared {
     /// Why there is no life to use.
     reason: Mutex<String>,
     epochs: watch::Sender<Epoch>,
-    /// The last life: epoch, identity, bases of the partitions.
-    last: Mutex<Option<(Epoch, String, Vec<String>)>>,
+    last: Mutex<Option<Last>>,
 }
 
 /// The shared inbox store. Clones share everything. It refuses all until [`life::keep`] has judged its life.

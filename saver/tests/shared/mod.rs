@@ -20,21 +20,21 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wire::id::{AppId, Epoch, MessageId, Position, Uid};
 
-pub const APP: AppId = AppId(1);
-pub const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
+pub(crate) const APP: AppId = AppId(1);
+pub(crate) const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
 
-pub type Stored = Engine<RedisInboxes, MySqlArchive>;
+pub(crate) type Stored = Engine<RedisInboxes, MySqlArchive>;
 
-pub fn key(uid: &str) -> InboxKey {
+pub(crate) fn key(uid: &str) -> InboxKey {
     InboxKey::new(APP, Uid::new(uid).unwrap())
 }
 
 /// Ids of the tests begin here.
-pub fn id(n: u64) -> u64 {
+pub(crate) fn id(n: u64) -> u64 {
     MessageId::from_parts(NOW, 1, 0).0 + n
 }
 
-pub fn append(n: u64, uids: &[&str]) -> Append {
+pub(crate) fn append(n: u64, uids: &[&str]) -> Append {
     Append {
         id: MessageId(id(n)),
         keys: uids.iter().map(|uid| key(uid)).collect(),
@@ -47,7 +47,7 @@ pub fn append(n: u64, uids: &[&str]) -> Append {
     }
 }
 
-pub fn settings(nodes: Vec<String>) -> RedisSettings {
+pub(crate) fn settings(nodes: Vec<String>) -> RedisSettings {
     RedisSettings {
         nodes,
         cluster: false,
@@ -62,33 +62,33 @@ pub fn settings(nodes: Vec<String>) -> RedisSettings {
     }
 }
 
-pub fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { default_inbox_cap: 10_000, max_inbox_cap: 1_000_000, max_loads: 1_000_000, ..Limits::default() }
 }
 
-pub struct Servers {
-    pub redis: stores::Redis,
-    pub mysql: stores::MariaDb,
+pub(crate) struct Servers {
+    pub(crate) redis: stores::Redis,
+    pub(crate) mysql: stores::MariaDb,
     url: String,
 }
 
 impl Servers {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (redis, mysql) = tokio::join!(stores::Redis::start(), stores::MariaDb::start());
         let mysql = mysql.unwrap();
         let url = mysql.url("longwire").await.unwrap();
         Self { redis: redis.unwrap(), mysql, url }
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub async fn saver(&self, change: impl FnOnce(&mut Limits)) -> Saver {
+    pub(crate) async fn saver(&self, change: impl FnOnce(&mut Limits)) -> Saver {
         self.saver_with(|_| {}, change).await
     }
 
-    pub async fn saver_with(
+    pub(crate) async fn saver_with(
         &self,
         redis: impl FnOnce(&mut RedisSettings),
         change: impl FnOnce(&mut Limits),
@@ -101,20 +101,20 @@ impl Servers {
     }
 
     /// A saver that lands by itself, or only when it is asked to.
-    pub async fn saver_landing(&self, lands: bool) -> Saver {
+    pub(crate) async fn saver_landing(&self, lands: bool) -> Saver {
         Saver::start(settings(vec![self.redis.url()]), &self.url, limits(), lands).await
     }
 }
 
-pub struct Saver {
-    pub engine: Stored,
+pub(crate) struct Saver {
+    pub(crate) engine: Stored,
     cancel: CancellationToken,
     keeping: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Saver {
-    pub async fn start(redis: RedisSettings, url: &str, limits: Limits, lands: bool) -> Self {
+    pub(crate) async fn start(redis: RedisSettings, url: &str, limits: Limits, lands: bool) -> Self {
         let archive = MySqlArchive::open(&MySqlSettings::new(url)).await.unwrap();
         let store = RedisInboxes::new(redis, Arc::new(|_| true));
         let (cancel, keeping) = (CancellationToken::new(), CancellationToken::new());
@@ -138,7 +138,7 @@ impl Saver {
         saver
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.cancel.cancel();
         let mut tasks = self.tasks.into_iter();
         tasks.next().unwrap().await.unwrap();
@@ -147,11 +147,11 @@ impl Saver {
         self.engine.archive().close().await;
     }
 
-    pub async fn push(&self, append: Append) -> Result<Appended, Refused> {
+    pub(crate) async fn push(&self, append: Append) -> Result<Appended, Refused> {
         self.engine.append(vec![append]).await.remove(0)
     }
 
-    pub async fn load(&self, uid: &str) -> LoadedInbox {
+    pub(crate) async fn load(&self, uid: &str) -> LoadedInbox {
         self.read(uid, None).await
     }
 
@@ -168,7 +168,7 @@ impl Saver {
         panic!("{uid}: the journals of the last epoch do not land");
     }
 
-    pub async fn ids(&self, uid: &str) -> Vec<u64> {
+    pub(crate) async fn ids(&self, uid: &str) -> Vec<u64> {
         let loaded = self.load(uid).await;
         for message in &loaded.inbox.messages {
             let text = format!("payload {}", message.id.0 - id(0));
@@ -177,21 +177,21 @@ impl Saver {
         loaded.inbox.messages.iter().map(|m| m.id.0 - id(0)).collect()
     }
 
-    pub async fn after(&self, uid: &str, position: Position) -> Vec<u64> {
+    pub(crate) async fn after(&self, uid: &str, position: Position) -> Vec<u64> {
         self.read(uid, Some(position)).await.inbox.messages.iter().map(|m| m.id.0 - id(0)).collect()
     }
 
-    pub async fn ack(&self, uid: &str, position: Position) {
+    pub(crate) async fn ack(&self, uid: &str, position: Position) {
         let item = AckItem { key: key(uid), inbox: Some(position), cursor: None };
         self.engine.ack(vec![item]).await.unwrap();
     }
 
-    pub async fn ledger(&self, n: u64) -> Ledger {
+    pub(crate) async fn ledger(&self, n: u64) -> Ledger {
         self.engine.ledger(APP, MessageId(id(n))).await.unwrap()
     }
 
     /// Waits until the store is up in a later epoch.
-    pub async fn later_than(&self, epoch: Epoch) {
+    pub(crate) async fn later_than(&self, epoch: Epoch) {
         eventually(|| async {
             self.engine.inboxes().is_up() && self.engine.inboxes().epoch() > epoch
         })
@@ -199,7 +199,7 @@ impl Saver {
     }
 }
 
-pub async fn eventually<F: Future<Output = bool>>(what: impl Fn() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: impl Fn() -> F) {
     for _ in 0..400 {
         if what().await {
             return;

@@ -11,16 +11,6 @@ use crate::{
 
 /// An entry without its payload: seq, epoch, id, row, end, acceptance (8 bytes each), size (4).
 pub(super) const FIXED: usize = 52;
-/// Numbers of an epoch begin at the epoch times this. So places are ordered by epoch and by number alike though an inbox
-/// is begun without asking what it held before: what is given later is always greater. 2^36 numbers last a partition
-/// three years at 700 a second; 2^53, which JSON and the scripts can count to, is reached in epoch 131,072.
-const EPOCH_NUMBERS: u32 = 36;
-
-/// What all numbers of an epoch are greater than.
-pub(super) fn first_number(epoch: Epoch) -> u64 {
-    epoch.0 << EPOCH_NUMBERS
-}
-
 /// An inbox's name within its partition.
 pub(super) fn name(key: &InboxKey) -> Vec<u8> {
     let uid = key.uid().as_str().as_bytes();

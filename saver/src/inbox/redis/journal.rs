@@ -55,8 +55,8 @@ impl Journaled for RedisInboxes {
         results
     }
 
-    fn first_number(&self, epoch: Epoch) -> u64 {
-        codec::first_number(epoch)
+    fn away_number(&self, now_ms: u64) -> u64 {
+        RedisInboxes::away_number(self, now_ms)
     }
 
     fn partitions(&self) -> u32 {

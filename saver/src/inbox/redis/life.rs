@@ -18,6 +18,12 @@ use crate::archive::{Archive, ArchiveError, SharedLife};
 const LOOK: Duration = Duration::from_secs(1);
 /// First and greatest pause after a failure, with jitter.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Numbers of a life begin at the time of its start, s since 2025 times this: no partition gives more in a second.
+const NUMBERS_A_SECOND: u64 = 1 << 17;
+/// Least distance between the first numbers of lives, for clocks that are turned back.
+const NUMBERS_A_LIFE: u64 = 1 << 27;
+/// More of it after a life without Redis, whose numbers came by other savers' clocks: they may differ by two hours.
+const NUMBERS_AWAY: u64 = 1 << 30;
 /// What another saver has begun in the archive it soon begins in the partitions.
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -90,7 +96,7 @@ impl RedisInboxes {
     fn begin(&self, live: Live) {
         let epoch = live.epoch;
         *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((epoch, live.identity.clone(), live.bases.clone()));
+            Some(Last { epoch, identity: live.identity.clone(), bases: live.bases.clone(), first: live.first });
         self.shared.live.store(Some(Arc::new(live)));
         self.shared.epochs.send_if_modified(|now| std::mem::replace(now, epoch) != epoch);
     }
@@ -118,14 +124,14 @@ async fn establish<A: Archive>(store: &RedisInboxes, archive: &A) -> Result<Live
         }
         partitions = life.partitions;
         let bases = bases(settings, partitions);
-        if life.store == identity && !life.unseen {
+        if known_by(life).0 == identity && !life.unseen {
             let mut epochs = epochs(&link, &bases).await?;
             if epochs.iter().any(Option::is_none) {
                 tokio::time::sleep(PATIENCE).await;
                 epochs = self::epochs(&link, &bases).await?;
             }
             if epochs.iter().all(|e| *e == Some(life.epoch)) {
-                return Ok(Live { link, epoch: life.epoch, identity, bases });
+                return Ok(Live { link, epoch: life.epoch, identity, bases, first: known_by(life).1 });
             }
             // Somebody began it and did not come to the end.
             if epochs.iter().all(|e| e.is_some_and(|e| e <= life.epoch)) {
@@ -135,8 +141,8 @@ async fn establish<A: Archive>(store: &RedisInboxes, archive: &A) -> Result<Live
     }
     let reason = reason(life.as_ref(), &identity);
     let from = life.as_ref().map(|l| l.epoch);
-    let life =
-        archive.begin_shared_life(from, &identity, partitions).await?.ok_or(NoLife::Overtaken)?;
+    let name = format!("{identity} {}", first_number(life.as_ref(), cluster::now_ms()));
+    let life = archive.begin_shared_life(from, &name, partitions).await?.ok_or(NoLife::Overtaken)?;
     info!(epoch = %life.epoch, reason, "a new epoch of the inboxes in Redis");
     let bases = bases(settings, life.partitions);
     install(archive, link, life, identity, bases).await
@@ -150,14 +156,14 @@ async fn stood(
     error: ArchiveError,
 ) -> Result<Live, NoLife> {
     let known = store.shared.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let Some((epoch, was, bases)) = known.filter(|(_, was, _)| *was == identity) else {
+    let Some(Last { epoch, bases, first, .. }) = known.filter(|last| last.identity == identity) else {
         return Err(error.into());
     };
     let epochs = epochs(&link, &bases).await?;
     if epochs.iter().any(|e| *e != Some(epoch)) {
         return Err(error.into());
     }
-    Ok(Live { link, epoch, identity: was, bases })
+    Ok(Live { link, epoch, identity, bases, first })
 }
 
 /// Begins a life's epoch in all partitions.
@@ -169,9 +175,10 @@ async fn install<A: Archive>(
     bases: Vec<String>,
 ) -> Result<Live, NoLife> {
     let greatest = archive.greatest_id().await?.0.to_be_bytes();
+    let first = known_by(&life).1;
     let calls = bases.iter().map(|base| {
         let mut cmd = scripts::BEGIN.by_hash(base, 3);
-        cmd.arg(life.epoch.0).arg(codec::first_number(life.epoch)).arg(greatest.as_slice());
+        cmd.arg(life.epoch.0).arg(first).arg(greatest.as_slice());
         Call { cmd, source: Some(&*scripts::BEGIN) }
     });
     for answer in link.run(Line::Calls, calls.collect()).await {
@@ -179,7 +186,30 @@ async fn install<A: Archive>(
             return Err(NoLife::Overtaken);
         }
     }
-    Ok(Live { link, epoch: life.epoch, identity, bases })
+    Ok(Live { link, epoch: life.epoch, identity, bases, first })
+}
+
+/// What the archive knows the store by: its identity, and what the life's numbers are greater than.
+fn known_by(life: &SharedLife) -> (&str, u64) {
+    let (identity, first) = life.store.rsplit_once(' ').unwrap_or((&life.store, ""));
+    (identity, first.parse().unwrap_or(0))
+}
+
+/// What the numbers of a new life are greater than: all that were ever given, so that places are ordered by epoch and by
+/// number alike though an inbox is begun without asking what it held before. Scripts and JSON count to 2^53.
+fn first_number(before: Option<&SharedLife>, now_ms: u64) -> u64 {
+    let by_clock = now_ms.saturating_sub(cluster::EPOCH_2025_MS) / 1000 * NUMBERS_A_SECOND;
+    let last = before.map_or(0, |life| known_by(life).1 + NUMBERS_A_LIFE);
+    by_clock.max(last) + before.filter(|life| life.unseen).map_or(0, |_| NUMBERS_AWAY)
+}
+
+impl RedisInboxes {
+    /// What the numbers of messages are greater than that are born while Redis is away.
+    pub(super) fn away_number(&self, now_ms: u64) -> u64 {
+        let by_clock = now_ms.saturating_sub(cluster::EPOCH_2025_MS) / 1000 * NUMBERS_A_SECOND;
+        let last = self.shared.last.lock().unwrap_or_else(PoisonError::into_inner);
+        by_clock.max(last.as_ref().map_or(0, |last| last.first + NUMBERS_A_LIFE / 2))
+    }
 }
 
 /// The epoch of each partition.
@@ -202,7 +232,7 @@ fn reason(life: Option<&SharedLife>, identity: &str) -> &'static str {
     match life {
         None => "the first",
         Some(life) if life.unseen => "messages were stored while Redis was away",
-        Some(life) if life.store != identity => "Redis started anew or was replaced",
+        Some(life) if known_by(life).0 != identity => "Redis started anew or was replaced",
         Some(_) => "Redis lost its keys",
     }
 }
@@ -217,12 +247,42 @@ impl RedisInboxes {
         let bases = bases(settings, settings.partitions);
         let calls = bases.iter().map(|base| {
             let mut cmd = scripts::BEGIN.by_hash(base, 3);
-            cmd.arg(epoch.0).arg(codec::first_number(epoch)).arg([0u8; 8].as_slice());
+            cmd.arg(epoch.0).arg(first_of(epoch)).arg([0u8; 8].as_slice());
             Call { cmd, source: Some(&*scripts::BEGIN) }
         });
         for answer in link.run(Line::Calls, calls.collect()).await {
             assert!(matches!(answer, Ok(Value::Int(_))), "{answer:?}");
         }
-        self.begin(Live { link, epoch, identity, bases });
+        self.begin(Live { link, epoch, identity, bases, first: first_of(epoch) });
+    }
+}
+
+/// What the numbers of an epoch of the tests are greater than.
+#[cfg(test)]
+pub(super) fn first_of(epoch: Epoch) -> u64 {
+    epoch.0 << 36
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_grow_from_life_to_life_whatever_clocks_say() {
+        let hour = 3_600_000;
+        let now = cluster::EPOCH_2025_MS + 1_000 * hour;
+        let life = |first: u64, unseen| SharedLife {
+            epoch: Epoch(1),
+            store: format!("abc {first}"),
+            partitions: 1,
+            unseen,
+        };
+        let first = first_number(None, now);
+        assert!(first_number(Some(&life(first, false)), now - hour) > first);
+        assert!(first_number(Some(&life(first, false)), now + 1000) > first + 100_000);
+        // Another saver's clock was an hour ahead while it was alone, and this one's is an hour behind.
+        let away = first_number(None, now + hour);
+        assert!(first_number(Some(&life(first, true)), now - hour) > away + 10_000_000);
+        assert!(first_number(None, now + 50 * 365 * 24 * hour) < 1 << 53);
     }
 }

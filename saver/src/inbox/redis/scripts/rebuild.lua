@@ -10,7 +10,7 @@ local keep = {}
 for i = 5, #ARGV do
   local seq, be = unpack_of('>I8I8', ARGV[i])
   -- What a partial inbox was given itself is there, or has left it. What is of a later epoch comes with it.
-  if be <= E and (not h or seq < h.begin) then keep[#keep + 1] = ARGV[i] end
+  if be < E or (be == E and (not h or seq < h.begin)) then keep[#keep + 1] = ARGV[i] end
 end
 if not h then
   if there then call('UNLINK', key) else ring(name) end
