@@ -48,7 +48,7 @@ impl<L: Line> View<L> {
     /// one has said that it serves any key.
     pub(crate) fn owner(&self, key: u64, attempt: u32) -> Option<NodeId> {
         let owner = self.picture.owner(L::ROLE, key)?.id;
-        if attempt % 2 == 0 {
+        if attempt.is_multiple_of(2) {
             return Some(owner);
         }
         let serves = |n: &NodeId| self.lines.get(n).is_some_and(|line| line.serves_any());
