@@ -47,11 +47,12 @@ impl<S> Greeting<S> {
     fn look_at(&mut self, bytes: &[u8]) -> io::Result<()> {
         let expected = &PREFACE[self.seen..];
         let both = bytes.len().min(expected.len());
-        if both == expected.len() || bytes[..both] != expected[..both] {
+        let same = bytes[..both] == expected[..both];
+        if both == expected.len() || !same {
             self.by = None;
         }
         self.seen += both;
-        if self.by.is_none() && self.seen == PREFACE.len() {
+        if same && self.seen == PREFACE.len() {
             let Ok(place) = self.http2.places.take(1) else {
                 self.http2.refused.inc();
                 return Err(io::Error::other("too many connections of HTTP/2"));
@@ -130,7 +131,8 @@ mod tests {
         };
         let (first, held) = read(PREFACE).await;
         assert!(first);
-        assert!(!read(PREFACE).await.0 && read(b"GET / HTTP/1.1").await.0);
+        let http1 = b"POST /v1/push HTTP/1.1\r\nhost: x\r\n\r\n";
+        assert!(!read(PREFACE).await.0 && read(http1).await.0, "those of HTTP/1 are not meant");
         assert_eq!(http2.refused.get(), 1);
         drop(held);
         assert!(read(PREFACE).await.0, "its place is free again");
