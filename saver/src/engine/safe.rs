@@ -18,7 +18,7 @@ use super::{
 use crate::{
     archive::{Archive, ArchiveError, ArchiveResult, Body, Landing, NewDelivery, Wanted},
     error::Refused,
-    inbox::{Journaled, Placed},
+    inbox::{InboxError, Journaled, Placed},
     model::{Row, State},
 };
 
@@ -108,8 +108,8 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
 
     /// Gives places to what the store did not take. What the archive has already keeps its own.
     async fn alone(&mut self, item: &Append, rows: &[Row], places: &mut [Result<Placed, Refused>]) {
-        let refuse = |places: &mut [Result<Placed, Refused>], e: ArchiveError| {
-            places.iter_mut().filter(|p| p.is_err()).for_each(|p| *p = Err(e.clone().into()));
+        let refuse = |places: &mut [Result<Placed, Refused>], e: Refused| {
+            places.iter_mut().filter(|p| p.is_err()).for_each(|p| *p = Err(e.clone()));
         };
         debug_assert_eq!(rows.len(), places.len());
         if let Err(e) = self.begin_alone().await {
@@ -119,7 +119,7 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
         let wanted = item.keys.iter().map(|key| Wanted { id: item.id, key: key.clone(), multicast });
         let recorded = match self.core.archive.recorded(&wanted.collect::<Vec<_>>()).await {
             Ok(recorded) => recorded,
-            Err(e) => return refuse(places, e),
+            Err(e) => return refuse(places, e.into()),
         };
         let Some((epoch, _, last)) = &mut self.away else { return };
         for ((place, recorded), key) in places.iter_mut().zip(recorded).zip(&item.keys) {
@@ -140,13 +140,23 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
     }
 
     /// An epoch for what is born while the store is away; another for each absence.
-    async fn begin_alone(&mut self) -> ArchiveResult<()> {
-        let stands = self.core.inboxes.epoch();
-        if self.away.is_none_or(|(_, then, _)| then != stands) {
+    ///
+    /// # Errors
+    /// When the store has come back: what is born away must come before all that the store gives then.
+    async fn begin_alone(&mut self) -> Result<(), Refused> {
+        let inboxes = &self.core.inboxes;
+        let stands = inboxes.epoch();
+        let mut away = self.away.filter(|(_, then, _)| *then == stands);
+        if away.is_none() {
+            let last = inboxes.away_number(self.core.now_ms());
             let epoch = self.core.archive.begin_epoch().await?;
             tracing::warn!(%epoch, "the inbox store is away: what is to be safe goes to the archive alone");
-            self.away = Some((epoch, stands, self.core.inboxes.away_number(self.core.now_ms())));
+            away = Some((epoch, stands, last));
         }
+        if inboxes.partitions() > 0 || inboxes.epoch() != stands {
+            return Err(InboxError::Changing.into());
+        }
+        self.away = away;
         Ok(())
     }
 
