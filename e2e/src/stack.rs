@@ -210,6 +210,21 @@ impl Stack {
         [self.folder.path().to_owned()].into_iter().chain(stores).collect()
     }
 
+    /// What the numbers of a new inbox follow, given its first: nothing, but that inboxes in Redis are begun without
+    /// asking what they held before, above everything that was given in their partition.
+    ///
+    /// # Errors
+    /// When the first number is not 1 where it must be.
+    pub fn before(&self, first: u64) -> anyhow::Result<u64> {
+        let in_redis = self.processes().is_some_and(Processes::has_stores) || self.is_external();
+        anyhow::ensure!(in_redis || first == 1, "the first number is {first}");
+        Ok(first - 1)
+    }
+
+    fn is_external(&self) -> bool {
+        matches!(self.running, Running::External)
+    }
+
     /// What its services have logged so far.
     pub fn log(&self) -> String {
         match &self.running {

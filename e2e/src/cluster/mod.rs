@@ -203,6 +203,11 @@ impl Processes {
         own.context("the cluster shares its stores, or has none")
     }
 
+    /// Whether inboxes are in Redis.
+    pub(crate) fn has_stores(&self) -> bool {
+        self.stores.is_some()
+    }
+
     /// Folders of the servers' files.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
         self.stores.as_ref().map_or_else(Vec::new, |stores| stores.folders.clone())

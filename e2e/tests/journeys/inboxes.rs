@@ -25,13 +25,19 @@ async fn an_offline_user_gets_all_in_order_without_holes(stack: &mut Stack) -> a
     }
     ensure!(api.depth("alice").await? == 200, "{}", api.user("alice").await?);
     let mut alice = TestDevice::bound(stack, "alice").await?;
+    let mut before = None;
     for n in 1..=200 {
         let message = alice.expect_text(&format!("number {n}")).await?;
-        ensure!(message.position.is_some_and(|p| p.seq.get() == n), "{message:?}");
+        let seq = message.position.map_or(0, |p| p.seq.get());
+        if n == 1 {
+            before = Some(stack.before(seq)?);
+        }
+        ensure!(before.is_some_and(|before| seq == before + n), "{message:?}");
     }
     // While it is online, numbers go on.
     api.push("alice", "number 201").await?;
-    ensure!(alice.expect_text("number 201").await?.position.is_some_and(|p| p.seq.get() == 201), "a hole");
+    let next = alice.expect_text("number 201").await?.position.map(|p| p.seq.get());
+    ensure!(next == before.map(|before| before + 201), "a hole");
     api.depth_becomes("alice", 0).await?;
     // Another device that keeps nothing: all is acked, so nothing comes.
     alice.close().await;
@@ -47,8 +53,8 @@ async fn pushes(device: &mut RawDevice, count: usize) -> anyhow::Result<Vec<Push
     Ok(got)
 }
 
-fn numbers(pushes: &[Push]) -> Vec<(u64, u64)> {
-    pushes.iter().map(|p| (p.seq, p.skip)).collect()
+fn numbers(pushes: &[Push], before: u64) -> Vec<(u64, u64)> {
+    pushes.iter().map(|p| (p.seq - before, p.skip)).collect()
 }
 
 async fn an_ack_forgets_all_before_it(stack: &mut Stack) -> anyhow::Result<()> {
@@ -59,8 +65,9 @@ async fn an_ack_forgets_all_before_it(stack: &mut Stack) -> anyhow::Result<()> {
     }
     let mut alice = stack.raw_bound("alice").await?;
     let all = pushes(&mut alice, 6).await?;
-    ensure!(numbers(&all) == (1..=6).map(|n| (n, 0)).collect::<Vec<_>>(), "{all:?}");
-    alice.ack(1, 4).await?;
+    let before = stack.before(all[0].seq)?;
+    ensure!(numbers(&all, before) == (1..=6).map(|n| (n, 0)).collect::<Vec<_>>(), "{all:?}");
+    alice.ack(1, before + 4).await?;
     api.depth_becomes("alice", 2).await?;
     api.ledger_shows(&ids[3], "acked", 1).await?;
     ensure!(api.ledger(&ids[4]).await?["stored"] == 1, "number 5 is not acked");
@@ -69,12 +76,12 @@ async fn an_ack_forgets_all_before_it(stack: &mut Stack) -> anyhow::Result<()> {
     let token = api.token("demo", "alice").await?;
     alice.bind(2, "demo", "alice", &token).await?;
     let rest = pushes(&mut alice, 2).await?;
-    ensure!(rest.iter().map(|p| p.seq).eq([5, 6]), "{rest:?}");
+    ensure!(rest.iter().map(|p| p.seq - before).eq([5, 6]), "{rest:?}");
     // An ack of what was never sent acks what was.
-    alice.ack(2, 1_000_000).await?;
+    alice.ack(2, before + 1_000_000).await?;
     api.push("alice", "number 7").await?;
     let seventh: Push = alice.expect().await?;
-    ensure!(seventh.seq == 7, "{seventh:?}");
+    ensure!(seventh.seq == before + 7, "{seventh:?}");
     api.depth_becomes("alice", 1).await
 }
 
@@ -83,14 +90,15 @@ async fn a_message_expires(stack: &mut Stack) -> anyhow::Result<()> {
     let push = json!({ "uid": "alice", "payload": "soon stale", "ttl_s": 1 });
     let pushed = api.told(api.post("/v1/push", &push).await?)?;
     let id = pushed["id"].as_str().unwrap_or_default();
+    let before = stack.before(pushed["seq"].as_u64().unwrap_or(0))?;
     let lasting = api.push("alice", "lasting").await?;
     ensure!(api.ledger(id).await?["stored"] == 1, "not stored at first");
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     // A device that comes now does not see it, and is told that a number is missing.
     let mut alice = stack.raw_bound("alice").await?;
     let came: Push = alice.expect().await?;
-    ensure!(came.payload == "lasting" && came.seq == 2, "{came:?}");
-    alice.ack(1, 2).await?;
+    ensure!(came.payload == "lasting" && came.seq == before + 2, "{came:?}");
+    alice.ack(1, before + 2).await?;
     api.ledger_shows(&lasting, "acked", 1).await?;
     api.ledger_shows(id, "expired", 1).await?;
     api.depth_becomes("alice", 0).await
@@ -120,18 +128,20 @@ async fn a_full_inbox_drops_its_oldest(stack: &mut Stack) -> anyhow::Result<()> 
 async fn a_message_that_is_never_acked_becomes_a_dead_letter(stack: &mut Stack) -> anyhow::Result<()> {
     let api = stack.api();
     let deadly = api.push("alice", "deadly").await?;
+    let mut before = 0;
     for _ in 0..2 {
         let mut alice = stack.raw_bound("alice").await?;
         let push: Push = alice.expect().await?;
         ensure!(push.payload == "deadly", "{push:?}");
+        before = stack.before(push.seq)?;
         drop(alice);
         api.online_becomes("alice", false).await?;
     }
     let harmless = api.push("alice", "harmless").await?;
     let mut alice = stack.raw_bound("alice").await?;
     let push: Push = alice.expect().await?;
-    ensure!(push.payload == "harmless" && push.seq == 2, "{push:?}");
-    alice.ack(1, 2).await?;
+    ensure!(push.payload == "harmless" && push.seq == before + 2, "{push:?}");
+    alice.ack(1, before + 2).await?;
     api.ledger_shows(&deadly, "dropped/max_loads", 1).await?;
     api.ledger_shows(&harmless, "acked", 1).await
 }
@@ -151,17 +161,21 @@ async fn who_does_not_read_harms_nobody_and_misses_nothing(stack: &mut Stack) ->
         }
     }
     ensure!(api.user("stalled").await?["online"] == true, "given up too early");
+    let mut before = 0;
     for n in 1..=500 {
         let push: Push = stalled.expect().await?;
+        if n == 1 {
+            before = stack.before(push.seq)?;
+        }
         let begins_right = push.payload.starts_with(format!("{n} .").as_bytes());
         ensure!(
-            push.seq == n && push.skip == 0 && begins_right,
+            push.seq == before + n && push.skip == 0 && begins_right,
             "after {n}: number {} with skip {}",
             push.seq,
             push.skip
         );
         if n % 50 == 0 {
-            stalled.ack(1, n).await?;
+            stalled.ack(1, before + n).await?;
         }
     }
     api.depth_becomes("stalled", 0).await
@@ -177,8 +191,8 @@ async fn a_restart_keeps_everything(stack: &mut Stack) -> anyhow::Result<()> {
     }
     // Two of five are acked, and bob has seen the first broadcast.
     let mut alice = stack.raw_bound("alice").await?;
-    let _ = pushes(&mut alice, 5).await?;
-    alice.ack(1, 2).await?;
+    let all = pushes(&mut alice, 5).await?;
+    alice.ack(1, all[1].seq).await?;
     api.depth_becomes("alice", 3).await?;
     let mut bob = TestDevice::bound(stack, "bob").await?;
     api.broadcast("first", "").await?;
