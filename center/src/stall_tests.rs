@@ -17,7 +17,11 @@ use crate::{
 const SLOW: Duration = Duration::from_secs(1);
 
 fn pushes(from: usize, count: usize) -> Vec<v1::PushRequest> {
-    let one = |n| v1::PushRequest { uid: format!("user-{n}"), payload: vec![b'x'; 100].into(), ..Default::default() };
+    let one = |n| v1::PushRequest {
+        uid: format!("user-{n}"),
+        payload: vec![b'x'; 100].into(),
+        ..Default::default()
+    };
     (from..from + count).map(one).collect()
 }
 
@@ -50,7 +54,10 @@ async fn flood(center: &TestCenter, batches: usize) -> (usize, Vec<Error>) {
 fn told_to_come_back(refused: &[Error], word: &str) {
     for error in refused {
         let facts = error.facts();
-        assert_eq!((facts.code.as_ref(), facts.status.as_u16(), facts.grpc), (word, 429, tonic::Code::Unavailable));
+        assert_eq!(
+            (facts.code.as_ref(), facts.status.as_u16(), facts.grpc),
+            (word, 429, tonic::Code::Unavailable)
+        );
         assert!(facts.retry_after.is_some_and(|after| after <= Duration::from_secs(1)), "{error}");
     }
 }

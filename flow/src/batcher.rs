@@ -254,7 +254,8 @@ where
     {
         let (tx, rx) = mpsc::channel(self.limits.queue_items.max(1));
         let metrics = self.metrics.unwrap_or_default().queue(self.name);
-        let driver = Driver::new(self.name, self.limits, (self.weight, self.stale_after), rx, metrics.clone(), send);
+        let driver =
+            Driver::new(self.name, self.limits, (self.weight, self.stale_after), rx, metrics.clone(), send);
         (Batcher { queue: tx, metrics }, tokio::spawn(driver.run(cancel)))
     }
 }

@@ -151,9 +151,8 @@ impl<Q, A, E> Queue<Q, A, E> {
 
     /// The item, if it is worth sending; else its caller is answered.
     fn fresh(&self, waiting: Waiting<Q, A, E>) -> Option<Waiting<Q, A, E>> {
-        let stale = self.stale_after.is_some_and(|most| {
-            waiting.since.elapsed() > most || waiting.answer.is_closed()
-        });
+        let stale =
+            self.stale_after.is_some_and(|most| waiting.since.elapsed() > most || waiting.answer.is_closed());
         if !stale {
             return Some(waiting);
         }

@@ -41,7 +41,8 @@ async fn what_waits_for_a_stalled_archive_is_bounded_and_written_when_it_is_back
     let inboxes = MemoryInboxes::new(archive.begin_epoch().await.unwrap(), memory);
     let limits = Limits { queue_messages: 100, queue_bytes: 100_000, ..Limits::default() };
     let (clock, cancel): (Clock, _) = (Arc::new(|| NOW), CancellationToken::new());
-    let start = Engine::start(inboxes, archive, Everything, limits, clock, Metrics::default(), cancel.clone());
+    let start =
+        Engine::start(inboxes, archive, Everything, limits, clock, Metrics::default(), cancel.clone());
     // As long as nobody drives the writer, it is one whose archive does not answer.
     let (engine, writer) = start.await.unwrap();
 
@@ -70,7 +71,8 @@ async fn what_waits_for_a_stalled_archive_is_bounded_and_written_when_it_is_back
     assert_eq!(engine.waiting().0, 100);
 
     let writer = tokio::spawn(writer);
-    let results: Vec<_> = join_all(large.into_iter().chain(small)).await.into_iter().map(Result::unwrap).collect();
+    let results: Vec<_> =
+        join_all(large.into_iter().chain(small)).await.into_iter().map(Result::unwrap).collect();
     let (done, not): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!((done.len(), not.len()), (100, 300));
     for refused in not.into_iter().filter_map(Result::err) {
