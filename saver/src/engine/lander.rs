@@ -137,6 +137,12 @@ impl<I: Journaled, A: Archive> Lander<I, A> {
 
     /// Lands a part of each of these journals; whether there is more.
     async fn round(&self, partitions: &[u32]) -> Result<bool, Refused> {
+        if self.state.away.load(Ordering::Relaxed) {
+            // There may be nothing to land by which to find out that the archive is back.
+            self.state.forget_forgets();
+            self.state.forgets(&self.core.archive).await?;
+            self.state.went(&Ok(()));
+        }
         if partitions.is_empty() {
             return Ok(false);
         }
