@@ -42,8 +42,13 @@ async fn hand_over<S: Services>(backend: &Backend<S>, ask: UpAsk) -> UpAnswer {
         id: backend.ids.next(),
         at_ms: cluster::now_ms(),
     };
-    let answer =
-        |code, retry_after_ms| UpAnswer { conn: ask.conn, reference: ask.reference, code, retry_after_ms, bytes };
+    let answer = |code, retry_after_ms| UpAnswer {
+        conn: ask.conn,
+        reference: ask.reference,
+        code,
+        retry_after_ms,
+        bytes,
+    };
     match backend.services.up(item).await {
         Ok(result) => match result.outcome() {
             rpc::UpOutcome::Taken => answer(UpCode::Ok, 0),
