@@ -12,7 +12,8 @@ pub(super) const NODES: [(&str, u32); 6] =
 pub struct Layout {
     /// Where the nodes find each other and keep what they store.
     pub backing: Backing,
-    /// Processes by name whose rpc port is behind a [`crate::Proxy`], which can slow it down.
+    /// Processes by name whose rpc port is behind a [`crate::Proxy`], which can slow it down. Not with `halves`: it
+    /// would be a way around the cut.
     pub proxied: Vec<String>,
     /// The processes run in two network namespaces, which can be cut from each other. Takes root.
     pub halves: bool,

@@ -34,6 +34,7 @@ pub fn random(dice: &mut StdRng, cluster: &Processes) -> (Fault, Duration) {
             15 if dice.random_bool(0.5) => (Fault::EtcdLeader, 0.5, 8.0),
             15 => (Fault::PauseEtcdLeader, 0.5, 8.0),
             16 => (Fault::Etcd, 1.0, 15.0),
+            17 if cluster.halves().is_err() => continue,
             17 => {
                 let cut = if dice.random_bool(0.5) { Cut::Between } else { Cut::Isolated };
                 (Fault::Network(cut), 1.0, 12.0)

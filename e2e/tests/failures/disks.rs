@@ -48,7 +48,7 @@ async fn sqlite_has_no_room() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// MariaDB waits for room, and with it what has to be committed.
+/// MariaDB cannot write, or gives up and is started again when there is room.
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_has_no_room() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -56,11 +56,17 @@ async fn mariadb_has_no_room() -> anyhow::Result<()> {
     let place = Some(disk.path().to_owned());
     let layout =
         Layout { backing: Backing::Own { etcd: 1, mariadb: place, replica: false }, ..Layout::default() };
-    trial(layout, SAFE, async |_| {
+    trial(layout, SAFE, async |cluster| {
         disk.fill(0)?;
         sleep(FULL_FOR).await;
         disk.free()?;
-        // It looks again once a minute at the latest.
+        // What the system does with a service that has ended.
+        let db = &cluster.own_stores()?.db;
+        if let Some(status) = db.server().ended()? {
+            println!("MariaDB ended with {status}");
+            db.kill().await?;
+            db.start_again().await?;
+        }
         sleep(Duration::from_secs(5)).await;
         Ok(())
     })

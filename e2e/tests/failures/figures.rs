@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use e2e::{Backing, Layout, Processes, Shape, Stack, Tuning, faults::Fault, judge};
+use e2e::{Backing, Layout, Processes, Shape, Stack, Tuning, eventually, faults::Fault, judge};
 use storm::scenario::{
     Devices,
     verify::{Verdict, VerifyOptions},
@@ -35,7 +35,12 @@ async fn all_are_back(users: u32, ramp: f64, within: Duration) -> anyhow::Result
     let cluster = stack.processes().context("a cluster has processes")?;
     let options = of(&stack, users, ramp);
     let watch = async {
-        ensure!(bound(cluster).await? >= u64::from(users), "not all are bound");
+        // Metrics are a second behind.
+        eventually("all devices in the rooms' metrics", Duration::from_secs(10), async || {
+            ensure!(bound(cluster).await? >= u64::from(users), "not all are bound");
+            Ok(())
+        })
+        .await?;
         let begun = Instant::now();
         cluster.kill("room-1").await?;
         while bound(cluster).await? < u64::from(users) {

@@ -55,7 +55,10 @@ pub async fn keep<A: Archive>(store: RedisInboxes, archive: &A, cancel: Cancella
                 }
                 Err(e) => {
                     store.doubt(&e.to_string());
-                    if !std::mem::replace(&mut told, !matches!(e, NoLife::Overtaken)) {
+                    // Savers that start together are told so: one of them begins, and the others look again.
+                    let (before, worth) = (told, !matches!(e, NoLife::Overtaken));
+                    told |= worth;
+                    if worth && !before {
                         warn!(error = %e, "the inboxes in Redis cannot be used");
                     } else {
                         debug!(error = %e, "the inboxes in Redis cannot be used");
