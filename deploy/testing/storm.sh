@@ -4,7 +4,7 @@
 storm_pid=
 
 storm_run() {
-    local seconds=${COMPOSE_STORM:-240} service state round=0 killed
+    local seconds=${COMPOSE_STORM:-300} service state round=0 killed
     say "storm verify for $seconds s, while containers are killed"
     "$programs/storm" verify --users 100 --rate 200 --churn 1 --seconds "${seconds}s" --drain 90s --quiet \
         --ramp 200 --uid-prefix "storm-$$" --dispatcher "http://127.0.0.1:$DISPATCHER_PORT" \
