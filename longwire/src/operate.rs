@@ -81,6 +81,7 @@ pub(crate) async fn app(command: args::App) -> Result<(), ExitError> {
                 app: args.name,
                 upstream_url: args.upstream_url,
                 state_url: args.state_url,
+                durability: args.durability,
                 ..CreateAppRequest::default()
             };
             let made = api.admin().create_app(request).await.map_err(|s| refused(&s))?.into_inner();
@@ -108,7 +109,8 @@ pub(crate) async fn app(command: args::App) -> Result<(), ExitError> {
 fn show(app: &AppInfo) -> Value {
     json!({
         "id": app.id, "app": app.app, "upstream_url": app.upstream_url, "state_url": app.state_url,
-        "default_ttl_s": app.default_ttl_s, "inbox_cap": app.inbox_cap, "pushes_per_second": app.pushes_per_second
+        "default_ttl_s": app.default_ttl_s, "inbox_cap": app.inbox_cap, "pushes_per_second": app.pushes_per_second,
+        "durability": app.durability
     })
 }
 

@@ -26,8 +26,7 @@ const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
 
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let durability =
-        if words.iter().any(|w| w == "safe") { Durability::Safe } else { Durability::Fast };
+    let durability = if words.iter().any(|w| w == "safe") { Durability::Safe } else { Durability::Fast };
     let numbers: Vec<usize> = words.iter().filter_map(|a| a.parse().ok()).collect();
     let get = |n: usize, default: usize| numbers.get(n).copied().unwrap_or(default);
     let (messages, users, calls, items) = (get(0, 200_000), get(1, 50_000), get(2, 16), get(3, 32));
@@ -129,9 +128,14 @@ async fn run(
     );
     let at = |part: f64| times[(part * (times.len() - 1) as f64) as usize];
     println!("append call: median {:.1?}, 99 % {:.1?}, slowest {:.1?}", at(0.5), at(0.99), at(1.0));
-    println!("to land at the end: {} lines; all landed after {flushed:.1} s instead of {took:.1} s", lag.records);
+    println!(
+        "to land at the end: {} lines; all landed after {flushed:.1} s instead of {took:.1} s",
+        lag.records
+    );
     let names = ["Redis", "MariaDB", "engine"];
-    for ((name, before), pid) in names.iter().zip(cpu).zip([redis.pid(), mysql.pid(), Some(std::process::id())]) {
+    for ((name, before), pid) in
+        names.iter().zip(cpu).zip([redis.pid(), mysql.pid(), Some(std::process::id())])
+    {
         println!("processor of {name}: {:.1} µs a message", (ticks(pid) - before) * 1e4 / done);
     }
     let stats = redis.call(&["INFO", "stats"]).await?;

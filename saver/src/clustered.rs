@@ -117,7 +117,8 @@ async fn recover(
         while epochs.changed().await.is_ok() {
             epochs.borrow_and_update();
             tokio::time::sleep(SETTLE).await;
-            sweep::recover(&engine, settings(), |key| members.lands(engine.inboxes().partition_of(key))).await;
+            sweep::recover(&engine, settings(), |key| members.lands(engine.inboxes().partition_of(key)))
+                .await;
         }
     };
     cancel.run_until_cancelled(work).await;

@@ -18,7 +18,10 @@ mod stores;
 pub use stores::{Kind, MySql, Redis, Stores};
 
 use crate::{
-    archive::sqlite::SqliteSettings, cleanup::CleanupSettings, engine::{Durability, Limits, READS}, inbox::memory::MemoryLimits,
+    archive::sqlite::SqliteSettings,
+    cleanup::CleanupSettings,
+    engine::{Durability, Limits, READS},
+    inbox::memory::MemoryLimits,
     sweep::SweepSettings,
 };
 
@@ -155,7 +158,8 @@ impl Config {
     /// The most memory that all of this allows, bytes: the formula above.
     pub(crate) fn memory_bound(&self) -> u64 {
         // What waits for the archive is there as it came, in the transaction, and bound to its statements.
-        let queues = 3 * self.queue_bytes + 500 * self.queue_messages + 128 * self.backlog + self.log_cache_bytes;
+        let queues =
+            3 * self.queue_bytes + 500 * self.queue_messages + 128 * self.backlog + self.log_cache_bytes;
         // An answer is there as it was read, and encoded. Walks of sweeper and clean-up, and the ids of late.
         let answers = 2 * READS * self.load_bytes + (16 << 20);
         let stores = match self.stores.kind {

@@ -98,7 +98,9 @@ impl From<Refused> for tonic::Status {
     fn from(refused: Refused) -> Self {
         let text = format!("{}: {refused}", refused.code());
         let mut status = match refused {
-            Refused::Busy | Refused::Inbox(InboxError::Full | InboxError::Behind) => tonic::Status::resource_exhausted(text),
+            Refused::Busy | Refused::Inbox(InboxError::Full | InboxError::Behind) => {
+                tonic::Status::resource_exhausted(text)
+            }
             Refused::Bad { .. } => tonic::Status::invalid_argument(text),
             _ => tonic::Status::unavailable(text),
         };

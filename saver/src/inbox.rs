@@ -267,11 +267,7 @@ pub struct Lag {
 pub trait Journaled: InboxStore {
     /// Numbers, stores and shows deliveries, in their order for each inbox. One result for each. After an error it is
     /// not known whether they were stored; a repeat finds out.
-    fn append(
-        &self,
-        items: &[Entry],
-        now_ms: u64,
-    ) -> impl Future<Output = Vec<InboxResult<Placed>>> + Send;
+    fn append(&self, items: &[Entry], now_ms: u64) -> impl Future<Output = Vec<InboxResult<Placed>>> + Send;
 
     /// What numbers must be greater than that are given elsewhere while the store is away: greater than all that it gave,
     /// and less than all that it will give when it is back.

@@ -85,7 +85,9 @@ impl Service for Saver {
                 #[cfg(feature = "cluster-stores")]
                 Kind::Cluster => clustered::start(config, &host).await.map(Self),
                 #[cfg(not(feature = "cluster-stores"))]
-                Kind::Cluster => Err(StartError::config("saver.stores.kind", "built without Redis and MySQL")),
+                Kind::Cluster => {
+                    Err(StartError::config("saver.stores.kind", "built without Redis and MySQL"))
+                }
             }
         })
     }

@@ -8,7 +8,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{archive::{Group, Landing}, error::Refused, model::Staged};
+use crate::{
+    archive::{Group, Landing},
+    error::Refused,
+    model::Staged,
+};
 
 /// Why an append was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -18,7 +18,7 @@ use saver::{
     engine::{Append, Durability, Limits},
     inbox::{InboxStore as _, Journaled as _},
 };
-use shared::{Saver, Servers, append, eventually, key};
+use shared::{Saver, Servers, append, eventually};
 use stores::Data;
 use wire::id::{Epoch, MessageId, Position, Seq};
 
@@ -92,7 +92,12 @@ async fn two_savers_serve_one_user() {
 struct Told(Mutex<BTreeMap<u64, (String, Position, bool)>>);
 
 /// Appends to some users until `stop`, and keeps what was answered. Refusals are repeated later by nobody.
-fn load(saver: &Saver, told: &Arc<Told>, stop: &Arc<AtomicBool>, base: u64) -> Vec<tokio::task::JoinHandle<u64>> {
+fn load(
+    saver: &Saver,
+    told: &Arc<Told>,
+    stop: &Arc<AtomicBool>,
+    base: u64,
+) -> Vec<tokio::task::JoinHandle<u64>> {
     let user = |user: u64| {
         let (engine, told, stop) = (saver.engine.clone(), told.clone(), stop.clone());
         tokio::spawn(async move {
@@ -147,7 +152,10 @@ async fn judge(saver: &Saver, told: &Told, kept: impl Fn(bool) -> bool) {
         assert_eq!(once.len(), found.len(), "{uid}: doubled");
         assert!(found.is_sorted(), "{uid}: out of order: {found:?}");
         for (n, place, safe) in told {
-            assert!(once.contains(&n) || !kept(safe), "{uid}: message {n} at {place:?} is lost (safe: {safe})");
+            assert!(
+                once.contains(&n) || !kept(safe),
+                "{uid}: message {n} at {place:?} is lost (safe: {safe})"
+            );
         }
     }
 }

@@ -269,6 +269,7 @@ pub(super) struct App {
     default_ttl_s: u32,
     inbox_cap: u32,
     pushes_per_second: u32,
+    durability: String,
 }
 
 impl From<v1::AppInfo> for App {
@@ -282,6 +283,7 @@ impl From<v1::AppInfo> for App {
             default_ttl_s: a.default_ttl_s,
             inbox_cap: a.inbox_cap,
             pushes_per_second: a.pushes_per_second,
+            durability: a.durability,
         }
     }
 }

@@ -172,6 +172,10 @@ pub(super) struct NewAppBody {
     inbox_cap: Option<u32>,
     /// Users that the app may push to in a second, at each center.
     pushes_per_second: Option<u32>,
+    /// When a push is answered: `fast` (the inbox store has it) or `safe` (the archive has it too); absent = as the
+    /// savers are configured.
+    #[serde(default)]
+    durability: String,
 }
 
 impl From<NewAppBody> for v1::CreateAppRequest {
@@ -184,6 +188,7 @@ impl From<NewAppBody> for v1::CreateAppRequest {
             default_ttl_s: body.default_ttl_s,
             inbox_cap: body.inbox_cap,
             pushes_per_second: body.pushes_per_second,
+            durability: body.durability,
         }
     }
 }
@@ -205,6 +210,8 @@ pub(super) struct AppPatch {
     inbox_cap: Option<u32>,
     /// Users that the app may push to in a second, at each center.
     pushes_per_second: Option<u32>,
+    /// `fast`, `safe`, or empty for the savers' default.
+    durability: Option<String>,
 }
 
 impl AppPatch {
@@ -217,6 +224,7 @@ impl AppPatch {
             default_ttl_s: self.default_ttl_s,
             inbox_cap: self.inbox_cap,
             pushes_per_second: self.pushes_per_second,
+            durability: self.durability,
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use jsonwebtoken::DecodingKey;
-use proto::{internal, v1};
+use proto::{
+    internal::{self, Durability},
+    v1,
+};
 use rand::distr::{Alphanumeric, SampleString as _};
 use wire::id::AppKey;
 
@@ -77,6 +80,7 @@ impl Ops {
             default_ttl_s: request.default_ttl_s,
             inbox_cap: request.inbox_cap,
             pushes_per_second: request.pushes_per_second,
+            durability: Some(request.durability),
         };
         self.change(&mut app, changes)?;
         if self.peers.apps.find_by_key(&key).await?.is_some() {
@@ -169,6 +173,9 @@ impl Ops {
         if let Some(rate) = changes.pushes_per_second {
             app.pushes_per_second = number("pushes_per_second", rate, PUSHES_PER_SECOND_MAX)?;
         }
+        if let Some(word) = changes.durability {
+            app.set_durability(durability(&word)?);
+        }
         Ok(())
     }
 }
@@ -196,6 +203,12 @@ pub(crate) fn parse_scopes(names: &[String]) -> Result<Scopes> {
 }
 
 fn info(app: internal::App) -> v1::AppInfo {
+    let durability = match app.durability() {
+        Durability::Unspecified => "",
+        Durability::Fast => "fast",
+        Durability::Safe => "safe",
+    }
+    .to_owned();
     v1::AppInfo {
         id: app.id,
         app: app.key,
@@ -205,6 +218,17 @@ fn info(app: internal::App) -> v1::AppInfo {
         default_ttl_s: app.default_ttl_s,
         inbox_cap: app.inbox_cap,
         pushes_per_second: app.pushes_per_second,
+        durability,
+    }
+}
+
+/// A class of durability by its word.
+fn durability(word: &str) -> Result<Durability> {
+    match word {
+        "" => Ok(Durability::Unspecified),
+        "fast" => Ok(Durability::Fast),
+        "safe" => Ok(Durability::Safe),
+        other => Err(Error::invalid("durability", format!("is {other:?}; it must be fast or safe"))),
     }
 }
 

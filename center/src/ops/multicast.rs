@@ -9,7 +9,7 @@ use futures::{
 };
 use hashbrown::HashSet;
 use proto::{
-    internal::{App, Append, Durability},
+    internal::{App, Append},
     v1,
 };
 use wire::id::Uid;
@@ -133,7 +133,7 @@ impl Ops {
                     payload: request.payload.clone(),
                     accepted_ms: lifetime.accepted_ms,
                     expires_ms: lifetime.expires_ms,
-                    durability: Durability::Unspecified.into(),
+                    durability: app.durability,
                     inbox_cap: app.inbox_cap,
                     multicast: true,
                 };

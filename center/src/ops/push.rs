@@ -6,9 +6,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use hashbrown::HashMap;
 use proto::{
-    internal::{
-        App, Append, AppendResult, DeliverItem, Delivery as Outcome, Durability, LookUpResult, Presence,
-    },
+    internal::{App, Append, AppendResult, DeliverItem, Delivery as Outcome, LookUpResult, Presence},
     v1,
 };
 use wire::id::Uid;
@@ -98,7 +96,7 @@ impl Ops {
             payload: payload.clone(),
             accepted_ms,
             expires_ms,
-            durability: Durability::Unspecified.into(),
+            durability: app.durability,
             inbox_cap: app.inbox_cap,
             multicast: false,
         };

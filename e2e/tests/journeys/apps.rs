@@ -27,9 +27,14 @@ async fn apps_are_made_listed_and_changed(stack: &mut Stack) -> anyhow::Result<(
         listed["apps"].as_array().into_iter().flatten().filter_map(|a| a["app"].as_str()).collect();
     ensure!(names == ["demo", "news"], "{names:?}");
 
-    let patch = api.request(Method::PATCH, "/v1/apps/news").json(&json!({ "inbox_cap": 2 }));
+    let patch =
+        api.request(Method::PATCH, "/v1/apps/news").json(&json!({ "inbox_cap": 2, "durability": "safe" }));
     let changed = api.told(api.send(patch).await?)?;
     ensure!(changed["inbox_cap"] == 2 && changed["default_ttl_s"] == 60, "{changed}");
+    ensure!(info["durability"] == "" && changed["durability"] == "safe", "{info} {changed}");
+    let patch = api.request(Method::PATCH, "/v1/apps/news").json(&json!({ "durability": "safer" }));
+    let (status, refused) = api.send(patch).await?;
+    ensure!(status == 400 && refused.to_string().contains("durability"), "{status} {refused}");
     // The other center learns of it by itself.
     let elsewhere = stack.api_of(1).with_key(&made.api.key());
     eventually("the new cap at the other center", Duration::from_secs(15), async || {

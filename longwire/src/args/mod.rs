@@ -219,4 +219,7 @@ pub struct AppCreate {
     /// Where online and offline events are posted.
     #[arg(long, value_name = "URL", default_value = "")]
     pub state_url: String,
+    /// When a push is answered: `fast` (the inbox store has it) or `safe` (the archive too). [default: the savers']
+    #[arg(long, value_name = "CLASS", default_value = "", hide_default_value = true)]
+    pub durability: String,
 }

@@ -132,7 +132,10 @@ pub(super) fn check(stores: Stores, redis: &Redis, mysql: &MySql) -> Result<(), 
         return Err(("saver.stores.kind", "this program was built without Redis and MySQL".to_owned()));
     }
     if redis.nodes.is_empty() {
-        return Err(("saver.redis.nodes", "must name at least one Redis for stores.kind = \"cluster\"".to_owned()));
+        return Err((
+            "saver.redis.nodes",
+            "must name at least one Redis for stores.kind = \"cluster\"".to_owned(),
+        ));
     }
     let nameless = redis.name.is_empty() || redis.name.contains(['{', '}', ':']) || redis.name.len() > 64;
     if nameless {

@@ -76,7 +76,8 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         let mut heads = Vec::with_capacity(apps.len());
         let mut unknown = Vec::new();
         for app in apps {
-            match self.core.logs.head(*app).filter(|_| !self.core.shared() && self.core.shard.owns_app(*app)) {
+            match self.core.logs.head(*app).filter(|_| !self.core.shared() && self.core.shard.owns_app(*app))
+            {
                 Some(head) => heads.push((*app, head)),
                 None => unknown.push(*app),
             }

@@ -128,7 +128,8 @@ impl<A: Archive> Journal<A> {
             }
         }
         let default = core.limits().durability;
-        if self.archive_is_away() && items.iter().any(|i| i.durability.unwrap_or(default) == Durability::Safe) {
+        if self.archive_is_away() && items.iter().any(|i| i.durability.unwrap_or(default) == Durability::Safe)
+        {
             // Nobody is made to wait for what is known to fail; the lander finds out when that is over.
             let refused = Refused::from(ArchiveError::Io("it has failed just now".to_owned()));
             core.metrics.refused(&refused, count);
@@ -270,8 +271,7 @@ impl<I: Journaled, A: Archive> Lane<I, A> {
                     again.push(n);
                 }
                 Some(r) if r.app != wanted.key.app() || r.uid != *wanted.key.uid() => {
-                    placed[n] =
-                        Err(Refused::bad("id_taken", format!("message id {} is in use", wanted.id)));
+                    placed[n] = Err(Refused::bad("id_taken", format!("message id {} is in use", wanted.id)));
                 }
                 Some(r) => {
                     let seq = if r.state == State::Stored { r.position.seq } else { Seq::ZERO };

@@ -63,10 +63,8 @@ impl LandingState {
 
     /// Notes whether the archive works.
     pub(super) fn went(&self, result: &ArchiveResult<()>) {
-        let away = matches!(
-            result,
-            Err(ArchiveError::Io(_) | ArchiveError::DiskFull | ArchiveError::Corrupt(_))
-        );
+        let away =
+            matches!(result, Err(ArchiveError::Io(_) | ArchiveError::DiskFull | ArchiveError::Corrupt(_)));
         if !matches!(result, Err(ArchiveError::Conflict(_) | ArchiveError::Locked)) {
             self.away.store(away, Ordering::Relaxed);
         }

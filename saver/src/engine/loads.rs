@@ -105,12 +105,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
 
 impl<I: InboxStore, A: Archive> Core<I, A> {
     /// Reads one inbox, if there is room for any of it.
-    async fn read_within(
-        &self,
-        key: InboxKey,
-        read: Read,
-        room: usize,
-    ) -> Result<(Loaded, usize), Refused> {
+    async fn read_within(&self, key: InboxKey, read: Read, room: usize) -> Result<(Loaded, usize), Refused> {
         match room {
             0 => Err(Refused::Busy),
             _ => self.read(&key, Read { max_bytes: read.max_bytes.min(room), ..read }).await,

@@ -128,11 +128,8 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
             };
             ops.push(op);
             // A restart ends its transaction: what comes after it belongs to the new epoch.
-            next = if messages < limits.batch_messages && !restart {
-                self.queue.try_recv().ok()
-            } else {
-                None
-            };
+            next =
+                if messages < limits.batch_messages && !restart { self.queue.try_recv().ok() } else { None };
         }
         ops
     }

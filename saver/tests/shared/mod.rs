@@ -161,7 +161,9 @@ impl Saver {
             match self.engine.load(vec![LoadItem { key: key(uid), read, bind: false }]).await.remove(0) {
                 Ok(loaded) => return loaded,
                 // What the last epoch left in its journals is still landing.
-                Err(e) if e.code() == "inboxes_rebuilding" => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(e) if e.code() == "inboxes_rebuilding" => {
+                    tokio::time::sleep(Duration::from_millis(50)).await
+                }
                 Err(e) => panic!("{uid}: {e}"),
             }
         }
@@ -192,10 +194,7 @@ impl Saver {
 
     /// Waits until the store is up in a later epoch.
     pub(crate) async fn later_than(&self, epoch: Epoch) {
-        eventually(|| async {
-            self.engine.inboxes().is_up() && self.engine.inboxes().epoch() > epoch
-        })
-        .await;
+        eventually(|| async { self.engine.inboxes().is_up() && self.engine.inboxes().epoch() > epoch }).await;
     }
 }
 

@@ -112,5 +112,7 @@ fn app(row: &SqliteRow) -> Result<App, sqlx::Error> {
         inbox_cap: row.try_get(8)?,
         pushes_per_second: row.try_get(9)?,
         revision: row.try_get::<i64, _>(10)?.cast_unsigned(),
+        // What was added since is in the body, which an app of the first version has not.
+        ..App::default()
     })
 }

@@ -190,7 +190,9 @@ fn placed(epoch: Epoch, place: &Value) -> InboxResult<Placed> {
 /// Number and fields of a journal's entry.
 fn fields(entry: Value) -> Option<(u64, Vec<Value>)> {
     let Value::Array(pair) = entry else { return None };
-    let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(pair).ok()? else { return None };
+    let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(pair).ok()? else {
+        return None;
+    };
     let number = std::str::from_utf8(&id).ok()?.strip_prefix("0-")?.parse().ok()?;
     Some((number, fields))
 }
@@ -212,7 +214,9 @@ fn take(entry: Value, part: &mut JournalPart) -> Option<()> {
     let (number, fields) = fields(entry)?;
     let (lines, bytes, _) = totals(fields.get(1)?)?;
     let mut fields = fields.into_iter().skip(2);
-    while let (Some(Value::BulkString(field)), Some(Value::BulkString(value))) = (fields.next(), fields.next()) {
+    while let (Some(Value::BulkString(field)), Some(Value::BulkString(value))) =
+        (fields.next(), fields.next())
+    {
         records(&field, value, &mut part.records)?;
     }
     part.mark.entry = number;

@@ -98,8 +98,12 @@ async fn stand<A: Archive>(store: &RedisInboxes, archive: &A) {
 impl RedisInboxes {
     fn begin(&self, live: Live) {
         let epoch = live.epoch;
-        *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Last { epoch, identity: live.identity.clone(), bases: live.bases.clone(), first: live.first });
+        *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Last {
+            epoch,
+            identity: live.identity.clone(),
+            bases: live.bases.clone(),
+            first: live.first,
+        });
         self.shared.live.store(Some(Arc::new(live)));
         self.shared.epochs.send_if_modified(|now| std::mem::replace(now, epoch) != epoch);
     }

@@ -129,7 +129,8 @@ impl Link {
     /// Makes calls at once, in their order for each partition. One answer for each.
     pub(super) async fn run(&self, line: Line, calls: Vec<Call>) -> Vec<Result<Value, Failure>> {
         let mut answers = self.send(line, &calls).await;
-        let unknown = |a: &Result<Value, Failure>| matches!(a, Err(Failure::Broken(e)) if e.starts_with("NOSCRIPT"));
+        let unknown =
+            |a: &Result<Value, Failure>| matches!(a, Err(Failure::Broken(e)) if e.starts_with("NOSCRIPT"));
         let again: Vec<usize> = (0..calls.len()).filter(|n| unknown(&answers[*n])).collect();
         if !again.is_empty() {
             // The server has forgotten the scripts, or is another of the cluster.
@@ -263,11 +264,13 @@ fn by_code(code: &str, details: &str) -> Failure {
         "STALE" => Failure::Stale,
         "BEHIND" => Failure::Behind,
         "OOM" => Failure::Full,
-        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN" | "NOREPLICAS"
-        | "MISCONF" | "NOAUTH" => Failure::Down(format!("{code} {details}")),
+        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN"
+        | "NOREPLICAS" | "MISCONF" | "NOAUTH" => Failure::Down(format!("{code} {details}")),
         // A script's own error is wrapped by older servers: the reason stands in its text.
         _ if details.contains("OOM command not allowed") => Failure::Full,
-        _ if details.contains("MISCONF") || details.contains("NOREPLICAS") => Failure::Down(details.to_owned()),
+        _ if details.contains("MISCONF") || details.contains("NOREPLICAS") => {
+            Failure::Down(details.to_owned())
+        }
         _ => Failure::Broken(format!("{code} {details}")),
     }
 }

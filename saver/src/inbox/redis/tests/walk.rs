@@ -29,7 +29,8 @@ impl Model {
                 Record::Appended(d, payload) => {
                     assert_eq!(payload.as_deref(), Some(format!("payload {}", d.id).as_bytes()));
                     let user = USERS.iter().position(|u| *u == d.key.uid().as_str()).unwrap();
-                    let before = self.archive.insert(d.row.0, (State::Stored, user, d.position, d.expires_ms));
+                    let before =
+                        self.archive.insert(d.row.0, (State::Stored, user, d.position, d.expires_ms));
                     assert!(before.is_none(), "a line is told once");
                 }
                 Record::Finished(row, state) => {
@@ -109,7 +110,11 @@ impl Walk {
         let placed = self.rig.store.append(&entries, self.now).await;
         for ((user, id, end), place) in items.iter().zip(placed) {
             let Ok(Placed::New(at)) = place else { panic!("{place:?}") };
-            assert_eq!(self.model.given.insert((*user, at.epoch.0, at.seq.0), *id), None, "a place is given once");
+            assert_eq!(
+                self.model.given.insert((*user, at.epoch.0, at.seq.0), *id),
+                None,
+                "a place is given once"
+            );
             let inbox = &mut self.model.inboxes[*user];
             assert!(inbox.last().is_none_or(|(last, ..)| last.seq < at.seq));
             inbox.push((at, *id, *end, 0));
