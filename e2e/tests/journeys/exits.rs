@@ -162,7 +162,7 @@ async fn services_say_in_one_line_why_they_cannot_start() -> anyhow::Result<()> 
         fails(with(format!("{good}[{role}]\nno_such_key = 1\n"))?, 64, &[&format!("{role}.no_such_key")])
             .await?;
         fails(with(format!("{good}[nonsense]\n"))?, 64, &["nonsense"]).await?;
-        fails(with(String::new())?, 64, &["node"]).await?;
+        fails(with("[tls]\nmode = \"plaintext\"\n".to_owned())?, 64, &["node"]).await?;
         // Without certificates only when that is said by name.
         let silent = good.replace("[tls]\nmode = \"plaintext\"\n", "");
         fails(with(silent)?, 64, &["tls"]).await?;
