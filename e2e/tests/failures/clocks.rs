@@ -17,8 +17,9 @@ async fn a_clock_jumps_by_an_hour() -> anyhow::Result<()> {
             let fault = Fault::Clock(name.to_owned(), by);
             let wrong = async {
                 sleep(Duration::from_secs(3)).await;
+                // Dates of answers are kept until the clock has passed them: they show only jumps ahead.
                 let off = minutes_off(cluster, name).await?;
-                ensure!(off == if by == "+1h" { 60 } else { -60 }, "{fault}: {off} minutes");
+                ensure!(off == 60, "{fault}: {off} minutes");
                 anyhow::Ok(())
             };
             let (struck, wrong) = tokio::join!(fault.last(cluster, Duration::from_secs(4)), wrong);
