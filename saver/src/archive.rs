@@ -22,7 +22,7 @@ pub mod mysql;
 mod shared;
 pub mod sqlite;
 
-pub use shared::{Landing, SharedLife};
+pub use shared::{LIFE_CHANGED, Landing, SharedLife};
 
 /// Why an archive did not do what was asked. Nothing of the group was stored, save for `Io`: there it is not known,
 /// and a repeat with the same id finds out.
@@ -409,10 +409,6 @@ pub trait Archive: Send + Sync + 'static {
         store: &str,
         partitions: u32,
     ) -> impl Future<Output = ArchiveResult<Option<SharedLife>>> + Send;
-
-    /// Notes that something was committed that the shared store lacks. To be called after the commit and before it
-    /// is answered: so no life that misses it can begin unmarked.
-    fn mark_unseen(&self) -> impl Future<Output = ArchiveResult<()>> + Send;
 }
 
 /// Row numbers in a block.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use wire::id::{Epoch, MessageId, Position};
 
 use crate::{
-    archive::NewDelivery,
+    archive::{NewDelivery, SharedLife},
     model::{Finished, InboxKey, Loaded, Read, Row, Staged, Staging, State, Surviving},
 };
 
@@ -269,9 +269,13 @@ pub trait Journaled: InboxStore {
     /// not known whether they were stored; a repeat finds out.
     fn append(&self, items: &[Entry], now_ms: u64) -> impl Future<Output = Vec<InboxResult<Placed>>> + Send;
 
-    /// What numbers must be greater than that are given elsewhere while the store is away: greater than all that it gave,
-    /// and less than all that it will give when it is back.
-    fn away_number(&self, now_ms: u64) -> u64;
+    /// What numbers must be greater than that are given elsewhere while the store is away: greater than all that it gave
+    /// in its present life and before, and less than all that it will give in the next.
+    fn away_number(&self, life: &SharedLife, now_ms: u64) -> u64;
+
+    /// Something is in the archive that the store's lives up to this one lack, and that comes before all that is appended
+    /// from now on: none of them is used any more.
+    fn lacks(&self, life: Epoch);
 
     /// Partitions of the store; 0 before its first life. Each is landed and swept by one saver, and none suffers if two do it.
     fn partitions(&self) -> u32;

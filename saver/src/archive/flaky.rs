@@ -145,8 +145,4 @@ impl<A: Archive> Archive for Flaky<A> {
     ) -> ArchiveResult<Option<SharedLife>> {
         self.archive.begin_shared_life(from, store, partitions).await
     }
-
-    async fn mark_unseen(&self) -> ArchiveResult<()> {
-        self.archive.mark_unseen().await
-    }
 }

@@ -21,6 +21,9 @@ pub struct Landing {
     /// What [`super::Archive::forgets`] answered before the journal was read. It tells a part that lay with a lander
     /// for longer than finished rows are kept from one that only waited in the journal.
     pub forgets: u64,
+    /// The store's life in which some of this could not be put into the store. Committed with it is that the life lacks
+    /// something; if another life has begun meanwhile, nothing is committed ([`LIFE_CHANGED`]).
+    pub alone: Option<Epoch>,
     /// The time, ms since 1970.
     pub now_ms: u64,
 }
@@ -41,6 +44,9 @@ pub struct SharedLife {
 /// What is told of a landing that may bring back what was forgotten.
 pub(super) const OUTDATED: &str =
     "the landing names rows that may have been forgotten since its journal was read";
+
+/// What a landing is told whose life is over.
+pub const LIFE_CHANGED: &str = "another life of the inbox store has begun";
 
 impl Landing {
     /// Whether any of its messages is as old as some that were forgotten.

@@ -16,7 +16,7 @@ use super::{
     lander::{Lander, LandingState},
 };
 use crate::{
-    archive::{Archive, ArchiveError, ArchiveResult, Body, Landing, NewDelivery, Wanted},
+    archive::{Archive, ArchiveError, Body, LIFE_CHANGED, Landing, NewDelivery, Wanted},
     error::Refused,
     inbox::{InboxError, Journaled, Placed},
     model::{Row, State},
@@ -32,8 +32,19 @@ pub(super) struct Committer<I, A> {
     calls: mpsc::Receiver<Arc<Call>>,
     lander: Arc<Lander<I, A>>,
     state: Arc<LandingState>,
-    /// Where messages are born while the store is away: the epoch, the store's epoch then, and the last number.
-    away: Option<(Epoch, Epoch, u64)>,
+    away: Option<Away>,
+    /// The last number that was given away from the store: those of the next absence are greater.
+    last: u64,
+}
+
+/// Where messages are born while the store is away.
+#[derive(Clone, Copy, Debug)]
+struct Away {
+    epoch: Epoch,
+    /// The store's epoch as this saver knew it then.
+    known: Epoch,
+    /// The store's life by the archive, before the epoch was begun.
+    life: Epoch,
 }
 
 /// What became of a call's deliveries, item by item.
@@ -45,7 +56,7 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
         calls: mpsc::Receiver<Arc<Call>>,
         lander: Arc<Lander<I, A>>,
     ) -> Self {
-        Self { core, calls, state: lander.state(), lander, away: None }
+        Self { core, calls, state: lander.state(), lander, away: None, last: 0 }
     }
 
     /// Ends when nobody can ask any more.
@@ -82,7 +93,7 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
         }
         let mut done = match landing.deliveries.is_empty() {
             true => Ok(()),
-            false => self.land(&mut landing).await.map_err(Refused::from),
+            false => self.land(&mut landing).await,
         };
         // What was there before may still be in a journal, and only that knows its row.
         if repeats && done.is_ok() && self.core.inboxes.partitions() > 0 {
@@ -96,7 +107,7 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
         for (call, places) in all {
             let mut results: Vec<Result<Appended, Refused>> = places.into_iter().map(answer).collect();
             // What is not in the store cannot be read there: nobody is to be told where it is.
-            if let Some((epoch, ..)) = self.away {
+            if let Some(Away { epoch, .. }) = self.away {
                 let born_away = |p: &&mut Position| p.epoch == epoch;
                 let places = results.iter_mut().flatten().flat_map(|r| &mut r.positions);
                 places.filter(born_away).for_each(|p| p.seq = Seq::ZERO);
@@ -121,7 +132,7 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
             Ok(recorded) => recorded,
             Err(e) => return refuse(places, e.into()),
         };
-        let Some((epoch, _, last)) = &mut self.away else { return };
+        let Some(Away { epoch, .. }) = self.away else { return };
         for ((place, recorded), key) in places.iter_mut().zip(recorded).zip(&item.keys) {
             if !place.as_ref().is_err_and(store_is_away) {
                 continue;
@@ -132,26 +143,31 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
                 }
                 Some(r) => Ok(Placed::Repeat(Position { epoch: r.position.epoch, seq: Seq::ZERO })),
                 None => {
-                    *last += 1;
-                    Ok(Placed::New(Position { epoch: *epoch, seq: Seq(*last) }))
+                    self.last += 1;
+                    Ok(Placed::New(Position { epoch, seq: Seq(self.last) }))
                 }
             };
         }
     }
 
-    /// An epoch for what is born while the store is away; another for each absence.
+    /// An epoch for what is born while the store is away; another for each absence. It is greater than that of the store's
+    /// life, and what is born in it is committed only while that life is the present one: so the next one, which finds
+    /// it, is greater still.
     ///
     /// # Errors
     /// When the store has come back: what is born away must come before all that the store gives then.
     async fn begin_alone(&mut self) -> Result<(), Refused> {
         let inboxes = &self.core.inboxes;
         let stands = inboxes.epoch();
-        let mut away = self.away.filter(|(_, then, _)| *then == stands);
+        let mut away = self.away.filter(|away| away.known == stands);
         if away.is_none() {
-            let last = inboxes.away_number(self.core.now_ms());
+            let Some(life) = self.core.archive.shared_life().await? else {
+                return Err(InboxError::Unavailable("it has never been used yet".to_owned()).into());
+            };
             let epoch = self.core.archive.begin_epoch().await?;
             tracing::warn!(%epoch, "the inbox store is away: what is to be safe goes to the archive alone");
-            away = Some((epoch, stands, last));
+            self.last = self.last.max(inboxes.away_number(&life, self.core.now_ms()));
+            away = Some(Away { epoch, known: stands, life: life.epoch });
         }
         if inboxes.partitions() > 0 || inboxes.epoch() != stands {
             return Err(InboxError::Changing.into());
@@ -160,8 +176,9 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
         Ok(())
     }
 
-    async fn land(&self, landing: &mut Landing) -> ArchiveResult<()> {
-        let away = self.away.map(|(epoch, ..)| epoch);
+    async fn land(&mut self, landing: &mut Landing) -> Result<(), Refused> {
+        let away = |away: &Away| landing.deliveries.iter().any(|(d, _)| d.position.epoch == away.epoch);
+        landing.alone = self.away.filter(away).map(|away| away.life);
         let mut tries = 0;
         loop {
             landing.forgets = self.state.forgets(&self.core.archive).await?;
@@ -171,15 +188,20 @@ impl<I: Journaled, A: Archive> Committer<I, A> {
             self.state.went(&result);
             match result {
                 Ok(()) => break,
+                Err(ArchiveError::Conflict(reason)) if reason == LIFE_CHANGED => {
+                    self.away = None;
+                    return Err(InboxError::Changing.into());
+                }
                 Err(ArchiveError::Conflict(_) | ArchiveError::Locked) if tries < TRIES => {
                     tries += 1;
                     self.state.forget_forgets();
                 }
-                Err(e) => return Err(e),
+                Err(e) => return Err(e.into()),
             }
         }
-        if away.is_some_and(|away| landing.deliveries.iter().any(|(d, _)| d.position.epoch == away)) {
-            self.core.archive.mark_unseen().await?;
+        // Before anybody is answered: what the callers send next must not overtake this.
+        if let Some(life) = landing.alone {
+            self.core.inboxes.lacks(life);
         }
         self.state.committed(landing.deliveries.iter().map(|(d, _)| d.row));
         Ok(())

@@ -14,7 +14,10 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -103,6 +106,8 @@ struct Shared {
     reason: Mutex<String>,
     epochs: watch::Sender<Epoch>,
     last: Mutex<Option<Last>>,
+    /// Lives up to this lack something that the archive has. Changed and read with `last` locked.
+    lacking: AtomicU64,
 }
 
 /// The shared inbox store. Clones share everything. It refuses all until [`life::keep`] has judged its life.
@@ -122,6 +127,7 @@ impl RedisInboxes {
             reason: Mutex::new("not connected yet".to_owned()),
             epochs: watch::channel(Epoch::default()).0,
             last: Mutex::default(),
+            lacking: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
     }

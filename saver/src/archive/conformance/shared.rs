@@ -165,7 +165,9 @@ pub(crate) async fn many_may_land_at_once<A: Archive>(archive: A) {
 
 pub(crate) async fn a_shared_store_has_one_life<A: Archive>(archive: A) {
     assert_eq!(archive.shared_life().await.unwrap(), None);
-    archive.mark_unseen().await.unwrap();
+    let lacking = |life: Epoch| Landing { alone: Some(life), ..landing(&[(1, State::Stored)]) };
+    let refused = Err(ArchiveError::Conflict(LIFE_CHANGED.to_owned()));
+    assert_eq!(archive.land(&lacking(Epoch(0))).await, refused, "there is no life yet");
     let before = archive.begin_epoch().await.unwrap();
     // Of those that begin the first, one does.
     let all = futures::future::join_all((0..4).map(|_| archive.begin_shared_life(None, "store-1", 16))).await;
@@ -179,8 +181,8 @@ pub(crate) async fn a_shared_store_has_one_life<A: Archive>(archive: A) {
     assert_eq!(archive.shared_life().await.unwrap(), Some(first.clone()));
     assert_eq!(archive.begin_shared_life(None, "store-2", 8).await.unwrap(), None);
 
-    archive.mark_unseen().await.unwrap();
-    archive.mark_unseen().await.unwrap();
+    archive.land(&lacking(first.epoch)).await.unwrap();
+    archive.land(&lacking(first.epoch)).await.unwrap();
     assert!(archive.shared_life().await.unwrap().unwrap().unseen);
     let between = archive.begin_epoch().await.unwrap();
     assert_eq!(archive.begin_shared_life(Some(before), "store-2", 8).await.unwrap(), None);
@@ -188,5 +190,8 @@ pub(crate) async fn a_shared_store_has_one_life<A: Archive>(archive: A) {
     assert!(second.epoch > between && !second.unseen);
     assert_eq!(archive.shared_life().await.unwrap(), Some(second.clone()));
     assert_eq!(archive.begin_shared_life(Some(first.epoch), "store-3", 8).await.unwrap(), None);
+    // What was to be committed beside a life that is over is not: the next has not been told of it.
+    assert_eq!(archive.land(&lacking(first.epoch)).await, refused);
+    assert!(!archive.shared_life().await.unwrap().unwrap().unseen);
     assert!(archive.begin_epoch().await.unwrap() > second.epoch);
 }

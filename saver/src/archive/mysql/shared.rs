@@ -12,7 +12,10 @@ use super::{
     statement::{Values, parts},
 };
 use crate::{
-    archive::{ArchiveError, Body, Forget, Landing, NewDelivery, SharedLife, shared::OUTDATED},
+    archive::{
+        ArchiveError, Body, Forget, Landing, NewDelivery, SharedLife,
+        shared::{LIFE_CHANGED, OUTDATED},
+    },
     model::{Row, State},
 };
 
@@ -27,6 +30,15 @@ pub(super) enum Care {
 
 /// Lands a part of a journal.
 pub(super) async fn land(c: &mut MySqlConnection, landing: &Landing, care: Care) -> Result<(), Failed> {
+    if let Some(life) = landing.alone {
+        // Locked until the end: no other life begins before this is committed.
+        let now: Option<i64> =
+            sqlx::query_scalar("SELECT epoch FROM shared_life FOR UPDATE").fetch_optional(&mut *c).await?;
+        if now != Some(life.0.cast_signed()) {
+            return Err(Failed::Refused(ArchiveError::Conflict(LIFE_CHANGED.to_owned())));
+        }
+        sqlx::query("UPDATE shared_life SET unseen = 1 WHERE unseen = 0").execute(&mut *c).await?;
+    }
     if care == Care::Lock {
         let (forgets, forgotten) = forgotten(c, " FOR UPDATE").await?;
         let changed = forgets != landing.forgets;
@@ -220,8 +232,4 @@ pub(super) async fn begin_life(
         .execute(c)
         .await?;
     Ok(Some(SharedLife { epoch, store: store.to_owned(), partitions, unseen: false }))
-}
-
-pub(super) async fn mark_unseen(c: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE shared_life SET unseen = 1 WHERE unseen = 0").execute(c).await.map(drop)
 }

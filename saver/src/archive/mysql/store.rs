@@ -153,8 +153,4 @@ impl Archive for MySqlArchive {
     ) -> ArchiveResult<Option<SharedLife>> {
         transaction!(self, async |c| shared::begin_life(c, from, store, partitions).await)
     }
-
-    async fn mark_unseen(&self) -> ArchiveResult<()> {
-        transaction!(self, async |c| Ok(shared::mark_unseen(c).await?))
-    }
 }

@@ -13,7 +13,10 @@ use super::{
     store::count,
 };
 use crate::{
-    archive::{ArchiveError, ArchiveResult, Forget, Landing, SharedLife, shared::OUTDATED},
+    archive::{
+        ArchiveError, ArchiveResult, Forget, Landing, SharedLife,
+        shared::{LIFE_CHANGED, OUTDATED},
+    },
     model::{Row, State},
 };
 
@@ -22,8 +25,8 @@ const LIFE: &str = "SELECT epoch, store, partitions, unseen FROM shared_life";
 
 impl SqliteArchive {
     pub(super) async fn write_landing(&self, landing: &Landing) -> ArchiveResult<()> {
-        let landed = self.transaction(async |c| land(c, landing).await).await?;
-        landed.then_some(()).ok_or_else(|| ArchiveError::Conflict(OUTDATED.to_owned()))
+        let refused = self.transaction(async |c| land(c, landing).await).await?;
+        refused.map_or(Ok(()), |reason| Err(ArchiveError::Conflict(reason.to_owned())))
     }
 
     pub(super) async fn read_forgets(&self) -> ArchiveResult<u64> {
@@ -58,13 +61,6 @@ impl SqliteArchive {
         };
         self.transaction(begin).await
     }
-
-    pub(super) async fn write_unseen(&self) -> ArchiveResult<()> {
-        let mark = async |c: &mut SqliteConnection| {
-            sqlx::query("UPDATE shared_life SET unseen = 1").execute(&mut *c).await.map(drop)
-        };
-        self.transaction(mark).await
-    }
 }
 
 /// Keeps what a landing must know of rows that go.
@@ -80,8 +76,14 @@ pub(super) async fn note_forgotten(c: &mut SqliteConnection, forget: &Forget) ->
     .map(drop)
 }
 
-/// Whether the landing was done; it is not when it may bring back what was forgotten.
-async fn land(c: &mut SqliteConnection, landing: &Landing) -> Result<bool, sqlx::Error> {
+/// Lands, or tells why not.
+async fn land(c: &mut SqliteConnection, landing: &Landing) -> Result<Option<&'static str>, sqlx::Error> {
+    if let Some(alone) = landing.alone {
+        if life(c).await?.map(|life| life.epoch) != Some(alone) {
+            return Ok(Some(LIFE_CHANGED));
+        }
+        sqlx::query("UPDATE shared_life SET unseen = 1").execute(&mut *c).await?;
+    }
     let rows: Vec<Row> = landing.deliveries.iter().map(|(d, _)| d.row).collect();
     let mut known = HashMap::with_capacity(rows.len());
     for (power, part) in parts(&rows) {
@@ -97,11 +99,11 @@ async fn land(c: &mut SqliteConnection, landing: &Landing) -> Result<bool, sqlx:
         let forgotten = MessageId(counter(c, "forgotten").await?.cast_unsigned());
         let changed = counter(c, "forgets").await? != landing.forgets.cast_signed();
         if changed && landing.reaches_back_to(forgotten) {
-            return Ok(false);
+            return Ok(Some(OUTDATED));
         }
     }
     execute(c, bulk::pieces(&landing.group(&known))?, false).await?;
-    Ok(true)
+    Ok(None)
 }
 
 async fn counter(c: &mut SqliteConnection, name: &'static str) -> Result<i64, sqlx::Error> {

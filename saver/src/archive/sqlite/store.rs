@@ -147,8 +147,4 @@ impl Archive for SqliteArchive {
     ) -> ArchiveResult<Option<SharedLife>> {
         self.begin_life(from, store, partitions).await
     }
-
-    async fn mark_unseen(&self) -> ArchiveResult<()> {
-        self.write_unseen().await
-    }
 }

@@ -1,7 +1,7 @@
 //! Appending, and reading what the archive is still to hear of.
 
 use super::*;
-use crate::inbox::redis::codec::records;
+use crate::{archive::SharedLife, inbox::redis::codec::records};
 
 /// Entries of a journal read at once at most, and the bytes to aim at: some milliseconds of a transaction.
 const READ_ENTRIES: u64 = 1_024;
@@ -55,8 +55,12 @@ impl Journaled for RedisInboxes {
         results
     }
 
-    fn away_number(&self, now_ms: u64) -> u64 {
-        RedisInboxes::away_number(self, now_ms)
+    fn away_number(&self, life: &SharedLife, now_ms: u64) -> u64 {
+        life::away_number(life, now_ms)
+    }
+
+    fn lacks(&self, life: Epoch) {
+        self.give_up(life);
     }
 
     fn partitions(&self) -> u32 {

@@ -43,15 +43,17 @@ pub async fn keep<A: Archive>(store: RedisInboxes, archive: &A, cancel: Cancella
     let work = async {
         let mut pause = PAUSE.0;
         let mut told = false;
+        // The archive had been away before Redis was lost sight of, and has been since.
+        let mut alone = false;
         loop {
-            match establish(&store, archive).await {
-                Ok(live) => {
+            let established = establish(&store, archive, &mut alone).await;
+            match established.and_then(|live| store.begin(live)) {
+                Ok(epoch) => {
                     if told {
-                        info!(epoch = %live.epoch, "Redis is used again");
+                        info!(%epoch, "Redis is used again");
                     }
                     (pause, told) = (PAUSE.0, false);
-                    store.begin(live);
-                    stand(&store, archive).await;
+                    alone = stand(&store, archive).await;
                 }
                 Err(e) => {
                     store.doubt(&e.to_string());
@@ -73,32 +75,44 @@ pub async fn keep<A: Archive>(store: RedisInboxes, archive: &A, cancel: Cancella
     cancel.run_until_cancelled(work).await;
 }
 
-/// Returns when the life must be judged anew.
-async fn stand<A: Archive>(store: &RedisInboxes, archive: &A) {
+/// Returns when the life must be judged anew: whether the archive was away when it was asked last.
+async fn stand<A: Archive>(store: &RedisInboxes, archive: &A) -> bool {
+    let mut away = false;
     loop {
         tokio::select! {
-            () = store.shared.trouble.notified() => return,
+            () = store.shared.trouble.notified() => return away,
             () = tokio::time::sleep(LOOK) => {}
         }
-        let Ok(live) = store.live() else { return };
+        let Ok(live) = store.live() else { return away };
         match live.link.identity().await {
             Ok(identity) if identity == live.identity => {}
-            Ok(_) => return store.down(&live, "Redis is another one than before"),
-            Err(e) => return store.down(&live, &e.to_string()),
+            Ok(_) => {
+                store.down(&live, "Redis is another one than before");
+                return away;
+            }
+            Err(e) => {
+                store.down(&live, &e.to_string());
+                return away;
+            }
         }
         // Without the archive's word the life stands.
-        if let Ok(Some(life)) = archive.shared_life().await
-            && (life.unseen || life.epoch != live.epoch)
-        {
-            return;
-        }
+        away = match archive.shared_life().await {
+            Ok(Some(life)) if life.unseen || life.epoch != live.epoch => return false,
+            Ok(_) => false,
+            Err(_) => true,
+        };
     }
 }
 
 impl RedisInboxes {
-    fn begin(&self, live: Live) {
+    /// Uses a life, unless it has been found to lack something since it was judged.
+    fn begin(&self, live: Live) -> Result<Epoch, NoLife> {
         let epoch = live.epoch;
-        *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Last {
+        let mut last = self.shared.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if epoch.0 <= self.shared.lacking.load(Ordering::Relaxed) {
+            return Err(NoLife::Overtaken);
+        }
+        *last = Some(Last {
             epoch,
             identity: live.identity.clone(),
             bases: live.bases.clone(),
@@ -106,6 +120,16 @@ impl RedisInboxes {
         });
         self.shared.live.store(Some(Arc::new(live)));
         self.shared.epochs.send_if_modified(|now| std::mem::replace(now, epoch) != epoch);
+        Ok(epoch)
+    }
+
+    /// Uses no life up to this one any more.
+    pub(super) fn give_up(&self, life: Epoch) {
+        let _last = self.shared.last.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.lacking.fetch_max(life.0, Ordering::Relaxed);
+        if let Some(live) = self.shared.live.load_full().filter(|live| live.epoch <= life) {
+            self.down(&live, "messages were stored while Redis was away");
+        }
     }
 
     /// There is no life to use.
@@ -115,14 +139,18 @@ impl RedisInboxes {
     }
 }
 
-/// A link, in the present epoch: the one that stands, or one that begins now.
-async fn establish<A: Archive>(store: &RedisInboxes, archive: &A) -> Result<Live, NoLife> {
+/// A link, in the present epoch: the one that stands, or one that begins now. `alone`: see [`stood`].
+async fn establish<A: Archive>(store: &RedisInboxes, archive: &A, alone: &mut bool) -> Result<Live, NoLife> {
     let settings = &store.shared.settings;
     let link = Link::open(settings).await?;
     let identity = link.identity().await?;
     let life = match archive.shared_life().await {
-        Ok(life) => life,
-        Err(e) => return stood(store, link, identity, e).await,
+        Ok(life) => {
+            *alone = false;
+            life
+        }
+        Err(e) if *alone => return stood(store, link, identity, e).await,
+        Err(e) => return Err(e.into()),
     };
     let mut partitions = settings.partitions;
     if let Some(life) = &life {
@@ -155,7 +183,9 @@ async fn establish<A: Archive>(store: &RedisInboxes, archive: &A) -> Result<Live
     install(archive, link, life, identity, bases).await
 }
 
-/// Without the archive: the life stands if everything is as it was.
+/// Without the archive: the life stands if everything is as it was, and the archive was away before Redis was, and all
+/// the time since. If it was not, a saver may have stored there what the life lacks, and what is appended now would
+/// overtake that.
 async fn stood(
     store: &RedisInboxes,
     link: Link,
@@ -210,13 +240,10 @@ fn first_number(before: Option<&SharedLife>, now_ms: u64) -> u64 {
     by_clock.max(last) + before.filter(|life| life.unseen).map_or(0, |_| NUMBERS_AWAY)
 }
 
-impl RedisInboxes {
-    /// What the numbers of messages are greater than that are born while Redis is away.
-    pub(super) fn away_number(&self, now_ms: u64) -> u64 {
-        let by_clock = now_ms.saturating_sub(cluster::EPOCH_2025_MS) / 1000 * NUMBERS_A_SECOND;
-        let last = self.shared.last.lock().unwrap_or_else(PoisonError::into_inner);
-        by_clock.max(last.as_ref().map_or(0, |last| last.first + NUMBERS_A_LIFE / 2))
-    }
+/// What the numbers of messages are greater than that are born while Redis is away.
+pub(super) fn away_number(life: &SharedLife, now_ms: u64) -> u64 {
+    let by_clock = now_ms.saturating_sub(cluster::EPOCH_2025_MS) / 1000 * NUMBERS_A_SECOND;
+    by_clock.max(known_by(life).1 + NUMBERS_A_LIFE / 2)
 }
 
 /// The epoch of each partition.
@@ -260,7 +287,7 @@ impl RedisInboxes {
         for answer in link.run(Line::Calls, calls.collect()).await {
             assert!(matches!(answer, Ok(Value::Int(_))), "{answer:?}");
         }
-        self.begin(Live { link, epoch, identity, bases, first: first_of(epoch) });
+        self.begin(Live { link, epoch, identity, bases, first: first_of(epoch) }).unwrap();
     }
 }
 
