@@ -318,10 +318,8 @@ mod tests {
         routes.apply(config.clone());
         assert_eq!(ask(&routes, EAST, &[]), ["east"]);
         let zones = three_zones();
-        let full = zones
-            .nodes()
-            .iter()
-            .map(|room| node(room.id.0, &room.zone, room.state, &["h:1"], (600, 1000)));
+        let full =
+            zones.nodes().iter().map(|room| node(room.id.0, &room.zone, room.state, &["h:1"], (600, 1000)));
         assert_eq!(routes.follow(&Picture::new(2, full.collect()), Instant::now()), 0);
         routes.apply(Config { full_at: 0.9, ..config });
         assert_eq!(ask(&routes, EAST, &[]), ["east"], "rooms are judged anew");

@@ -189,7 +189,7 @@ async fn start(config: Config, host: Host) -> Result<Room, StartError> {
     let configs = watch::Sender::new(config.clone());
     host.spawn(rebound(configs.subscribe(), handles.clone(), host.cancel.clone()));
     host.me().set_endpoints(config.endpoints(address));
-    let leaving = host.cluster.clone();
+    let leaving = host.cluster;
     let orders =
         Orders::new(backend, handles, config.drain_order(), move || Box::pin(leave(leaving.clone())));
     tracing::info!(%address, threads = config.threads, "devices");

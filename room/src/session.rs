@@ -115,9 +115,9 @@ impl Sessions {
     }
 
     /// Takes other bounds for what comes from now on; those of memory stay as they are.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub fn set_limits(&mut self, limits: &Limits) {
         let Limits { connections, bindings, asks, tail_bytes, up_bytes, .. } = self.limits;
-        self.limits = Limits { connections, bindings, asks, tail_bytes, up_bytes, ..limits };
+        self.limits = Limits { connections, bindings, asks, tail_bytes, up_bytes, ..limits.clone() };
     }
 
     /// A connection was accepted. `None`: there are as many as there may be; what to tell it is in

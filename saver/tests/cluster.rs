@@ -106,7 +106,7 @@ fn load(
             while !stop.load(Ordering::Relaxed) {
                 n += 1;
                 let uid = format!("user-{user}");
-                let safe = n % 3 == 0;
+                let safe = n.is_multiple_of(3);
                 let class = if safe { Durability::Safe } else { Durability::Fast };
                 let item = with(class, append(n * 100 + user, &[&uid]));
                 match engine.append(vec![item]).await.remove(0) {

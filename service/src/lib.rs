@@ -9,10 +9,10 @@ pub mod config;
 mod error;
 mod health;
 mod host;
-mod log_file;
 mod layers;
 mod life;
 mod live;
+mod log_file;
 mod memory;
 mod metrics;
 mod node;
@@ -30,9 +30,9 @@ pub mod tls;
 pub use admin::{Admin, Readiness};
 pub use error::{ExitError, StartError, exit_code};
 pub use host::Host;
+pub use layers::check_section;
 pub use memory::{BASE_BYTES, NODE_BYTES, memory_bound};
 pub use metrics::Metrics;
-pub use layers::check_section;
 pub use node::{Identity, Node, Remote};
 pub use settings::{
     AdminSettings, DiscoverySettings, EtcdSettings, LogFormat, LogSettings, NodeSettings, RpcSettings,

@@ -20,7 +20,8 @@ fn lines_are_in_the_file_after_a_flush() {
         log.write_all(line.as_bytes()).unwrap();
     }
     log.flush();
-    let all = ["room.log.2", "room.log.1", "room.log"].map(|f| fs::read_to_string(folder.path().join(f)).unwrap());
+    let all =
+        ["room.log.2", "room.log.1", "room.log"].map(|f| fs::read_to_string(folder.path().join(f)).unwrap());
     assert_eq!(all.concat(), line.repeat(5_000));
     assert_eq!((log.0.rotations.load(Ordering::Relaxed), log.0.dropped.load(Ordering::Relaxed)), (2, 0));
 }

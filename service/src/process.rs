@@ -163,9 +163,15 @@ async fn serve<S: Service>(
     let hangups = signals::hangups(&tasks, cancel.clone()).map_err(ExitError::failure)?;
     let (metrics, readiness) = (Metrics::default(), Readiness::default());
     // Before anything that may have to wait, so that it can be seen that the process waits.
-    let admin =
-        Admin::start(&settings.admin, readiness.clone(), metrics.clone(), log.clone(), &tasks, cancel.clone())
-            .await?;
+    let admin = Admin::start(
+        &settings.admin,
+        readiness.clone(),
+        metrics.clone(),
+        log.clone(),
+        &tasks,
+        cancel.clone(),
+    )
+    .await?;
     info!(admin = %admin.address(), "starting");
     let process = Process { settings, tls, log, hangups, metrics, readiness, end };
     let mut life = Life::First;

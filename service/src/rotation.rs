@@ -86,7 +86,8 @@ impl Rotating {
 
     /// Writes one line, its end included.
     pub(crate) fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let full = |open: &Open| open.regular && open.size > 0 && open.size + line.len() as u64 > self.max_bytes;
+        let full =
+            |open: &Open| open.regular && open.size > 0 && open.size + line.len() as u64 > self.max_bytes;
         let again = self.failed_at.is_none_or(|at| at.elapsed() >= ROTATE_AGAIN);
         if again && self.open.as_ref().is_some_and(full) {
             // A file that is too large is better than none.
@@ -151,7 +152,8 @@ mod tests {
     #[test]
     fn rotates_by_size_and_keeps_so_many() {
         let (folder, path, mut log) = start(10, 2);
-        for line in ["one\n", "two\n", "three\n", "four\n", "five\n", "six\n", "a very long line\n", "end\n"] {
+        for line in ["one\n", "two\n", "three\n", "four\n", "five\n", "six\n", "a very long line\n", "end\n"]
+        {
             log.write(line.as_bytes()).unwrap();
         }
         assert_eq!(text(&path), "end\n");

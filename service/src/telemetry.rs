@@ -8,10 +8,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing_subscriber::{
-    EnvFilter, Registry,
-    fmt::writer::BoxMakeWriter,
-    layer::SubscriberExt as _,
-    reload,
+    EnvFilter, Registry, fmt::writer::BoxMakeWriter, layer::SubscriberExt as _, reload,
     util::SubscriberInitExt as _,
 };
 

@@ -43,7 +43,11 @@ async fn what_is_under_way_to_a_node_that_is_gone_goes_to_its_heir() {
 async fn a_retry_waits_no_longer_than_until_the_owner_is_another() {
     let mut town = Town::new();
     town.add(Role::Saver, 1, FakeSaver::new(1).routes()).await;
-    let slow = crate::Limits { retry_initial: Duration::from_secs(8), retry_cap: Duration::from_secs(8), ..limits() };
+    let slow = crate::Limits {
+        retry_initial: Duration::from_secs(8),
+        retry_cap: Duration::from_secs(8),
+        ..limits()
+    };
     let savers = Savers::new(&town.cluster, slow, town.cancel.clone());
     town.kill(1);
     let calls: Vec<_> = (0..50)

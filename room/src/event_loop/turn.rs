@@ -155,7 +155,7 @@ impl EventLoop {
             Order::Over(told, reply) => {
                 let _ = reply.send(sessions.over(&told));
             }
-            Order::Limits(limits) => sessions.set_limits(*limits),
+            Order::Limits(limits) => sessions.set_limits(&limits),
             Order::Drain(order) => {
                 self.listener = None;
                 sessions.start_drain(order, now);

@@ -325,6 +325,10 @@ impl<I: Journaled, A: Archive> Engine<I, A> {
     ///
     /// # Errors
     /// When the archive cannot be read.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one more than `start` has, and each is a thing of its own"
+    )]
     pub async fn start_journaled(
         inboxes: I,
         archive: A,
@@ -349,10 +353,9 @@ impl<I: Journaled, A: Archive> Engine<I, A> {
         }
         drop(committer);
         let committer = Committer::new(core.clone(), calls, lander.clone()).run();
-        let lane_core = core.clone();
         engine.journal = Some(Arc::new(Journal {
             lanes,
-            lane_of: Box::new(move |key| lane_core.inboxes.partition_of(key) as usize % LANES),
+            lane_of: Box::new(move |key| core.inboxes.partition_of(key) as usize % LANES),
             rows: tokio::sync::Mutex::default(),
             landing: lander.clone(),
             state: lander.state(),

@@ -162,7 +162,7 @@ impl Saver {
                 Ok(loaded) => return loaded,
                 // What the last epoch left in its journals is still landing.
                 Err(e) if e.code() == "inboxes_rebuilding" => {
-                    tokio::time::sleep(Duration::from_millis(50)).await
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(e) => panic!("{uid}: {e}"),
             }
