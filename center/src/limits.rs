@@ -109,8 +109,10 @@ mod tests {
         assert_eq!(budget.held(), 4);
         drop(second);
         assert_eq!(budget.held(), 0);
-        budget.clone().set_limit(3);
+        let shared = budget.clone();
+        shared.set_limit(3);
         assert!(budget.take(4).is_err(), "all who share it have the new limit");
+        assert!(shared.take(4).is_err());
         assert_eq!(budget.held(), 0);
     }
 

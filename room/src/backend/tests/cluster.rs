@@ -26,6 +26,9 @@ use crate::{
 
 const SECRET: &[u8] = b"secret";
 
+/// Register, uid and fence of a session that was told.
+type ToldSession = (u32, String, u64);
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// Names of the calls, in their order.
@@ -44,7 +47,7 @@ pub(super) struct State {
     /// Rounds in which registers were settled with, the latest of each.
     pub(super) settled: HashMap<u32, u64>,
     /// Sessions that were told, in batches: the room's life, then register, uid and fence of each.
-    pub(super) told: Vec<(u64, Vec<(u32, String, u64)>)>,
+    pub(super) told: Vec<(u64, Vec<ToldSession>)>,
     /// The round of every register.
     pub(super) round: u64,
     /// Users who have a newer session elsewhere.
