@@ -16,11 +16,15 @@ pub(crate) struct Members {
     me: NodeId,
     all: Arc<ArcSwap<BTreeSet<NodeId>>>,
     /// Those that work now, this one always among them.
+    #[cfg(feature = "cluster-stores")]
     working: Arc<ArcSwap<BTreeSet<NodeId>>>,
 }
 
-/// Names the partitions of a shared store, and the parts of clean-up, among the keys that are spread.
+/// Names the partitions of a shared store among the keys that are spread.
+#[cfg(feature = "cluster-stores")]
 const PARTITION: &str = "partition";
+/// Names the parts of clean-up.
+#[cfg(feature = "cluster-stores")]
 const CLEANUP: &str = "cleanup";
 
 impl Members {
@@ -30,6 +34,7 @@ impl Members {
         Self {
             me,
             all: Arc::new(ArcSwap::from_pointee(members(&now, me))),
+            #[cfg(feature = "cluster-stores")]
             working: Arc::new(ArcSwap::from_pointee(working(&now, me))),
         }
     }
@@ -46,6 +51,7 @@ impl Members {
         self.works_on(rendezvous::word_key(part as u32, CLEANUP))
     }
 
+    #[cfg(feature = "cluster-stores")]
     fn works_on(&self, key: u64) -> bool {
         let working = self.working.load();
         working.iter().max_by_key(|n| rendezvous::score(key, **n)) == Some(&self.me)
@@ -115,6 +121,7 @@ fn members(picture: &Picture, me: NodeId) -> BTreeSet<NodeId> {
     picture.of(Role::Saver).map(|n| n.id).chain([me]).collect()
 }
 
+#[cfg(feature = "cluster-stores")]
 fn working(picture: &Picture, me: NodeId) -> BTreeSet<NodeId> {
     picture.serving(Role::Saver).map(|n| n.id).chain([me]).collect()
 }
