@@ -98,7 +98,8 @@ async fn open(settings: &MySqlSettings) -> Result<MySqlArchive, StartError> {
             Ok(archive) => return Ok(archive),
             Err(e) if begun.elapsed() < PATIENCE => {
                 warn!(error = %e, archive = settings.name(), "the archive cannot be opened yet");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                // Savers that start together do not ask together.
+                tokio::time::sleep(Duration::from_millis(500).mul_f64(rand::random_range(0.5..=1.0))).await;
             }
             Err(e) => return Err(StartError::other(format!("archive {}: {e}", settings.name()))),
         }

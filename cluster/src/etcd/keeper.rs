@@ -22,8 +22,8 @@ use crate::{DiscoveryError, Me, Picture};
 
 /// A lease survives three answers that are lost.
 const BEATS_PER_LEASE: u32 = 4;
-/// After a write that failed.
-const RETRY: Duration = Duration::from_millis(500);
+/// First and greatest pause after a write that failed.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
 /// What the keeper is asked for.
 pub(crate) enum Order {
@@ -78,6 +78,7 @@ impl Keeper {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
         let mut retry: Option<Instant> = None;
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             if self.registration.has_lapsed() {
                 return Held::Over("the process stood still for longer than its lease".to_owned());
@@ -105,7 +106,10 @@ impl Keeper {
                 () = changed(&mut self.me) => Ok(()),
                 () = until(due) => {
                     let published = self.publish().await;
-                    retry = published.is_err().then(|| Instant::now() + RETRY);
+                    retry = published.is_err().then(|| Instant::now() + backoff.next());
+                    if published.is_ok() {
+                        backoff.reset();
+                    }
                     published
                 }
             };
