@@ -1,6 +1,7 @@
 //! One thread's event loop: moves bytes between the sockets and the sessions, and batches between the sessions and the
 //! tokio side. It decides nothing.
 
+mod accept;
 mod backlog;
 mod hand_over;
 mod listener;
@@ -26,11 +27,7 @@ pub use listener::listen;
 pub use order::{Counts, NotTaken, Order, Status, Thread};
 pub use outbox::Bounds;
 
-use self::{
-    listener::{Accepted, Listener},
-    order::Bell,
-    outbox::Outbox,
-};
+use self::{listener::Listener, order::Bell, outbox::Outbox};
 use crate::{
     clock::Now,
     exchange::ConnKey,
@@ -45,8 +42,6 @@ const EVENTS: usize = 1_024;
 const READ_BYTES: usize = 64 * 1024;
 /// Reads of one connection before others have their turn.
 const READS: usize = 4;
-/// Connections accepted before those that exist have their turn.
-const ACCEPTS: usize = 64;
 /// Orders that may wait for a thread. Each is a batch; at its bound the callers wait.
 const ORDERS: usize = 256;
 
@@ -283,48 +278,6 @@ impl EventLoop {
         self.outbox.remove(slot);
         self.forget_partial(slot);
     }
-
-    fn accept(&mut self, now: Now) {
-        for _ in 0..ACCEPTS {
-            let Some(listener) = self.listener.as_mut().filter(|listener| listener.is_ready(now.ms)) else {
-                return;
-            };
-            let mut stream = match listener.accept(now.ms) {
-                Accepted::Stream(stream) => stream,
-                Accepted::Nobody => return,
-                Accepted::Exhausted => {
-                    self.accept_pauses += 1;
-                    return tracing::warn!("no file left for connections; accepting pauses");
-                }
-            };
-            let Some(conn) = self.sessions.open(now) else {
-                self.refused += 1;
-                refuse(&mut stream, self.sessions.busy());
-                continue;
-            };
-            let token = Token((u64::from(conn.generation) << 32 | u64::from(conn.slot)) as usize);
-            let both = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = self.poll.registry().register(&mut stream, token, both) {
-                tracing::warn!(%error, "cannot watch a connection");
-                self.sessions.on_closed(conn.slot);
-                continue;
-            }
-            let slot = conn.slot as usize;
-            while self.decoders.len() <= slot {
-                self.decoders.push(ServerDecoder::for_server(self.max_frame));
-            }
-            self.forget_partial(conn.slot);
-            self.outbox.insert(conn.slot, stream);
-        }
-    }
-}
-
-/// Says why, as far as the socket takes it at once, and closes.
-fn refuse(stream: &mut mio::net::TcpStream, close: wire::frame::Close) {
-    use std::io::Write as _;
-    let frame = wire::codec::encode_server_frame(&close.into());
-    let _ = stream.write(&frame);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
 }
 
 /// Bytes that one connection takes here besides its session and binding, for the memory account.
