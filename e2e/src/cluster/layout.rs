@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-/// Role and how many processes of it.
-pub(super) const NODES: [(&str, u32); 6] =
-    [("saver", 2), ("register", 2), ("coordinator", 1), ("room", 2), ("center", 2), ("dispatcher", 1)];
-
 /// What a test wants otherwise than a cluster of its usual kind. The default is that kind: discovery by etcd, inboxes
 /// in Redis, archive in MariaDB, all of them shared with other tests if `./test` started them, and TLS.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Layout {
+    /// How many rooms. A process may open as many files as the system lets it, so many devices take many rooms.
+    pub rooms: u32,
     /// Where the nodes find each other and keep what they store.
     pub backing: Backing,
     /// Processes by name whose rpc port is behind a [`crate::Proxy`], which can slow it down. Not with `halves`: it
@@ -19,6 +17,27 @@ pub struct Layout {
     pub halves: bool,
     /// Processes by name whose clock can be changed.
     pub clocks: Vec<String>,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { rooms: 2, backing: Backing::default(), proxied: Vec::new(), halves: false, clocks: Vec::new() }
+    }
+}
+
+impl Layout {
+    /// Names of all processes, with their roles, in the order in which they start.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let nodes = [
+            ("saver", 2),
+            ("register", 2),
+            ("coordinator", 1),
+            ("room", self.rooms),
+            ("center", 2),
+            ("dispatcher", 1),
+        ];
+        nodes.into_iter().flat_map(|(role, count)| (1..=count).map(move |n| (role, format!("{role}-{n}"))))
+    }
 }
 
 /// Where the nodes of a cluster find each other and keep what they store.
@@ -50,9 +69,4 @@ impl Backing {
 /// Whether a process belongs to the second half of a cluster whose network is in two halves.
 pub(super) fn in_second_half(name: &str) -> bool {
     name.ends_with("-2") || name.starts_with("dispatcher")
-}
-
-/// Names of all processes, with their roles, in the order in which they start.
-pub(super) fn names() -> impl Iterator<Item = (&'static str, String)> {
-    NODES.into_iter().flat_map(|(role, count)| (1..=count).map(move |n| (role, format!("{role}-{n}"))))
 }

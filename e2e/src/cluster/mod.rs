@@ -41,6 +41,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(45);
 #[derive(Debug)]
 pub struct Processes {
     nodes: BTreeMap<String, Process>,
+    /// Their names, in the order in which they start.
+    order: Vec<String>,
     // After the nodes: they end first.
     stores: Option<StoreSet>,
     halves: Option<Halves>,
@@ -69,7 +71,7 @@ impl Processes {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         let all: Vec<_> =
-            layout::names().map(|(role, name)| (role, Listens::at(place(&name)), name)).collect();
+            layout.names().map(|(role, name)| (role, Listens::at(place(&name)), name)).collect();
         let mut peers = String::new();
         for (id, (role, listens, _)) in all.iter().enumerate() {
             writeln!(peers, "  {{ role = \"{role}\", id = {}, rpc = \"{}\" }},", id + 1, listens.rpc)?;
@@ -105,14 +107,15 @@ impl Processes {
             let process = Process::new(role, &name, folder, &listens, inside, clock, proxy)?;
             nodes.insert(name, process);
         }
-        let mut cluster = Self { nodes, stores, halves };
+        let order = layout.names().map(|(_, name)| name).collect();
+        let mut cluster = Self { nodes, order, stores, halves };
         cluster.start_all().await?;
         Ok((cluster, addresses))
     }
 
     pub(crate) async fn start_all(&mut self) -> anyhow::Result<()> {
-        for (_, name) in layout::names() {
-            self.spawn(&name)?;
+        for name in &self.order {
+            self.spawn(name)?;
         }
         self.ready().await
     }
