@@ -1,16 +1,16 @@
 //! What can be configured of a room. Every field has a default; unknown keys are refused.
 
+mod drain;
+mod heartbeat;
+mod setup;
+mod work;
+
 use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use service::StartError;
 
-use crate::{
-    backend::BackendLimits,
-    event_loop::{Bounds, Setup},
-    exchange::DrainOrder,
-    session::{Heartbeat, Limits},
-};
+pub use self::{drain::DrainConfig, heartbeat::HeartbeatConfig, work::WorkConfig};
 
 /// The section `[room]`.
 ///
@@ -108,118 +108,6 @@ impl Default for Config {
     }
 }
 
-/// The section `[room.heartbeat]`: how often devices have to send something. They may wish for a value in the bounds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HeartbeatConfig {
-    /// Shortest, whole seconds. Default 10 s.
-    #[serde(with = "humantime_serde")]
-    pub min: Duration,
-    /// Longest. Default 10 min.
-    #[serde(with = "humantime_serde")]
-    pub max: Duration,
-    /// On a wire or Wi-Fi, or an unknown network. Default 5 min.
-    #[serde(with = "humantime_serde")]
-    pub fixed: Duration,
-    /// On a mobile network, where translation tables forget sooner. Default 4 min.
-    #[serde(with = "humantime_serde")]
-    pub mobile: Duration,
-}
-
-impl Default for HeartbeatConfig {
-    fn default() -> Self {
-        Self {
-            min: Duration::from_secs(10),
-            max: Duration::from_secs(600),
-            fixed: Duration::from_secs(300),
-            mobile: Duration::from_secs(240),
-        }
-    }
-}
-
-/// The section `[room.drain]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DrainConfig {
-    /// Devices told to leave per second. Default 5,000, which the bind pipeline of one other room takes in.
-    pub per_second: u32,
-    /// Each is told to wait a random time up to this. Default 2 s.
-    #[serde(with = "humantime_serde")]
-    pub spread: Duration,
-    /// A device that has not left so long after it should have is closed. Default 3 s.
-    #[serde(with = "humantime_serde")]
-    pub linger: Duration,
-}
-
-impl Default for DrainConfig {
-    fn default() -> Self {
-        Self { per_second: 5_000, spread: Duration::from_secs(2), linger: Duration::from_secs(3) }
-    }
-}
-
-/// The section `[room.work]`: what may be under way, for each thread. What is over a bound waits in queues of 16 batches of
-/// 512 items, and then in the thread, which tells devices to come again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WorkConfig {
-    /// Binds. Default 2,048. Worst case one page of an inbox each.
-    pub binds: usize,
-    /// Loads. Default 1,024. Worst case one page each.
-    pub loads: usize,
-    /// Acks. Default 4,096, about 200 bytes each.
-    pub acks: usize,
-    /// Ends of bindings. Default 1,024, about 300 bytes each.
-    pub ends: usize,
-    /// Upstream items. Default 1,024.
-    pub ups: usize,
-    /// Bytes of upstream payloads, from the device until the coordinator's answer; devices with more are told to come again.
-    /// Default 32 MiB, and they may be there twice: as they came, and in a batch.
-    pub up_bytes: usize,
-    /// State events that wait for the coordinator, of the room; more are shed and counted. Default 16,384, about 300 bytes each.
-    pub events: usize,
-    /// Messages of one page of an inbox. Default 256.
-    pub page_messages: u32,
-    /// Bytes of one page of an inbox or a broadcast log. Default 64 KiB.
-    pub page_bytes: u32,
-    /// Acks, ends and events are tried for so long. Default 30 s.
-    #[serde(with = "humantime_serde")]
-    pub patience: Duration,
-    /// How often the newest number of each broadcast log is asked for. Default 10 s.
-    #[serde(with = "humantime_serde")]
-    pub heads_interval: Duration,
-}
-
-impl Default for WorkConfig {
-    fn default() -> Self {
-        let limits = BackendLimits::default();
-        Self {
-            binds: limits.binds,
-            loads: limits.loads,
-            acks: limits.acks,
-            ends: limits.ends,
-            ups: limits.ups,
-            up_bytes: Limits::default().up_bytes,
-            events: limits.events,
-            page_messages: limits.page_messages,
-            page_bytes: limits.page_bytes,
-            patience: limits.patience,
-            heads_interval: limits.heads_interval,
-        }
-    }
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn ms32(time: Duration) -> u32 {
-    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
-}
-
-fn seconds(time: Duration) -> u16 {
-    u16::try_from(time.as_secs()).unwrap_or(u16::MAX)
-}
-
 impl Config {
     /// Refuses what cannot work, by the name of the key.
     pub(crate) fn check(&self) -> Result<(), StartError> {
@@ -247,80 +135,6 @@ impl Config {
             return refuse("work", "every bound must be at least 1");
         }
         Ok(())
-    }
-
-    /// Each thread gets its share of the room's bounds.
-    pub(crate) fn setup(&self, number: u8) -> Setup {
-        let share = |whole: usize| whole.div_ceil(self.threads);
-        Setup {
-            number,
-            max_frame: self.max_frame_bytes,
-            partial_bytes: share(self.partial_bytes_total),
-            bounds: Bounds {
-                connection: self.queued_bytes,
-                // A few hundred answers.
-                reserve: 16 * 1024,
-                thread: share(self.queued_bytes_total),
-            },
-            limits: Limits {
-                connections: share(self.connections_max),
-                bindings: share(self.bindings_max),
-                bindings_per_connection: self.bindings_per_connection,
-                frames_per_second: self.frames_per_second,
-                frames_burst: self.frames_burst,
-                ups_in_flight: self.ups_in_flight,
-                up_bytes: self.work.up_bytes,
-                tags_per_app: self.tags_per_app,
-                handshake_ms: ms(self.handshake_timeout),
-                first_bind_ms: ms(self.first_bind_timeout),
-                slow_ms: ms(self.slow_timeout),
-                heartbeat: Heartbeat {
-                    min_s: seconds(self.heartbeat.min),
-                    max_s: seconds(self.heartbeat.max),
-                    fixed_s: seconds(self.heartbeat.fixed),
-                    mobile_s: seconds(self.heartbeat.mobile),
-                },
-                tail_bytes: self.log_bytes,
-                retry_after_ms: ms32(self.retry_after),
-                ..Limits::default()
-            },
-        }
-    }
-
-    pub(crate) fn backend(&self) -> BackendLimits {
-        BackendLimits {
-            binds: self.work.binds,
-            loads: self.work.loads,
-            acks: self.work.acks,
-            ends: self.work.ends,
-            ups: self.work.ups,
-            events: self.work.events,
-            page_messages: self.work.page_messages,
-            page_bytes: self.work.page_bytes,
-            patience: self.work.patience,
-            heads_interval: self.work.heads_interval,
-            ..BackendLimits::default()
-        }
-    }
-
-    pub(crate) fn drain_order(&self) -> DrainOrder {
-        DrainOrder {
-            per_second: self.drain.per_second.max(1).div_ceil(self.threads as u32),
-            spread_ms: ms32(self.drain.spread),
-            linger_ms: ms32(self.drain.linger),
-        }
-    }
-
-    /// What devices are told, given where the room listens.
-    pub(crate) fn endpoints(&self, bound: SocketAddr) -> Vec<String> {
-        if !self.advertise.is_empty() {
-            return self.advertise.clone();
-        }
-        let reachable = match bound {
-            SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
-            other => other,
-        };
-        vec![reachable.to_string()]
     }
 }
 

@@ -1,0 +1,99 @@
+//! From the configuration to what threads, backend and drains are made with.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::Config;
+use crate::{
+    backend::BackendLimits,
+    event_loop::{Bounds, Setup},
+    exchange::DrainOrder,
+    session::{Heartbeat, Limits},
+};
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn ms32(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn seconds(time: Duration) -> u16 {
+    u16::try_from(time.as_secs()).unwrap_or(u16::MAX)
+}
+
+impl Config {
+    /// Each thread gets its share of the room's bounds.
+    pub(crate) fn setup(&self, number: u8) -> Setup {
+        let share = |whole: usize| whole.div_ceil(self.threads);
+        Setup {
+            number,
+            max_frame: self.max_frame_bytes,
+            partial_bytes: share(self.partial_bytes_total),
+            bounds: Bounds {
+                connection: self.queued_bytes,
+                // A few hundred answers.
+                reserve: 16 * 1024,
+                thread: share(self.queued_bytes_total),
+            },
+            limits: Limits {
+                connections: share(self.connections_max),
+                bindings: share(self.bindings_max),
+                bindings_per_connection: self.bindings_per_connection,
+                frames_per_second: self.frames_per_second,
+                frames_burst: self.frames_burst,
+                ups_in_flight: self.ups_in_flight,
+                up_bytes: self.work.up_bytes,
+                tags_per_app: self.tags_per_app,
+                handshake_ms: ms(self.handshake_timeout),
+                first_bind_ms: ms(self.first_bind_timeout),
+                slow_ms: ms(self.slow_timeout),
+                heartbeat: Heartbeat {
+                    min_s: seconds(self.heartbeat.min),
+                    max_s: seconds(self.heartbeat.max),
+                    fixed_s: seconds(self.heartbeat.fixed),
+                    mobile_s: seconds(self.heartbeat.mobile),
+                },
+                tail_bytes: self.log_bytes,
+                retry_after_ms: ms32(self.retry_after),
+                ..Limits::default()
+            },
+        }
+    }
+
+    pub(crate) fn backend(&self) -> BackendLimits {
+        BackendLimits {
+            binds: self.work.binds,
+            loads: self.work.loads,
+            acks: self.work.acks,
+            ends: self.work.ends,
+            ups: self.work.ups,
+            events: self.work.events,
+            page_messages: self.work.page_messages,
+            page_bytes: self.work.page_bytes,
+            patience: self.work.patience,
+            heads_interval: self.work.heads_interval,
+            ..BackendLimits::default()
+        }
+    }
+
+    pub(crate) fn drain_order(&self) -> DrainOrder {
+        DrainOrder {
+            per_second: self.drain.per_second.max(1).div_ceil(self.threads as u32),
+            spread_ms: ms32(self.drain.spread),
+            linger_ms: ms32(self.drain.linger),
+        }
+    }
+
+    /// What devices are told, given where the room listens.
+    pub(crate) fn endpoints(&self, bound: SocketAddr) -> Vec<String> {
+        if !self.advertise.is_empty() {
+            return self.advertise.clone();
+        }
+        let reachable = match bound {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
+            other => other,
+        };
+        vec![reachable.to_string()]
+    }
+}
