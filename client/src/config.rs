@@ -38,6 +38,9 @@ pub struct Config {
     /// Message ids remembered per binding, 8 bytes each, taken up only as messages come: they catch a message
     /// that comes again under another number after the inbox was rebuilt.
     pub recent_ids: usize,
+    /// Whether a session drops a token once it is bound, and asks for a new one on the next connection: a token is as long
+    /// as the rest of a session at rest, and who makes tokens has no need to keep them.
+    pub forget_tokens: bool,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             max_token_attempts: 5,
             backoff: Backoff::default(),
             recent_ids: 64,
+            forget_tokens: false,
         }
     }
 }

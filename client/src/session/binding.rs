@@ -103,7 +103,11 @@ impl Binding {
         }
     }
 
-    pub(super) fn bound(&mut self, frame: &Bound) {
+    /// The room has bound it. With `forget_token` the next connection asks for a new token.
+    pub(super) fn bound(&mut self, frame: &Bound, forget_token: bool) {
+        if forget_token {
+            self.token = None;
+        }
         self.app_id = AppId(frame.app);
         self.inbox.continue_at(frame.inbox.unwrap_or_default().into());
         self.broadcasts.bound(frame.broadcasts.unwrap_or_default().into());
@@ -115,7 +119,12 @@ impl Binding {
     pub(super) fn disconnected(&mut self) -> bool {
         self.ack_at = Moment::NEVER;
         match self.stage {
-            Stage::Asked(_) | Stage::Bound => self.stage = Stage::Idle(Moment(0)),
+            Stage::Asked(_) | Stage::Bound => {
+                self.stage = match self.token {
+                    Some(_) => Stage::Idle(Moment(0)),
+                    None => Stage::NeedsToken(Moment(0)),
+                };
+            }
             Stage::Leaving { .. } | Stage::Left => return true,
             _ => {}
         }

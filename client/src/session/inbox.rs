@@ -1,6 +1,10 @@
 //! A device's place in one inbox: order, holes, duplicates, epochs and cumulative confirmation.
 
+mod places;
+
 use wire::id::{MessageId, Position, Seq};
+
+use self::places::Places;
 
 /// What a numbered message is to the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,182 +17,114 @@ pub(super) enum Verdict {
     Hole,
 }
 
-/// A device's place in one inbox.
+/// A device's place in one inbox. Most inboxes are at rest nearly always: everything that came is done with and acked,
+/// and one position says it all.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// The last message that came. The room continues after it.
-    received: Position,
-    /// The last message that was handed out. What came after it were repeats.
-    handed_out: Position,
-    /// The last message that is done with. In an earlier epoch than `received` while the app has not
-    /// confirmed what was handed out before the inbox was rebuilt.
-    confirmed: Position,
-    /// Last place that the room was told.
-    acked: Position,
-    /// Confirmed in an earlier epoch, and the room is still to be told: it knows by birth which messages
-    /// are meant.
-    older: Option<Position>,
-    /// Last number that came on this connection: what came on earlier ones is not acked on this one before
-    /// the room has sent it again, so that a room can tell a device that acks what it was never sent.
-    here: Seq,
-    /// Whether the device has a place at all; before its first bind it has none.
+    /// Where everything stands, while there are no `places`.
+    at: Position,
+    /// Where it does not stand at one place; 96 bytes less in each of a million devices at rest.
+    places: Option<Box<Places>>,
+    /// Made when the first message comes.
+    recent: Option<Box<Recent>>,
+    recent_ids: u32,
+    /// Whether the device has a place at all, while there are no `places`.
     known: bool,
-    recent: Recent,
 }
 
 impl Inbox {
     pub(super) fn new(start: Option<Position>, recent_ids: usize) -> Self {
-        let at = start.unwrap_or_default();
         Self {
-            received: at,
-            handed_out: at,
-            confirmed: at,
-            acked: at,
-            older: None,
-            here: at.seq,
+            at: start.unwrap_or_default(),
+            places: None,
+            recent: None,
+            recent_ids: u32::try_from(recent_ids).unwrap_or(u32::MAX),
             known: start.is_some(),
-            recent: Recent::new(recent_ids),
         }
     }
 
     /// The place to keep over a restart.
     pub(super) fn resume(&self) -> Option<Position> {
-        self.known.then_some(self.confirmed)
+        self.places().resume()
     }
 
     /// The place to offer in a bind, which acks it.
     pub(super) fn offer(&mut self) -> Option<Position> {
-        self.acked = self.confirmed;
-        self.older = None;
-        self.resume()
+        self.change(Places::offer)
     }
 
     /// Continues where the room says: after a bind, or after it has rebuilt the inbox.
     pub(super) fn continue_at(&mut self, at: Position) {
-        self.continue_after(at);
-        self.here = at.seq;
-    }
-
-    fn continue_after(&mut self, at: Position) {
-        let all_done = self.confirmed == self.received;
-        if self.known && at.epoch > self.received.epoch && !all_done {
-            // What the app still has is confirmed by its old numbers.
-            self.received = at;
-        } else if !self.known || at.epoch != self.received.epoch {
-            self.restart(at);
-        } else if at.seq > self.received.seq || at.seq < self.floor() {
-            // Ahead: the rest was acked by another device of this user. Behind what was offered: the store
-            // has never had what this device claims. The room knows better in both cases.
-            self.restart(at);
-        } else if self.confirmed.epoch == at.epoch {
-            // Between the two: what comes again up to `received` was handed out before.
-            self.confirmed = self.confirmed.max_of(at);
-            self.settle();
-        }
+        self.change(|places| places.continue_at(at));
     }
 
     pub(super) fn accept(&mut self, seq: Seq, skip: u64, id: MessageId) -> Verdict {
-        if seq <= self.received.seq {
-            self.here = self.here.max(seq);
-            // The room does not know that this one is done with: tell it again.
-            if self.confirmed.epoch == self.received.epoch && seq <= self.confirmed.seq {
-                self.acked = Position { seq: Seq(seq.0.saturating_sub(1)), ..self.received };
+        let mut places = self.places();
+        let mut verdict = places.arrive(seq, skip);
+        if verdict == Verdict::New {
+            let limit = self.recent_ids as usize;
+            if self.recent.get_or_insert_with(|| Box::new(Recent::new(limit))).insert(id) {
+                places.hand_out();
+            } else {
+                // Handed out before, under another number.
+                places.settle();
+                verdict = Verdict::Repeat;
             }
-            return Verdict::Repeat;
         }
-        if seq.0 - self.received.seq.0 - 1 > skip {
-            return Verdict::Hole;
-        }
-        self.received.seq = seq;
-        self.here = seq;
-        if self.recent.insert(id) {
-            self.handed_out = self.received;
-            return Verdict::New;
-        }
-        // Handed out before, under another number.
-        self.settle();
-        Verdict::Repeat
+        self.keep(places);
+        verdict
     }
 
     /// The app is done with everything up to `at`. Whether that was news.
     pub(super) fn confirm(&mut self, at: Position) -> bool {
-        if !self.known || !at.reaches(self.confirmed) || !self.received.reaches(at) {
-            return false;
-        }
-        let before = self.confirmed;
-        if at.epoch < self.received.epoch && at != before {
-            self.older = Some(at);
-        }
-        self.confirmed = at;
-        self.settle();
-        self.confirmed != before
+        self.change(|places| places.confirm(at))
     }
 
     /// The app is done with everything.
     pub(super) fn confirm_all(&mut self) {
-        self.confirmed = self.received;
-    }
-
-    /// Once all that was handed out is done with, so is all that came.
-    fn settle(&mut self) {
-        if self.confirmed.reaches(self.handed_out) {
-            self.confirmed = self.received;
-        }
+        self.change(Places::confirm_all);
     }
 
     /// The last message that came.
     pub(super) fn received(&self) -> Position {
-        self.received
+        self.places.as_ref().map_or(self.at, |places| places.received)
     }
 
     /// The place to ack next, if there is one that the room does not know of.
     pub(super) fn to_ack(&self) -> Option<Position> {
-        let here = Position { epoch: self.received.epoch, seq: self.confirmed.seq.min(self.here) };
-        let news = self.confirmed.epoch == here.epoch && here != self.acked && here.reaches(self.acked);
-        self.older.or((self.known && news).then_some(here))
+        self.places.as_ref().and_then(|places| places.to_ack())
     }
 
     /// How many messages the next ack would cover, as far as can be told.
     pub(super) fn unacked(&self) -> u64 {
-        self.to_ack().map_or(0, |at| {
-            if at.epoch == self.acked.epoch { at.seq.0.saturating_sub(self.acked.seq.0) } else { 1 }
-        })
+        self.places.as_ref().map_or(0, |places| places.unacked())
     }
 
     /// The room has been told.
     pub(super) fn acked(&mut self, at: Position) {
-        self.acked = at;
-        self.older = None;
+        self.change(|places| places.acked(at));
     }
 
-    /// The least place in the present epoch that the room may send this device back to.
-    fn floor(&self) -> Seq {
-        if self.confirmed.epoch == self.received.epoch { self.confirmed.seq } else { Seq::ZERO }
+    fn change<T>(&mut self, change: impl FnOnce(&mut Places) -> T) -> T {
+        let mut places = self.places();
+        let answer = change(&mut places);
+        self.keep(places);
+        answer
     }
 
-    fn restart(&mut self, at: Position) {
-        self.received = at;
-        self.handed_out = at;
-        self.confirmed = at;
-        self.acked = at;
-        self.older = None;
-        self.known = true;
-    }
-}
-
-/// Order of places: epochs grow, and so do numbers within one.
-trait Order {
-    fn reaches(self, other: Self) -> bool;
-    fn max_of(self, other: Self) -> Self;
-}
-
-impl Order for Position {
-    fn reaches(self, other: Self) -> bool {
-        (self.epoch, self.seq) >= (other.epoch, other.seq)
+    fn places(&self) -> Places {
+        self.places.as_ref().map_or_else(|| Places::at_rest(self.at, self.known), |places| **places)
     }
 
-    fn max_of(self, other: Self) -> Self {
-        if self.reaches(other) { self } else { other }
+    fn keep(&mut self, now: Places) {
+        match (now.rest(), &mut self.places) {
+            (Some((at, known)), _) => {
+                self.places = None;
+                (self.at, self.known) = (at, known);
+            }
+            (None, Some(places)) => **places = now,
+            (None, none) => *none = Some(Box::new(now)),
+        }
     }
 }
 

@@ -92,10 +92,10 @@ impl Session {
     }
 
     fn on_bound(&mut self, frame: &Bound, now: Moment, out: &mut Output) -> Handled {
-        let policy = self.config.ack;
+        let (policy, forget) = (self.config.ack, self.config.forget_tokens);
         let Some(binding) = self.find(BindingId(frame.binding)) else { return Ok(()) };
         match binding.stage {
-            Stage::Asked(_) => binding.bound(frame),
+            Stage::Asked(_) => binding.bound(frame, forget),
             Stage::Leaving { .. } | Stage::Left => return Ok(()),
             _ => return Err(violation("Bound without a Bind")),
         }
@@ -149,7 +149,8 @@ impl Session {
         binding.ack_at = Moment::NEVER;
         binding.stage = Stage::Over;
         if reason.binds_again() {
-            binding.stage = Stage::Idle(now + backoff.delay(binding.failures, &mut dice));
+            let at = now + backoff.delay(binding.failures, &mut dice);
+            binding.stage = if binding.token.is_some() { Stage::Idle(at) } else { Stage::NeedsToken(at) };
         } else {
             self.ups.drop_binding(id, &mut out.events);
         }

@@ -44,7 +44,8 @@ struct Pending {
 
 #[derive(Debug)]
 pub(super) struct Ups {
-    pending: VecDeque<Pending>,
+    /// Made with the first: most devices at rest have none.
+    pending: Option<Box<VecDeque<Pending>>>,
     next_reference: u64,
 }
 
@@ -52,7 +53,7 @@ impl Ups {
     /// References begin at `first`, which should differ from life to life of a device: the backend tells
     /// repeats by them.
     pub(super) fn new(first: u64) -> Self {
-        Self { pending: VecDeque::new(), next_reference: first }
+        Self { pending: None, next_reference: first }
     }
 
     pub(super) fn add(
@@ -62,7 +63,7 @@ impl Ups {
         payload: Bytes,
         limit: usize,
     ) -> Result<u64, UpError> {
-        if self.pending.len() >= limit {
+        if self.pending.as_ref().map_or(0, |pending| pending.len()) >= limit {
             return Err(UpError::Full(limit));
         }
         if payload.len() > MAX_UP_PAYLOAD {
@@ -74,7 +75,8 @@ impl Ups {
         let reference = self.next_reference;
         // 0 is what a frame without a reference would carry.
         self.next_reference = reference.checked_add(1).unwrap_or(1);
-        self.pending.push_back(Pending { reference, binding, kind, payload, due: Moment(0), refusals: 0 });
+        let up = Pending { reference, binding, kind, payload, due: Moment(0), refusals: 0 };
+        self.pending.get_or_insert_default().push_back(up);
         Ok(reference)
     }
 
@@ -86,7 +88,7 @@ impl Ups {
         now: Moment,
         out: &mut Vec<u8>,
     ) {
-        for up in &mut self.pending {
+        for up in self.pending.iter_mut().flat_map(|pending| pending.iter_mut()) {
             if up.due <= now && is_bound(up.binding) {
                 let frame = Up {
                     binding: up.binding.0,
@@ -108,8 +110,9 @@ impl Ups {
         now: Moment,
     ) -> Option<Event> {
         // An answer to a frame that was sent twice may come twice.
-        let index = self.pending.iter().position(|up| up.reference == ack.r#ref)?;
-        let up = &mut self.pending[index];
+        let pending = self.pending.as_mut()?;
+        let index = pending.iter().position(|up| up.reference == ack.r#ref)?;
+        let up = &mut pending[index];
         let outcome = match ack.code() {
             UpCode::Ok => UpOutcome::Accepted,
             UpCode::Rejected => UpOutcome::Rejected,
@@ -123,30 +126,38 @@ impl Ups {
                 return None;
             }
         };
-        self.pending.remove(index);
+        pending.remove(index);
+        if pending.is_empty() {
+            self.pending = None;
+        }
         Some(Event::UpDone { reference: ack.r#ref, outcome })
     }
 
     /// Ends those of a binding that is no more.
     pub(super) fn drop_binding(&mut self, binding: BindingId, events: &mut Vec<Event>) {
-        self.pending.retain(|up| {
+        let Some(pending) = &mut self.pending else { return };
+        pending.retain(|up| {
             let stays = up.binding != binding;
             if !stays {
                 events.push(Event::UpDone { reference: up.reference, outcome: UpOutcome::NoBinding });
             }
             stays
         });
+        if pending.is_empty() {
+            self.pending = None;
+        }
     }
 
     /// The connection is gone: what is unanswered goes out again on the next.
     pub(super) fn disconnected(&mut self) {
-        for up in &mut self.pending {
+        for up in self.pending.iter_mut().flat_map(|pending| pending.iter_mut()) {
             up.due = Moment(0);
         }
     }
 
     pub(super) fn next_deadline(&self, is_bound: impl Fn(BindingId) -> bool) -> Moment {
-        let due = self.pending.iter().filter(|up| is_bound(up.binding)).map(|up| up.due);
+        let pending = self.pending.iter().flat_map(|pending| pending.iter());
+        let due = pending.filter(|up| is_bound(up.binding)).map(|up| up.due);
         due.min().unwrap_or(Moment::NEVER)
     }
 }
