@@ -22,7 +22,7 @@ macro_rules! into_frame {
     };
 }
 
-into_frame!(ClientFrame, ClientBody: Connect, Bind, Unbind, Ack, Up, Ping);
+into_frame!(ClientFrame, ClientBody: Connect, Bind, Unbind, Ack, Up, Ping, Leave);
 into_frame!(
     ServerFrame, ServerBody: Connected, Bound, BindFailed, Unbound, Push, Broadcast, Recall, UpAck,
     Reconnect, Close, Pong, Rebased, Error
@@ -40,6 +40,7 @@ impl ClientFrame {
             Some(ClientBody::Ack(_)) => "ack",
             Some(ClientBody::Up(_)) => "up",
             Some(ClientBody::Ping(_)) => "ping",
+            Some(ClientBody::Leave(_)) => "leave",
         }
     }
 }

@@ -56,9 +56,20 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn resume()(binding: u32, epoch in number(), received in number(), confirmed in number(),
+                log_epoch in number(), broadcast_received in number(), broadcast_confirmed in number())
+              -> ResumeBinding {
+        ResumeBinding {
+            binding, epoch, received, confirmed, log_epoch, broadcast_received, broadcast_confirmed
+        }
+    }
+}
+
+prop_compose! {
     fn connect()(device in text(), version: u32, network in 0i32..7, heartbeat_s: u32,
-                 resume_token in payload(), sdk in text()) -> Connect {
-        Connect { device, version, network, heartbeat_s, resume_token, sdk }
+                 resume_token in payload(), sdk in text(),
+                 resume in prop::collection::vec(resume(), 0..4)) -> Connect {
+        Connect { device, version, network, heartbeat_s, resume_token, sdk, resume }
     }
 }
 
@@ -72,6 +83,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
     prop_oneof![
         Just(ClientFrame { body: None }),
         Just(Ping {}.into()),
+        Just(Leave {}.into()),
         any::<u32>().prop_map(|binding| Unbind { binding }.into()),
         ack().prop_map(Into::into),
         bind().prop_map(Into::into),
@@ -95,12 +107,13 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             message
         }
         .into()),
-        (any::<u64>(), any::<u32>(), payload(), any::<u32>()).prop_map(
-            |(conn, heartbeat_s, resume_token, version)| Connected {
+        (any::<u64>(), any::<u32>(), payload(), any::<u32>(), any::<bool>()).prop_map(
+            |(conn, heartbeat_s, resume_token, version, resumed)| Connected {
                 conn,
                 heartbeat_s,
                 resume_token,
-                version
+                version,
+                resumed
             }
             .into()
         ),

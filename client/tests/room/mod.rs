@@ -126,7 +126,8 @@ impl Room {
                     assert_eq!(connect.version, VERSION);
                     let (conn, version) = (7, VERSION);
                     let resume_token = Bytes::from_static(b"again");
-                    self.send(Connected { conn, version, heartbeat_s: self.heartbeat_s, resume_token });
+                    let heartbeat_s = self.heartbeat_s;
+                    self.send(Connected { conn, version, heartbeat_s, resume_token, resumed: false });
                 }
                 ClientBody::Bind(bind) => self.bind(&bind),
                 ClientBody::Ack(ack) => self.ack(&ack),
@@ -136,6 +137,7 @@ impl Room {
                     self.send(Unbound { binding: unbind.binding, reason });
                 }
                 ClientBody::Up(_) => {}
+                ClientBody::Leave(_) => self.bound = false,
                 ClientBody::Ping(_) if self.answers_ping => self.send(Pong {}),
                 ClientBody::Ping(_) => {}
             }
