@@ -88,6 +88,7 @@ impl Session {
             heartbeat_s: u32::try_from(heartbeat).unwrap_or(u32::MAX),
             resume_token: self.resume_token.clone(),
             sdk: self.config.sdk.clone(),
+            resume: Vec::new(),
         };
         self.link.send(&connect.into(), now, &mut out.bytes);
     }

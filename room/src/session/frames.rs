@@ -58,6 +58,7 @@ impl Sessions {
             Some(ClientBody::Ping(_)) => {
                 out.share(slot, &pong(), Class::Control);
             }
+            Some(ClientBody::Leave(_)) => self.on_leave(slot),
             Some(ClientBody::Connect(_)) | None => {
                 let message = "this version does not know the frame".to_owned();
                 tell(out, slot, Error { code: ErrorCode::UnknownFrame.into(), message, binding: 0 });
@@ -89,6 +90,7 @@ impl Sessions {
             heartbeat_s,
             resume_token: bytes::Bytes::new(),
             version: connect.version.min(limits::VERSION),
+            resumed: false,
         };
         tell(out, slot, connected)
     }
@@ -100,6 +102,11 @@ impl Sessions {
         self.end(found);
         self.tally.unbound(UnboundReason::Requested);
         tell(out, slot, Unbound { binding: unbind.binding, reason: UnboundReason::Requested.into() });
+    }
+
+    /// The device goes in good order: nothing of it is kept for its return.
+    fn on_leave(&mut self, slot: u32) {
+        self.end_all(slot);
     }
 
     fn refund(&mut self, slot: u32) {
