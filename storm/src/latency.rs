@@ -15,9 +15,10 @@ const HIGHEST_NS: u64 = 600_000_000_000;
 /// Three digits: an error of 0.1 % is far below what two runs differ by, and a histogram takes 200 KB.
 const DIGITS: u8 = 3;
 
-/// A histogram of nanoseconds.
-#[derive(Debug, Clone)]
-pub struct Latencies(Histogram<u64>);
+/// A histogram of nanoseconds. Takes no memory until something is recorded: most of the histograms of most workers
+/// stay empty most of the time.
+#[derive(Debug, Clone, Default)]
+pub struct Latencies(Option<Box<Histogram<u64>>>);
 
 /// The usual figures of a histogram, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -38,18 +39,14 @@ pub struct Percentiles {
     pub max_ms: f64,
 }
 
-impl Default for Latencies {
-    fn default() -> Self {
-        Self(
-            Histogram::new_with_bounds(1_000, HIGHEST_NS, DIGITS).expect("the bounds are constants in order"),
-        )
-    }
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, HIGHEST_NS, DIGITS).expect("the bounds are constants in order")
 }
 
 impl Latencies {
     /// Counts one latency.
     pub fn record_ns(&mut self, ns: u64) {
-        self.0.saturating_record(ns);
+        self.0.get_or_insert_with(|| Box::new(empty())).saturating_record(ns);
     }
 
     /// Counts one latency.
@@ -59,27 +56,32 @@ impl Latencies {
 
     /// Adds all of another histogram.
     pub fn merge(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("all histograms have the same bounds");
+        match (&mut self.0, &other.0) {
+            (_, None) => {}
+            (Some(mine), Some(other)) => mine.add(&**other).expect("all histograms have the same bounds"),
+            (mine @ None, Some(other)) => *mine = Some(other.clone()),
+        }
     }
 
     /// How many were recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.len()
+        self.0.as_ref().map_or(0, |recorded| recorded.len())
     }
 
     /// The usual figures.
     #[must_use]
     pub fn percentiles(&self) -> Percentiles {
+        let Some(recorded) = &self.0 else { return Percentiles::default() };
         let ms = |ns: u64| ns as f64 / 1e6;
         Percentiles {
-            count: self.0.len(),
-            mean_ms: self.0.mean() / 1e6,
-            p50_ms: ms(self.0.value_at_quantile(0.5)),
-            p90_ms: ms(self.0.value_at_quantile(0.9)),
-            p99_ms: ms(self.0.value_at_quantile(0.99)),
-            p999_ms: ms(self.0.value_at_quantile(0.999)),
-            max_ms: ms(self.0.max()),
+            count: recorded.len(),
+            mean_ms: recorded.mean() / 1e6,
+            p50_ms: ms(recorded.value_at_quantile(0.5)),
+            p90_ms: ms(recorded.value_at_quantile(0.9)),
+            p99_ms: ms(recorded.value_at_quantile(0.99)),
+            p999_ms: ms(recorded.value_at_quantile(0.999)),
+            max_ms: ms(recorded.max()),
         }
     }
 }
@@ -100,7 +102,9 @@ impl fmt::Display for Percentiles {
 impl Serialize for Latencies {
     fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut bytes = Vec::new();
-        V2Serializer::new().serialize(&self.0, &mut bytes).map_err(ser::Error::custom)?;
+        if let Some(recorded) = &self.0 {
+            V2Serializer::new().serialize(&**recorded, &mut bytes).map_err(ser::Error::custom)?;
+        }
         serializer.serialize_str(&STANDARD.encode(bytes))
     }
 }
@@ -108,12 +112,15 @@ impl Serialize for Latencies {
 impl<'de> Deserialize<'de> for Latencies {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
         let bytes = STANDARD.decode(text).map_err(de::Error::custom)?;
         let read: Histogram<u64> =
             Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(de::Error::custom)?;
-        let mut latencies = Self::default();
-        latencies.0.add(&read).map_err(de::Error::custom)?;
-        Ok(latencies)
+        let mut same_bounds = empty();
+        same_bounds.add(&read).map_err(de::Error::custom)?;
+        Ok(Self(Some(Box::new(same_bounds))))
     }
 }
 
@@ -130,7 +137,9 @@ mod tests {
         a.record(Duration::from_secs(10_000));
         let b: Latencies = serde_json::from_str(&serde_json::to_string(&a).unwrap()).unwrap();
         assert_eq!(b.percentiles(), a.percentiles());
-        let mut sum = Latencies::default();
+        let mut sum: Latencies = serde_json::from_str("\"\"").unwrap();
+        assert_eq!(sum.percentiles(), Percentiles::default());
+        sum.merge(&Latencies::default());
         sum.merge(&a);
         sum.merge(&b);
         assert_eq!(sum.count(), 2002);

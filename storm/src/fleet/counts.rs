@@ -1,12 +1,14 @@
 //! What the devices of a worker have done, readable at any time from another thread.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+
+use super::Interval;
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident: $merge:ident),+ $(,)?) => {
@@ -80,24 +82,62 @@ counts! {
     broadcasts_complete: least,
     /// Messages and broadcasts that another run left behind.
     strangers: sum,
+    /// Devices that do not read at this moment.
+    slow: sum,
+    /// Messages that the app got at devices that do not read, or did not for a while.
+    slow_messages: sum,
+    /// Broadcasts likewise; they are in `broadcasts` too.
+    slow_broadcasts: sum,
+    /// Connections with a whole TLS handshake.
+    tls_full: sum,
+    /// Connections that resumed TLS by a ticket.
+    tls_resumed: sum,
+    /// Connections that became a WebSocket.
+    web_sockets: sum,
     /// Bytes read.
     bytes_in: sum,
     /// Bytes written.
     bytes_out: sum,
 }
 
-/// The counts of one worker: its loop writes them, everybody may read.
+impl Counts {
+    /// Whether more than bytes has changed: heartbeats alone are not worth telling soon.
+    #[must_use]
+    pub fn tells_more_than(&self, before: &Self) -> bool {
+        Self { bytes_in: 0, bytes_out: 0, ..*self } != Self { bytes_in: 0, bytes_out: 0, ..*before }
+    }
+}
+
+/// The counts of one worker, and what it measured lately: its loop writes them, everybody may read.
 #[derive(Debug, Clone, Default)]
 pub struct SharedCounts {
     cells: Arc<Cells>,
     changed: Arc<Notify>,
+    interval: Arc<Mutex<Option<Box<Interval>>>>,
 }
 
 impl SharedCounts {
     /// Counts that tell `changed` of every change.
     #[must_use]
     pub fn telling(changed: Arc<Notify>) -> Self {
-        Self { cells: Arc::default(), changed }
+        Self { changed, ..Self::default() }
+    }
+
+    /// Adds what was measured since the last time. Nobody need take it: what waits is one sum.
+    pub(crate) fn add_interval(&self, interval: Interval) {
+        let mut waiting = self.interval.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *waiting {
+            Some(waiting) => waiting.merge(&interval),
+            empty => *empty = Some(Box::new(interval)),
+        }
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// What was measured since this was asked last.
+    #[must_use]
+    pub fn take_interval(&self) -> Option<Box<Interval>> {
+        self.interval.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Publishes new counts.
@@ -123,6 +163,25 @@ impl SharedCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn heartbeats_alone_are_no_news() {
+        let before = Counts { bytes_in: 5, messages: 1, ..Counts::default() };
+        assert!(!Counts { bytes_in: 9, bytes_out: 3, ..before }.tells_more_than(&before));
+        assert!(Counts { messages: 2, ..before }.tells_more_than(&before));
+    }
+
+    #[test]
+    fn intervals_that_nobody_took_are_added_up() {
+        let shared = SharedCounts::default();
+        for ms in [1, 2] {
+            let mut interval = Interval::default();
+            interval.delivery.record(std::time::Duration::from_millis(ms));
+            shared.add_interval(interval);
+        }
+        assert_eq!(shared.take_interval().unwrap().delivery.count(), 2);
+        assert!(shared.take_interval().is_none());
+    }
 
     #[test]
     fn a_broadcast_is_complete_when_all_workers_have_it() {

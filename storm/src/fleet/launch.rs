@@ -5,7 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use tokio::{process::Command as Program, sync::Notify, time::Instant};
 
-use super::{Command, Counts, FleetSpec, Receipt, Report, SharedCounts, Snapshot, link::Worker};
+use super::{
+    Command, Counts, FleetSpec, Interval, Receipt, Report, SharedCounts, Snapshot, link::Worker, spec::share,
+};
 use crate::limits;
 
 /// How the devices are spread over threads and processes.
@@ -19,6 +21,10 @@ pub struct Workers {
 
 /// Name of the hidden subcommand that makes a `storm` a worker.
 pub(crate) const SUBCOMMAND: &str = "worker";
+
+/// Each worker process may tell of its counts at most once in so many microseconds times the number of workers, so that
+/// what this process has to read does not grow with them: 4,000 tellings a second take it a few hundredths of a core.
+const TELLING_US: u32 = 250;
 
 /// A worker answers a snapshot within milliseconds; one that takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,6 +65,7 @@ impl Fleet {
         if processes == 0 {
             workers.push(Worker::thread(spec.clone(), changed.clone())?);
         }
+        let spec = &FleetSpec { tell_ms: (processes * TELLING_US / 1000).max(1), ..spec.clone() };
         for index in 0..processes {
             let Some(path) = &how.program else {
                 bail!("{} devices need more files than this process may open ({room})", spec.count);
@@ -120,7 +127,44 @@ impl Fleet {
     /// # Errors
     /// If one does not.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        ensure!(self.workers.iter_mut().all(Worker::is_alive), "a worker ended before its time");
+        for (index, worker) in self.workers.iter_mut().enumerate() {
+            if let Some(how) = worker.ended() {
+                let last = worker.first + worker.users.saturating_sub(1);
+                bail!("worker {index} with users {} to {last} ended before its time: {how}", worker.first);
+            }
+        }
+        Ok(())
+    }
+
+    /// The processes of the workers that have one of their own.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        self.workers.iter().filter_map(Worker::pid).collect()
+    }
+
+    /// What all devices measured since this was asked last, as far as they have handed it over
+    /// ([`FleetSpec::sample_ms`]).
+    #[must_use]
+    pub fn take_interval(&self) -> Interval {
+        let mut all = Interval::default();
+        for interval in self.workers.iter().filter_map(|worker| worker.counts.take_interval()) {
+            all.merge(&interval);
+        }
+        all
+    }
+
+    /// Lets devices begin until `to` of them have, `per_s` a second, all workers together.
+    ///
+    /// # Errors
+    /// If a worker is gone.
+    pub async fn ramp(&mut self, to: u32, per_s: f64) -> anyhow::Result<()> {
+        let (all, first) = (self.devices(), self.workers.first().map_or(0, |worker| worker.first));
+        for worker in &mut self.workers {
+            let from = worker.first - first;
+            let to = share(to, from, from + worker.users, all);
+            let per_s = per_s * f64::from(worker.users) / f64::from(all.max(1));
+            worker.send(Command::Ramp { to, per_s }).await?;
+        }
         Ok(())
     }
 

@@ -48,6 +48,8 @@ enum Kind {
 
 /// A worker, wherever it runs.
 pub(super) struct Worker {
+    /// Number of the first user.
+    pub(super) first: u32,
     pub(super) users: u32,
     pub(super) counts: SharedCounts,
     reports: mpsc::Receiver<Report>,
@@ -58,10 +60,10 @@ impl Worker {
     /// Starts an event loop on a thread of this process.
     pub(super) fn thread(spec: FleetSpec, changed: Arc<Notify>) -> anyhow::Result<Self> {
         let counts = SharedCounts::telling(changed);
-        let users = spec.count;
+        let (first, users) = (spec.first, spec.count);
         let started = start(spec, counts.clone())?;
         let kind = Kind::Thread { commands: started.commands, thread: started.thread };
-        Ok(Self { users, counts, reports: started.reports, kind })
+        Ok(Self { first, users, counts, reports: started.reports, kind })
     }
 
     /// Starts `program` as a process.
@@ -87,6 +89,10 @@ impl Worker {
                         shared.store(&counts);
                         continue;
                     }
+                    Ok(Some(Report::Interval(interval))) => {
+                        shared.add_interval(*interval);
+                        continue;
+                    }
                     Ok(Some(report)) => report,
                     Ok(None) => return,
                     Err(error) => Report::Failed(format!("reading a worker's report: {error}")),
@@ -97,6 +103,7 @@ impl Worker {
             }
         });
         Ok(Self {
+            first: spec.first,
             users: spec.count,
             counts,
             reports,
@@ -123,11 +130,23 @@ impl Worker {
         }
     }
 
-    /// Whether the worker still runs.
-    pub(super) fn is_alive(&mut self) -> bool {
+    /// How the worker ended, if it did.
+    pub(super) fn ended(&mut self) -> Option<String> {
         match &mut self.kind {
-            Kind::Thread { thread, .. } => !thread.is_finished(),
-            Kind::Process { child, .. } => matches!(child.try_wait(), Ok(None)),
+            Kind::Thread { thread, .. } => thread.is_finished().then(|| "its thread is at an end".to_owned()),
+            Kind::Process { child, .. } => match child.try_wait() {
+                Ok(None) => None,
+                Ok(Some(status)) => Some(format!("its process ended with {status}")),
+                Err(error) => Some(format!("its process cannot be seen: {error}")),
+            },
+        }
+    }
+
+    /// The process, if the worker has one of its own.
+    pub(super) fn pid(&self) -> Option<u32> {
+        match &self.kind {
+            Kind::Thread { .. } => None,
+            Kind::Process { child, .. } => child.id(),
         }
     }
 

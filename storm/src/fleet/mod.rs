@@ -5,12 +5,14 @@
 
 mod broadcasts;
 mod counts;
+mod interval;
 mod launch;
 mod link;
 mod spec;
 
 pub use broadcasts::Tally;
 pub use counts::{Counts, SharedCounts};
+pub use interval::Interval;
 pub use launch::{Fleet, Reader, Workers};
 pub use link::Commands;
 pub use spec::{Command, FleetSpec, Receipt, Report, Route, Snapshot, Sources, Tokens, uid};

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, broadcasts::Tally};
+use super::{Counts, Interval, broadcasts::Tally};
 use crate::{
     judge::{Arrivals, Findings},
     latency::Latencies,
@@ -32,6 +32,8 @@ pub struct FleetSpec {
     pub route: Route,
     /// Connections begun per second at most.
     pub ramp_per_s: f64,
+    /// How many of the devices begin; the others wait for [`Command::Ramp`].
+    pub begin: u32,
     /// Connections that have been begun and are not bound, at most.
     pub opening_max: u32,
     /// Addresses that devices connect from.
@@ -46,6 +48,10 @@ pub struct FleetSpec {
     pub seed: u64,
     /// Whether every arrival is kept for the judge.
     pub receipts: bool,
+    /// How often what was measured is handed over, for latencies over time; absent = never.
+    pub sample_ms: Option<u32>,
+    /// The shortest time between two tellings of counts by a worker process.
+    pub tell_ms: u32,
 }
 
 /// How devices get their tokens.
@@ -100,6 +106,13 @@ pub enum Command {
         /// Cuts per second.
         per_s: f64,
     },
+    /// Let more devices begin.
+    Ramp {
+        /// So many of the devices in all.
+        to: u32,
+        /// Connections begun per second at most.
+        per_s: f64,
+    },
     /// Answer with [`Report::Snapshot`].
     Snapshot,
     /// Answer with [`Report::Receipts`], in parts.
@@ -114,6 +127,8 @@ pub enum Command {
 pub enum Report {
     /// The counts, every few milliseconds while they change (processes only; threads share memory).
     Counts(Counts),
+    /// What was measured lately (likewise).
+    Interval(Box<Interval>),
     /// Answer to [`Command::Snapshot`].
     Snapshot(Box<Snapshot>),
     /// Answer to [`Command::Receipts`].
@@ -171,7 +186,7 @@ impl FleetSpec {
     pub fn part(&self, index: u32, workers: u32) -> Self {
         let bound = |i: u32| (u64::from(self.count) * u64::from(i) / u64::from(workers)) as u32;
         let (from, to) = (bound(index), bound(index + 1));
-        let share = f64::from(to - from) / f64::from(self.count.max(1));
+        let part = f64::from(to - from) / f64::from(self.count.max(1));
         let tokens = match &self.tokens {
             Tokens::Ready(all) => {
                 Tokens::Ready(all.get(from as usize..to as usize).unwrap_or_default().to_vec())
@@ -181,13 +196,22 @@ impl FleetSpec {
         Self {
             first: self.first + from,
             count: to - from,
-            ramp_per_s: self.ramp_per_s * share,
-            opening_max: (f64::from(self.opening_max) * share).ceil() as u32,
+            begin: share(self.begin, from, to, self.count),
+            ramp_per_s: self.ramp_per_s * part,
+            opening_max: (f64::from(self.opening_max) * part).ceil() as u32,
             seed: self.seed.wrapping_add(u64::from(index)),
             tokens,
             ..self.clone()
         }
     }
+}
+
+/// What devices `from` to `to` of `count` have of a number of devices: in proportion, and all shares together make it
+/// up exactly.
+#[must_use]
+pub(crate) fn share(of: u32, from: u32, to: u32, count: u32) -> u32 {
+    let before = |at: u32| u64::from(of.min(count)) * u64::from(at) / u64::from(count.max(1));
+    u32::try_from(before(to) - before(from)).unwrap_or(u32::MAX)
 }
 
 /// The uid of user `number` under a prefix.
@@ -223,6 +247,7 @@ pub(crate) fn example() -> FleetSpec {
         tokens: Tokens::Ready((0..10).map(|n| n.to_string()).collect()),
         route: Route::Rooms(vec![SocketAddr::from(([127, 0, 0, 1], 7000))]),
         ramp_per_s: 100.0,
+        begin: 10,
         opening_max: 10,
         sources: None,
         heartbeat_s: None,
@@ -230,6 +255,8 @@ pub(crate) fn example() -> FleetSpec {
         run: 1,
         seed: 1,
         receipts: true,
+        sample_ms: None,
+        tell_ms: 1,
     }
 }
 
@@ -248,6 +275,9 @@ mod tests {
             assert_eq!(tokens[0], part.first.to_string());
             assert_eq!(tokens.len(), part.count as usize);
         }
+        let half = FleetSpec { begin: 5, ..spec };
+        let begin: Vec<u32> = (0..3).map(|i| half.part(i, 3).begin).collect();
+        assert_eq!((begin.iter().sum::<u32>(), begin.iter().all(|n| (1..=2).contains(n))), (5, true));
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl Devices {
             tokens: self.tokens(api).await?,
             route,
             ramp_per_s: self.ramp,
+            begin: self.users,
             opening_max: self.opening.max(1),
             sources: Some(Sources { first: self.source, per_address: self.per_source.max(1) }),
             heartbeat_s: self.heartbeat,
@@ -183,6 +184,8 @@ impl Devices {
             run: new_run(),
             seed,
             receipts,
+            sample_ms: None,
+            tell_ms: 1,
         })
     }
 

@@ -2,19 +2,24 @@
 
 use std::{
     io::{self, Write as _},
-    sync::{Mutex, mpsc},
+    sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::frame;
 use crate::fleet::{self, Command, Counts, FleetSpec, Report, SharedCounts};
 
-/// How often changed counts are told. A window of pushes and the next broadcast wait for them, so this adds at
-/// most a millisecond to a round of many.
-const TICK: Duration = Duration::from_millis(1);
+/// Counts that only say that bytes went to and fro (heartbeats) are told this often.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// While nothing but bytes changes, the ticker looks less and less often, down to this: a window of pushes that begins
+/// then is late by at most this, once.
+const LAZY: Duration = Duration::from_millis(50);
 
 /// Runs one worker to its end: when it is told to stop, or when the storm that started it is gone.
 ///
@@ -26,12 +31,14 @@ pub fn run() -> anyhow::Result<()> {
         frame::read(&mut input).context("reading the specification")?.context("no specification came")?;
     crate::limits::raise_open_files();
     let out = Mutex::new(io::stdout());
-    let counts = SharedCounts::default();
+    let changed = Arc::new(Notify::new());
+    let counts = SharedCounts::telling(changed.clone());
+    let gap = Duration::from_millis(spec.tell_ms.into());
     let started = fleet::start(spec, counts.clone()).context("starting the event loop")?;
     let (commands, mut reports) = (started.commands, started.reports);
-    let (done, watch) = mpsc::sync_channel::<()>(0);
+    let done = CancellationToken::new();
     thread::scope(|scope| -> anyhow::Result<()> {
-        let ticker = scope.spawn(|| tell_counts(&counts, &out, watch));
+        let ticker = scope.spawn(|| Ticker { counts: &counts, out: &out, gap }.run(&changed, &done));
         let writer = scope.spawn(|| {
             while let Some(report) = reports.blocking_recv() {
                 tell(&out, &report)?;
@@ -47,7 +54,7 @@ pub fn run() -> anyhow::Result<()> {
         // The end of input is the storm's end too: its kernel closes the pipe however it ended.
         let _ = commands.send(Command::Stop);
         let ended = started.thread.join();
-        drop(done);
+        done.cancel();
         // Errors here mean that nobody listens any more, which is how a killed storm ends.
         let _ = writer.join();
         let _ = ticker.join();
@@ -55,18 +62,42 @@ pub fn run() -> anyhow::Result<()> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the receiver belongs to this thread")]
-fn tell_counts(counts: &SharedCounts, out: &Mutex<io::Stdout>, done: mpsc::Receiver<()>) -> io::Result<()> {
-    let mut told = Counts::default();
-    loop {
-        let ended = !matches!(done.recv_timeout(TICK), Err(mpsc::RecvTimeoutError::Timeout));
-        let now = counts.load();
-        if now != told {
-            tell(out, &Report::Counts(now))?;
-            told = now;
-        }
-        if ended {
-            return Ok(());
+/// Tells of counts when they have changed: soon if somebody may wait for them (a window of pushes, the next broadcast),
+/// and without waking up for nothing, because a storm may have fifty workers on two cores.
+struct Ticker<'a> {
+    counts: &'a SharedCounts,
+    out: &'a Mutex<io::Stdout>,
+    /// The shortest time between two tellings.
+    gap: Duration,
+}
+
+impl Ticker<'_> {
+    /// Runs on a thread of its own: writing to the pipe blocks.
+    fn run(&self, changed: &Notify, done: &CancellationToken) -> io::Result<()> {
+        let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let (mut told, mut told_at, mut pause) = (Counts::default(), Instant::now(), self.gap);
+        loop {
+            timer.block_on(async {
+                tokio::select! {
+                    () = changed.notified() => {}
+                    () = done.cancelled() => {}
+                }
+            });
+            let ended = done.is_cancelled();
+            if let Some(interval) = self.counts.take_interval() {
+                tell(self.out, &Report::Interval(interval))?;
+            }
+            let now = self.counts.load();
+            let news = now.tells_more_than(&told);
+            if news || ended || told_at.elapsed() >= QUIET {
+                tell(self.out, &Report::Counts(now))?;
+                (told, told_at) = (now, Instant::now());
+            }
+            if ended {
+                return Ok(());
+            }
+            pause = if news { self.gap } else { (pause * 2).min(LAZY.max(self.gap)) };
+            timer.block_on(tokio::time::sleep(pause));
         }
     }
 }

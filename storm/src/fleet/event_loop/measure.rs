@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use client::session::{Broadcast, Message};
 
-use super::device::Device;
+use super::{device::Device, unacked::Unacked};
 use crate::{
-    fleet::{Counts, FleetSpec, Receipt, Snapshot, broadcasts::Tallies},
+    fleet::{Counts, FleetSpec, Interval, Receipt, Snapshot, broadcasts::Tallies},
     judge::{Findings, Stream, Violation},
-    latency::Latencies,
     payload::{EVERYONE, Header},
 };
 
@@ -21,11 +20,12 @@ const MAX_REASON: usize = 120;
 /// Histograms, tallies and receipts of a worker's devices.
 pub(super) struct Measured {
     pub(super) counts: Counts,
-    connect: Latencies,
-    delivery: Latencies,
-    acked: Latencies,
-    broadcast: Latencies,
+    /// Since the last interval was taken.
+    recent: Interval,
+    /// Before that.
+    earlier: Interval,
     tallies: Tallies,
+    unacked: Unacked,
     findings: Findings,
     reasons: BTreeMap<String, u64>,
     run: u32,
@@ -41,11 +41,10 @@ impl Measured {
         let users = spec.first..spec.first + spec.count;
         Self {
             counts: Counts::default(),
-            connect: Latencies::default(),
-            delivery: Latencies::default(),
-            acked: Latencies::default(),
-            broadcast: Latencies::default(),
+            recent: Interval::default(),
+            earlier: Interval::default(),
             tallies: Tallies::new(spec.count),
+            unacked: Unacked::default(),
             findings: Findings::default(),
             reasons: BTreeMap::new(),
             run: spec.run,
@@ -60,15 +59,15 @@ impl Measured {
         self.counts.ever_bound += u64::from(!device.ever_bound);
         device.bound = true;
         device.ever_bound = true;
-        if device.opening {
-            self.connect.record_ns(now_ns.saturating_sub(device.began_ns));
+        if let (true, Some(dial)) = (device.opening, &device.dial) {
+            self.recent.connect.record_ns(now_ns.saturating_sub(dial.began_ns));
         }
     }
 
     pub(super) fn unbound(&mut self, device: &mut Device) {
         self.counts.bound -= u64::from(device.bound);
         device.bound = false;
-        device.unacked = Vec::new();
+        self.unacked.end(&mut device.unacked, |_| {});
     }
 
     pub(super) fn message(&mut self, index: u32, device: &mut Device, message: &Message, now_ns: u64) {
@@ -79,7 +78,11 @@ impl Measured {
             self.findings.note(Violation::Misdelivered { stream, meant_for: header.user });
             return;
         }
-        self.delivery.record_ns(now_ns.saturating_sub(header.sent_ns));
+        if device.ever_slow {
+            self.counts.slow_messages += 1;
+        } else {
+            self.recent.delivery.record_ns(now_ns.saturating_sub(header.sent_ns));
+        }
         let Some(position) = message.position else {
             self.counts.transients += 1;
             return;
@@ -90,7 +93,7 @@ impl Measured {
             self.findings.note(Violation::Misnumbered { stream, place, after: device.place });
         }
         device.place = place;
-        device.unacked.push(header.sent_ns);
+        self.unacked.push(&mut device.unacked, header.sent_ns);
         if let Some(receipt) = self.receipts.get_mut(index as usize) {
             receipt.messages.push(header.number);
         }
@@ -104,9 +107,13 @@ impl Measured {
             return;
         }
         self.counts.broadcasts += 1;
-        self.broadcast.record_ns(now_ns.saturating_sub(header.sent_ns));
-        self.tallies.note(header.number, header.sent_ns, now_ns);
-        self.counts.broadcasts_complete = self.tallies.complete();
+        if device.ever_slow {
+            self.counts.slow_broadcasts += 1;
+        } else {
+            self.recent.broadcast.record_ns(now_ns.saturating_sub(header.sent_ns));
+            self.tallies.note(header.number, header.sent_ns, now_ns);
+            self.counts.broadcasts_complete = self.tallies.complete();
+        }
         let place = (message.cursor.epoch.0, message.cursor.bseq.0);
         if place <= device.log_place {
             self.findings.note(Violation::Misnumbered { stream, place, after: device.log_place });
@@ -119,12 +126,31 @@ impl Measured {
 
     /// An ack has left that covers everything that came so far.
     pub(super) fn acked(&mut self, device: &mut Device, now_ns: u64) {
-        self.counts.acked += device.unacked.len() as u64;
-        for sent_ns in device.unacked.drain(..) {
-            self.acked.record_ns(now_ns.saturating_sub(sent_ns));
+        let (counts, recent, slow) = (&mut self.counts, &mut self.recent, device.ever_slow);
+        self.unacked.end(&mut device.unacked, |sent_ns| {
+            counts.acked += 1;
+            if !slow {
+                recent.acked.record_ns(now_ns.saturating_sub(sent_ns));
+            }
+        });
+    }
+
+    /// A device stops reading, or begins again. Broadcasts are complete without those that ever stopped.
+    pub(super) fn slow(&mut self, device: &mut Device, slow: bool) {
+        if device.slow == slow {
+            return;
         }
-        // At rest a device holds no buffer.
-        device.unacked = Vec::new();
+        device.slow = slow;
+        if slow {
+            self.counts.slow += 1;
+            if !device.ever_slow {
+                device.ever_slow = true;
+                self.tallies.without_one();
+                self.counts.broadcasts_complete = self.tallies.complete();
+            }
+        } else {
+            self.counts.slow -= 1;
+        }
     }
 
     pub(super) fn reason(&mut self, why: &str) {
@@ -135,13 +161,22 @@ impl Measured {
         *self.reasons.entry(why).or_default() += 1;
     }
 
+    /// What was measured since this was asked last.
+    pub(super) fn take_interval(&mut self) -> Interval {
+        self.earlier.merge(&self.recent);
+        std::mem::take(&mut self.recent)
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
+        let mut all = self.earlier.clone();
+        all.merge(&self.recent);
+        let Interval { connect, delivery, acked, broadcast } = all;
         Snapshot {
             counts: self.counts,
-            connect: self.connect.clone(),
-            delivery: self.delivery.clone(),
-            acked: self.acked.clone(),
-            broadcast: self.broadcast.clone(),
+            connect,
+            delivery,
+            acked,
+            broadcast,
             tallies: self.tallies.to_vec(),
             findings: self.findings.clone(),
             reasons: self.reasons.clone(),
