@@ -53,6 +53,16 @@ impl Inbox {
         self.change(Places::offer)
     }
 
+    /// What to offer to go on with after a broken connection: what has come, and what of it is done with.
+    pub(super) fn offer_again(&mut self) -> (Position, Seq) {
+        self.change(Places::offer_again)
+    }
+
+    /// The room goes on with that.
+    pub(super) fn resumed(&mut self) {
+        self.change(Places::resumed);
+    }
+
     /// Continues where the room says: after a bind, or after it has rebuilt the inbox.
     pub(super) fn continue_at(&mut self, at: Position) {
         self.change(|places| places.continue_at(at));
@@ -92,7 +102,7 @@ impl Inbox {
 
     /// The place to ack next, if there is one that the room does not know of.
     pub(super) fn to_ack(&self) -> Option<Position> {
-        self.places.as_ref().and_then(|places| places.to_ack())
+        self.places.as_ref().and_then(|places| places.next_ack())
     }
 
     /// How many messages the next ack would cover, as far as can be told.

@@ -47,6 +47,23 @@ impl Places {
         self.resume()
     }
 
+    /// What has come, and how much of it in the present epoch is done with, to go on with on another connection. The room
+    /// takes the latter as acked.
+    pub(super) fn offer_again(&mut self) -> (Position, Seq) {
+        if self.confirmed.epoch == self.received.epoch {
+            self.acked = self.confirmed;
+            return (self.received, self.confirmed.seq);
+        }
+        // Its ack may have been lost with the connection.
+        self.older = Some(self.confirmed);
+        (self.received, Seq::ZERO)
+    }
+
+    /// The room goes on after the last that came.
+    pub(super) fn resumed(&mut self) {
+        self.here = self.received.seq;
+    }
+
     pub(super) fn continue_at(&mut self, at: Position) {
         self.continue_after(at);
         self.here = at.seq;
@@ -118,14 +135,14 @@ impl Places {
         }
     }
 
-    pub(super) fn to_ack(&self) -> Option<Position> {
+    pub(super) fn next_ack(&self) -> Option<Position> {
         let here = Position { epoch: self.received.epoch, seq: self.confirmed.seq.min(self.here) };
         let news = self.confirmed.epoch == here.epoch && here != self.acked && here.reaches(self.acked);
         self.older.or((self.known && news).then_some(here))
     }
 
     pub(super) fn unacked(&self) -> u64 {
-        self.to_ack().map_or(0, |at| {
+        self.next_ack().map_or(0, |at| {
             if at.epoch == self.acked.epoch { at.seq.0.saturating_sub(self.acked.seq.0) } else { 1 }
         })
     }
