@@ -7,9 +7,10 @@ mod decode;
 mod encode;
 mod error;
 mod hot;
+mod split;
 mod varint;
 
-pub use decode::{ClientDecoder, Decoder, ServerDecoder};
+pub use decode::{ClientDecoder, Decoder, ServerDecoder, decode_client_frame, decode_server_frame};
 pub use encode::{
     encode_client_frame, encode_client_frame_into, encode_server_frame, encode_server_frame_into,
 };
@@ -17,6 +18,8 @@ pub use error::WireError;
 pub use hot::{
     MAX_ACK_LEN, ack_into, encode_ack, encode_broadcast, encode_push, ping, pong, push_into, push_len,
 };
+pub use split::messages;
+pub use varint::encoded_prefix_len;
 
 /// First bytes of a native connection, sent by the device: a name that no TLS record and no HTTP request
 /// begins with, and the version of the framing.

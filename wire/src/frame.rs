@@ -6,6 +6,7 @@ mod generated {
     // Generated code: its documentation is the comments of the .proto file, and not every variant has one.
     #![allow(missing_docs, clippy::all, unreachable_pub)]
     include!(concat!(env!("OUT_DIR"), "/longwire.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/longwire.v1.serde.rs"));
 }
 
 pub use generated::client_frame::Body as ClientBody;

@@ -29,8 +29,12 @@ fn a_browser_is_understood() {
     assert_eq!((request.path.as_str(), request.host.as_str()), ("/push", "push.example:7410"));
     assert_eq!(request.origin.as_deref(), Some("https://app.example"));
     assert_eq!(request.format(), Ok(Format::Json));
-    assert_eq!((request.cookie(ROOM_COOKIE), request.cookie("a"), request.cookie("b")), (Some("7"), Some("b"), None));
-    let answer = String::from_utf8(upgrade::accept(&request, Format::Json, Some("longwire_room=7; Path=/"))).unwrap();
+    assert_eq!(
+        (request.cookie(ROOM_COOKIE), request.cookie("a"), request.cookie("b")),
+        (Some("7"), Some("b"), None)
+    );
+    let answer =
+        String::from_utf8(upgrade::accept(&request, Format::Json, Some("longwire_room=7; Path=/"))).unwrap();
     assert_eq!(
         answer,
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -59,7 +63,10 @@ fn both_sides_understand_each_other() {
     for format in Format::ALL {
         let bytes = upgrade::request("h:1", "/", format, NONCE, Some("longwire_room=3"));
         let (request, len) = Request::parse(&bytes).unwrap().unwrap();
-        assert_eq!((len, request.format(), request.cookie(ROOM_COOKIE)), (bytes.len(), Ok(format), Some("3")));
+        assert_eq!(
+            (len, request.format(), request.cookie(ROOM_COOKIE)),
+            (bytes.len(), Ok(format), Some("3"))
+        );
         let answer = upgrade::accept(&request, format, Some("longwire_room=4; HttpOnly"));
         for cut in 0..answer.len() {
             assert_eq!(Response::parse(&answer[..cut], format, NONCE), Ok(None));

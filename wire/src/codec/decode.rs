@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::{PREAMBLE, WireError, varint::read_length};
@@ -46,6 +47,12 @@ impl Decoder<ClientFrame> {
     #[must_use]
     pub fn for_server(max_frame: usize) -> Self {
         Self::new(max_frame, PREAMBLE.len() as u8)
+    }
+
+    /// The same when the preamble has been read, between two frames.
+    #[must_use]
+    pub fn after_preamble(max_frame: usize) -> Self {
+        Self::new(max_frame, 0)
     }
 }
 
@@ -144,6 +151,23 @@ impl<F: Message + Default> Decoder<F> {
             *input = rest;
         }
     }
+}
+
+/// One frame of a device that stands by itself, without a length before it.
+///
+/// # Errors
+/// [`WireError::BadProtobuf`].
+pub fn decode_client_frame(frame: &[u8]) -> Result<ClientFrame, WireError> {
+    parse(frame)
+}
+
+/// One frame of a room that stands by itself, without a length before it.
+///
+/// # Errors
+/// [`WireError::BadProtobuf`].
+pub fn decode_server_frame(frame: Bytes) -> Result<ServerFrame, WireError> {
+    // A payload shares the message's bytes.
+    ServerFrame::decode(frame).map_err(WireError::BadProtobuf)
 }
 
 fn parse<F: Message + Default>(frame: &[u8]) -> Result<F, WireError> {

@@ -26,6 +26,9 @@ pub enum WireError {
     /// A frame that is no protobuf message of the expected type.
     #[error("a frame is not valid protobuf: {0}")]
     BadProtobuf(prost::DecodeError),
+    /// A message that is no JSON, or JSON of something else.
+    #[error("a frame is not valid JSON: {0}")]
+    BadJson(String),
 }
 
 impl WireError {
@@ -33,7 +36,9 @@ impl WireError {
     #[must_use]
     pub const fn close_code(&self) -> CloseCode {
         match self {
-            Self::BadPreamble | Self::BadVarint | Self::BadProtobuf(_) => CloseCode::BadFrame,
+            Self::BadPreamble | Self::BadVarint | Self::BadProtobuf(_) | Self::BadJson(_) => {
+                CloseCode::BadFrame
+            }
             Self::BadVersion(_) => CloseCode::BadVersion,
             Self::TooLarge { .. } => CloseCode::TooLarge,
         }
@@ -48,6 +53,7 @@ impl WireError {
             Self::BadVarint => "bad_varint",
             Self::TooLarge { .. } => "too_large",
             Self::BadProtobuf(_) => "bad_protobuf",
+            Self::BadJson(_) => "bad_json",
         }
     }
 }

@@ -19,9 +19,33 @@ pub(super) fn read_length(bytes: &[u8]) -> Result<Option<(u32, usize)>, WireErro
     if bytes.len() >= MAX_BYTES { Err(WireError::BadVarint) } else { Ok(None) }
 }
 
+/// Bytes of the length prefix of a frame that has `frame` bytes with it.
+#[must_use]
+pub const fn encoded_prefix_len(frame: usize) -> usize {
+    match frame {
+        0..=128 => 1,
+        129..=16_385 => 2,
+        16_386..=2_097_154 => 3,
+        2_097_155..=268_435_459 => 4,
+        _ => 5,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use prost::encoding::encoded_len_varint;
+
     use super::*;
+
+    #[test]
+    fn a_frame_tells_the_length_of_its_prefix() {
+        for bits in [0, 1, 7, 14, 21, 28, 31] {
+            for len in [(1usize << bits) - 1, 1 << bits, (1 << bits) + 1] {
+                let prefix = encoded_len_varint(len as u64);
+                assert_eq!(encoded_prefix_len(prefix + len), prefix, "{len}");
+            }
+        }
+    }
 
     #[test]
     fn lengths() {

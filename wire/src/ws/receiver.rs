@@ -4,11 +4,7 @@ use std::str;
 
 use bytes::Bytes;
 
-use super::{
-    Incoming, MAX_HEADER_LEN, Opcode, WsError,
-    header::Header,
-    mask,
-};
+use super::{Incoming, MAX_HEADER_LEN, Opcode, WsError, header::Header, mask};
 
 /// Turns a byte stream into messages: fragments joined, masks taken off, text seen to be UTF-8, control frames
 /// handed out as they come, also between the fragments of a message.
@@ -145,7 +141,9 @@ impl Receiver {
     fn take_whole(&self, input: &mut &[u8]) -> Result<Option<Incoming>, WsError> {
         let Some((header, start)) = Header::read(input)? else { return Ok(None) };
         self.admit(&header, None)?;
-        let Some((payload, rest)) = input[start..].split_at_checked(header.len as usize) else { return Ok(None) };
+        let Some((payload, rest)) = input[start..].split_at_checked(header.len as usize) else {
+            return Ok(None);
+        };
         if !header.fin {
             return Ok(None);
         }
@@ -199,7 +197,11 @@ impl Receiver {
         }
         // Neither of the two has its highest bit set.
         let len = header.len + message.map_or(0, |message| message.bytes.len() as u64);
-        if len > self.max_message.into() { Err(WsError::TooLarge { len, max: self.max_message }) } else { Ok(()) }
+        if len > self.max_message.into() {
+            Err(WsError::TooLarge { len, max: self.max_message })
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -56,7 +56,11 @@ impl Response {
     ///
     /// # Errors
     /// [`UpgradeError`] if it is not the answer that makes a WebSocket of this format.
-    pub fn parse(bytes: &[u8], format: Format, nonce: [u8; 16]) -> Result<Option<(Self, usize)>, UpgradeError> {
+    pub fn parse(
+        bytes: &[u8],
+        format: Format,
+        nonce: [u8; 16],
+    ) -> Result<Option<(Self, usize)>, UpgradeError> {
         let len = match extent(bytes) {
             Extent::Whole(len) => len,
             Extent::Partial => return Ok(None),
