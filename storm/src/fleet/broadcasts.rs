@@ -64,6 +64,16 @@ impl Tallies {
         tally.count += 1;
         tally.first_ns = tally.first_ns.min(now_ns);
         tally.last_ns = tally.last_ns.max(now_ns);
+        self.advance();
+    }
+
+    /// One device less is waited for.
+    pub(crate) fn without_one(&mut self) {
+        self.devices = self.devices.saturating_sub(1);
+        self.advance();
+    }
+
+    fn advance(&mut self) {
         while self.by_number.get(self.complete as usize).is_some_and(|next| next.count >= self.devices) {
             self.complete += 1;
         }

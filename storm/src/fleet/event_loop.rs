@@ -6,7 +6,11 @@ mod measure;
 mod router;
 mod socket;
 mod steer;
+mod tls;
 mod traffic;
+mod unacked;
+mod web;
+mod wrap;
 
 use std::{
     cmp::Reverse,
@@ -23,16 +27,18 @@ use client::{
     backoff::{Backoff, Dice},
     session::BindSpec,
 };
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, net::TcpStream};
+use slab::Slab;
 use tokio::sync::mpsc;
 use wire::id::{AppKey, Uid};
 
-use self::{device::Device, measure::Measured, router::Router};
+use self::{device::Device, measure::Measured, router::Router, wrap::Space};
 use super::{
     Command, Commands, FleetSpec, Report, Route, SharedCounts, Tokens,
+    line::LineSpec,
     link::{COMMANDS, REPORTS},
 };
-use crate::{clock::Clock, pacing::Pacer, tokens};
+use crate::{clock::Clock, limits, pacing::Pacer, tokens};
 
 pub(crate) use dial::open;
 
@@ -68,10 +74,14 @@ pub(crate) fn start(spec: FleetSpec, shared: SharedCounts) -> anyhow::Result<Sta
     let waker = Arc::new(mio::Waker::new(poll.registry(), WAKE)?);
     let (queue, commands) = blocking::sync_channel(COMMANDS);
     let (report, reports) = mpsc::channel(REPORTS);
+    let cpus = spec.line.cpus.clone();
     let looping = EventLoop::new(spec, poll, &waker, commands, report, shared)?;
     let thread = thread::Builder::new()
         .name("storm-devices".into())
-        .spawn(move || looping.run())
+        .spawn(move || {
+            limits::pin(&cpus)?;
+            looping.run()
+        })
         .context("starting a thread")?;
     Ok(Started { commands: Commands { queue, waker }, reports, thread })
 }
@@ -94,6 +104,10 @@ struct EventLoop {
     ramp: Pacer,
     /// Devices that have had their first turn.
     begun: u32,
+    /// Devices that may have had it.
+    begin: u32,
+    /// When what was measured is handed over next.
+    interval_at: Option<Instant>,
     /// Devices between the beginning of a connection and its binding.
     opening: u32,
     churn: Option<Pacer>,
@@ -104,6 +118,12 @@ struct EventLoop {
     now: Moment,
     buffer: Box<[u8]>,
     output: Output,
+    /// Where bytes pass through transports.
+    space: Space,
+    /// Present if a transport has TLS.
+    tls: Option<tls::Client>,
+    /// Sockets of devices that have gone silent; their tokens follow those of the devices.
+    silent: Slab<TcpStream>,
     stopping: bool,
 }
 
@@ -138,6 +158,7 @@ impl EventLoop {
             ack: AckPolicy { confirm: Confirm::Auto, max_delay, ..AckPolicy::default() },
             backoff: BACKOFF,
             recent_ids: RECENT_IDS,
+            forget_tokens: true,
             ..Config::default()
         });
         let now = Instant::now();
@@ -149,6 +170,8 @@ impl EventLoop {
             timers: BinaryHeap::new(),
             ready: VecDeque::new(),
             begun: 0,
+            begin: spec.begin.min(spec.count),
+            interval_at: spec.sample_ms.map(|ms| now + Duration::from_millis(ms.into())),
             opening: 0,
             churn: None,
             clock: Clock::start(),
@@ -156,6 +179,9 @@ impl EventLoop {
             now: Moment(0),
             buffer: vec![0; READ_BUFFER].into(),
             output: Output::default(),
+            space: Space::default(),
+            tls: tls::Client::new(&spec.line)?,
+            silent: Slab::new(),
             stopping: false,
             spec,
             config,
@@ -174,17 +200,20 @@ impl EventLoop {
     fn populate(&mut self) -> anyhow::Result<()> {
         let tags: Arc<[String]> = self.spec.tags.clone().into();
         for number in self.spec.first..self.spec.first + self.spec.count {
-            let uid = self.spec.uid(number);
-            let mut session = Session::new(self.config.clone(), uid.as_str().into(), self.dice.roll());
+            // The device is called as its user: one text for both.
+            let uid = Uid::new(self.spec.uid(number))?;
+            let mut session = Session::new(self.config.clone(), uid.clone().into(), self.dice.roll());
             session.bind(BindSpec {
                 app: self.app.clone(),
-                uid: Uid::new(uid)?,
+                uid,
                 token: None,
                 tags: tags.clone(),
                 inbox: None,
                 broadcasts: None,
             });
-            self.devices.push(Device::new(session));
+            let mut device = Device::new(session);
+            self.measured.slow(&mut device, LineSpec::is_slow(number, self.spec.line.slow));
+            self.devices.push(device);
         }
         Ok(())
     }
@@ -209,6 +238,7 @@ impl EventLoop {
             self.churn_due(now);
             self.take_commands();
             self.shared.store_if_changed(&self.measured.counts);
+            self.hand_over(now);
         }
         self.close_all();
         self.shared.store_if_changed(&self.measured.counts);
@@ -225,7 +255,7 @@ impl EventLoop {
             wait = wait.min(at.since(self.origin.elapsed().into()));
         }
         let now = Instant::now();
-        if self.begun < self.spec.count && self.opening < self.spec.opening_max {
+        if self.begun < self.begin && self.opening < self.spec.opening_max {
             wait = wait.min(self.ramp.next_at().saturating_duration_since(now));
         }
         if let Some(churn) = &self.churn {

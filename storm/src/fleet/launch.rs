@@ -187,6 +187,17 @@ impl Fleet {
         Ok(())
     }
 
+    /// Lets this share of the devices leave unread what comes from now on, and all others read.
+    ///
+    /// # Errors
+    /// If a worker is gone.
+    pub async fn slow(&mut self, share: f64) -> anyhow::Result<()> {
+        for worker in &mut self.workers {
+            worker.send(Command::Slow { share }).await?;
+        }
+        Ok(())
+    }
+
     /// All that has been measured so far.
     ///
     /// # Errors

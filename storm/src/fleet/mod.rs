@@ -5,15 +5,19 @@
 
 mod broadcasts;
 mod counts;
+mod flags;
 mod interval;
 mod launch;
+pub mod line;
 mod link;
 mod spec;
 
 pub use broadcasts::Tally;
 pub use counts::{Counts, SharedCounts};
+pub use flags::LineOptions;
 pub use interval::Interval;
 pub use launch::{Fleet, Reader, Workers};
+pub use line::LineSpec;
 pub use link::Commands;
 pub use spec::{Command, FleetSpec, Receipt, Report, Route, Snapshot, Sources, Tokens, uid};
 

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, Interval, broadcasts::Tally};
+use super::{Counts, Interval, broadcasts::Tally, line::LineSpec};
 use crate::{
     judge::{Arrivals, Findings},
     latency::Latencies,
@@ -42,6 +42,9 @@ pub struct FleetSpec {
     pub heartbeat_s: Option<u32>,
     /// How long an ack waits for others to join it.
     pub ack_delay_ms: u64,
+    /// How devices are connected.
+    #[serde(default)]
+    pub line: LineSpec,
     /// Number of this run, in every payload.
     pub run: u32,
     /// Seed of all that happens at random.
@@ -112,6 +115,11 @@ pub enum Command {
         to: u32,
         /// Connections begun per second at most.
         per_s: f64,
+    },
+    /// Let this share of the devices leave unread what comes from now on, and all others read.
+    Slow {
+        /// 0 to 1; 0 = all read.
+        share: f64,
     },
     /// Answer with [`Report::Snapshot`].
     Snapshot,
@@ -201,6 +209,7 @@ impl FleetSpec {
             opening_max: (f64::from(self.opening_max) * part).ceil() as u32,
             seed: self.seed.wrapping_add(u64::from(index)),
             tokens,
+            line: self.line.part(index),
             ..self.clone()
         }
     }
@@ -252,6 +261,7 @@ pub(crate) fn example() -> FleetSpec {
         sources: None,
         heartbeat_s: None,
         ack_delay_ms: 0,
+        line: LineSpec::default(),
         run: 1,
         seed: 1,
         receipts: true,

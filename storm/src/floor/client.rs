@@ -84,7 +84,8 @@ impl Client {
             while client.receivers.len() < all && client.receivers.len() - greeted < OPENING {
                 let index = client.receivers.len();
                 let source = IpAddr::V4(sources.of(index as u32));
-                let mut stream = dial(address, Some(source)).context("connecting to the floor's server")?;
+                let mut stream =
+                    dial(address, Some(source), None).context("connecting to the floor's server")?;
                 let both = Interest::READABLE | Interest::WRITABLE;
                 client.poll.registry().register(&mut stream, Token(index), both)?;
                 client.receivers.push(Receiver { stream, greeted: false, bytes: 0 });

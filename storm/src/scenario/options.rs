@@ -12,7 +12,7 @@ use rand::RngExt as _;
 
 use crate::{
     clock::Clock,
-    fleet::{FleetSpec, Route, Sources, Tokens, Workers},
+    fleet::{FleetSpec, LineOptions, Route, Sources, Tokens, Workers},
     load::{ApiOptions, Centers},
 };
 
@@ -58,6 +58,9 @@ pub struct Devices {
     /// Heartbeat to ask for; default: the room's
     #[arg(long, value_name = "SECONDS")]
     pub heartbeat: Option<u32>,
+    /// How devices are connected.
+    #[command(flatten)]
+    pub line: LineOptions,
     /// How long an ack may wait for others to join it
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub ack_delay: Duration,
@@ -180,6 +183,7 @@ impl Devices {
             opening_max: self.opening.max(1),
             sources: Some(Sources { first: self.source, per_address: self.per_source.max(1) }),
             heartbeat_s: self.heartbeat,
+            line: self.line.spec()?,
             ack_delay_ms: u64::try_from(self.ack_delay.as_millis()).unwrap_or(u64::MAX),
             run: new_run(),
             seed,

@@ -56,8 +56,8 @@ pub fn run() -> anyhow::Result<()> {
         let ended = started.thread.join();
         done.cancel();
         // Errors here mean that nobody listens any more, which is how a killed storm ends.
-        let _ = writer.join();
-        let _ = ticker.join();
+        let _ = writer.join().map_err(|_| anyhow::anyhow!("the reports' thread panicked"))?;
+        let _ = ticker.join().map_err(|_| anyhow::anyhow!("the counts' thread panicked"))?;
         ended.map_err(|_| anyhow::anyhow!("the event loop panicked"))?
     })
 }
@@ -97,7 +97,7 @@ impl Ticker<'_> {
                 return Ok(());
             }
             pause = if news { self.gap } else { (pause * 2).min(LAZY.max(self.gap)) };
-            timer.block_on(tokio::time::sleep(pause));
+            timer.block_on(async { tokio::time::sleep(pause).await });
         }
     }
 }

@@ -14,11 +14,16 @@ use super::{
     EventLoop,
     device::{Device, Dial, Line},
     router::{Answer, Question},
+    wrap::Wrap,
 };
 use crate::fleet::Route;
 
 /// A connection over loopback or a data center either stands within this time or never will.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Receive buffer of a device that does not read; the kernel doubles it. What it leaves unread is then the room's to
+/// keep, and not the kernel's.
+const SLOW_BUFFER: usize = 4096;
 
 /// The dispatcher's queue is empty again by then.
 const ROUTER_FULL: Duration = Duration::from_millis(20);
@@ -29,7 +34,7 @@ impl EventLoop {
         while self.opening < self.spec.opening_max {
             if let Some(index) = self.ready.pop_front() {
                 self.begin(index);
-            } else if self.begun < self.spec.count && self.ramp.due(now) > 0 {
+            } else if self.begun < self.begin && self.ramp.due(now) > 0 {
                 self.ramp.take();
                 self.begun += 1;
                 self.begin(self.begun - 1);
@@ -46,9 +51,10 @@ impl EventLoop {
             return;
         }
         device.opening = true;
-        device.began_ns = began_ns;
         self.opening += 1;
-        let next = device.dial.as_mut().and_then(|dial| dial.next.pop_front());
+        let dial = device.dial.get_or_insert_default();
+        dial.began_ns = began_ns;
+        let next = dial.next.pop_front();
         match (next, &self.spec.route) {
             (Some(address), _) => self.connect(index, address),
             (None, Route::Rooms(rooms)) => {
@@ -82,7 +88,7 @@ impl EventLoop {
         device.line = Line::Down;
         match route {
             Ok((addresses, after)) => {
-                device.dial = Some(Box::new(Dial { next: addresses.into(), tried: Vec::new() }));
+                device.dial = Some(Box::new(Dial { next: addresses.into(), ..Dial::default() }));
                 if after.is_zero() {
                     device.opening = false;
                     self.opening -= 1;
@@ -102,17 +108,23 @@ impl EventLoop {
         self.measured.counts.attempts += 1;
         let source = self.spec.sources.filter(|_| address.is_ipv4() && address.ip().is_loopback());
         let source = source.map(|sources| IpAddr::V4(sources.of(self.spec.first + index)));
-        let opened = open(address, source).and_then(|mut stream| {
+        let device = &self.devices[index as usize];
+        let buffer = device.slow.then_some(SLOW_BUFFER);
+        let transport = self.spec.line.transports.of(self.spec.first + index);
+        let wrap = Wrap::new(transport, self.tls.as_ref(), (address, !device.ever_bound));
+        let opened = wrap.map_err(io::Error::other).and_then(|wrap| {
+            let mut stream = open(address, source, buffer)?;
             // Edge-triggered, so both interests for good cost nothing at rest.
             let both = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(index as usize), both)?;
-            Ok(stream)
+            Ok((stream, wrap))
         });
         match opened {
-            Ok(stream) => {
+            Ok((stream, wrap)) => {
                 let device = &mut self.devices[index as usize];
                 device.line = Line::Connecting(stream);
-                device.retry_at = self.now + CONNECT_TIMEOUT;
+                device.wrap = wrap;
+                device.dial.get_or_insert_default().retry_at = self.now + CONNECT_TIMEOUT;
                 self.arm(index);
             }
             Err(error) => {
@@ -130,7 +142,7 @@ impl EventLoop {
             device.failed(address);
         }
         device.room = device.room.wrapping_add(1);
-        let wait = self.config.backoff.delay(device.failures, &mut self.dice);
+        let wait = self.config.backoff.delay(device.failures.into(), &mut self.dice);
         device.failures = device.failures.saturating_add(1);
         // More addresses of the same answer are tried at once, as a device does.
         let more = device.dial.as_ref().is_some_and(|dial| !dial.next.is_empty());
@@ -145,7 +157,7 @@ impl EventLoop {
         close_line(device);
         if !device.gone {
             // At least a millisecond: a failure at once must not spin.
-            device.retry_at = self.now + after.max(Duration::from_millis(1));
+            device.dial.get_or_insert_default().retry_at = self.now + after.max(Duration::from_millis(1));
             self.arm(index);
         }
     }
@@ -165,15 +177,27 @@ impl EventLoop {
 pub(super) fn close_line(device: &mut Device) {
     device.line = Line::Down;
     device.unsent = None;
-    device.retry_at = Moment::NEVER;
+    device.wrap = None;
+    if let Some(dial) = &mut device.dial {
+        dial.retry_at = Moment::NEVER;
+    }
     device.decoder = wire::ClientDecoder::for_client(wire::limits::MAX_SERVER_FRAME);
 }
 
-/// Begins a connection without waiting for it.
-pub(crate) fn open(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+/// Begins a connection without waiting for it, perhaps from an address of ours, perhaps with another receive buffer
+/// than the kernel's own.
+pub(crate) fn open(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    receive_buffer: Option<usize>,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = receive_buffer {
+        // Before the connection, which agrees on the window's scale.
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use client::session::{Broadcast, Message};
 
-use super::{device::Device, unacked::Unacked};
+use super::{device::Device, unacked::Unacked, wrap::Wrap};
 use crate::{
     fleet::{Counts, FleetSpec, Interval, Receipt, Snapshot, broadcasts::Tallies},
     judge::{Findings, Stream, Violation},
@@ -51,6 +51,13 @@ impl Measured {
             first: spec.first,
             receipts: if spec.receipts { users.map(receipt).collect() } else { Vec::new() },
         }
+    }
+
+    /// A transport is ready for frames.
+    pub(super) fn opened(&mut self, wrap: &Wrap, resumed: Option<bool>) {
+        self.counts.web_sockets += u64::from(wrap.is_web_socket());
+        self.counts.tls_full += u64::from(resumed == Some(false));
+        self.counts.tls_resumed += u64::from(resumed == Some(true));
     }
 
     pub(super) fn bound(&mut self, device: &mut Device, now_ns: u64) {

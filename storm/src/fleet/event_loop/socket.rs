@@ -4,22 +4,24 @@ use std::io::{self, ErrorKind, Write as _};
 
 use mio::event::Event as Readiness;
 
-use super::{EventLoop, device::Line};
+use super::{EventLoop, device::Line, wrap::Space};
 
 /// `ClientFrame.ack` as a frame's first byte: field 4, length-delimited.
 const ACK_TAG: u8 = 4 << 3 | 2;
 
 impl EventLoop {
     pub(super) fn on_event(&mut self, index: u32, ready: &Readiness) {
-        let Some(device) = self.devices.get_mut(index as usize) else { return };
+        let Some(device) = self.devices.get_mut(index as usize) else { return self.on_silent(index, ready) };
         match &device.line {
             Line::Connecting(_) => self.on_connecting(index, ready),
-            Line::Open(_) => {
+            Line::Opening(_) | Line::Open(_) => {
+                let (deaf, ended) = (device.is_deaf(), ready.is_read_closed() || ready.is_error());
                 if ready.is_writable() && device.unsent.is_some() {
-                    self.write(index, &[]);
+                    self.write_raw(index, &[]);
                 }
-                if ready.is_readable() || ready.is_read_closed() || ready.is_error() {
-                    self.read(index, ready.is_read_closed() || ready.is_error());
+                // What came before its end is read even by one that does not read.
+                if ended || (ready.is_readable() && !deaf) {
+                    self.read(index, ended);
                 }
             }
             // An event that was on its way when the connection ended.
@@ -42,20 +44,58 @@ impl EventLoop {
             return;
         }
         self.measured.counts.connected += 1;
-        if let Line::Connecting(stream) = std::mem::replace(&mut device.line, Line::Down) {
-            device.line = Line::Open(stream);
+        let Line::Connecting(stream) = std::mem::replace(&mut device.line, Line::Down) else { return };
+        match &mut device.wrap {
+            None => {
+                device.line = Line::Open(stream);
+                self.with_session(index, |device, now, output| device.session.opened(now, output));
+            }
+            Some(wrap) => {
+                device.line = Line::Opening(stream);
+                let mut space = std::mem::take(&mut self.space);
+                let begun = wrap.begin(&mut self.dice, &mut space);
+                self.put_out(index, space);
+                if let Err(error) = begun {
+                    self.measured.reason(&format!("connect: {error}"));
+                    self.connect_failed(index, None);
+                    return;
+                }
+            }
         }
-        self.with_session(index, |device, now, output| device.session.opened(now, output));
         // The room may have spoken in the same moment; an edge comes only once.
         if ready.is_readable() {
             self.read(index, ready.is_read_closed());
         }
     }
 
-    /// Writes what the socket takes and keeps the rest.
-    pub(super) fn write(&mut self, index: u32, bytes: &[u8]) {
+    /// Writes frames of the session, in the way of the device's transport.
+    pub(super) fn write(&mut self, index: u32, frames: &[u8]) {
         let device = &mut self.devices[index as usize];
-        let Line::Open(stream) = &mut device.line else { return };
+        let Some(wrap) = &mut device.wrap else { return self.write_raw(index, frames) };
+        if !wrap.is_open() {
+            return;
+        }
+        let mut space = std::mem::take(&mut self.space);
+        if let Err(error) = wrap.send(frames, &mut self.dice, &mut space) {
+            // The connection is of no use then; what the room makes of the silence shows.
+            self.measured.reason(&format!("send: {error}"));
+        }
+        self.put_out(index, space);
+    }
+
+    /// Sends what a transport has put into the shared space, and gives the space back.
+    pub(super) fn put_out(&mut self, index: u32, mut space: Space) {
+        if !space.out.is_empty() {
+            self.write_raw(index, &space.out);
+            space.out.clear();
+        }
+        self.space = space;
+    }
+
+    /// Writes what the socket takes and keeps the rest.
+    fn write_raw(&mut self, index: u32, bytes: &[u8]) {
+        let device = &mut self.devices[index as usize];
+        let (Line::Opening(stream) | Line::Open(stream)) = &mut device.line else { return };
         if let Some(unsent) = &mut device.unsent {
             unsent.extend_from_slice(bytes);
             let sent = write_some(stream, unsent);
@@ -103,7 +143,8 @@ pub(super) fn holds_ack(mut frames: &[u8]) -> bool {
     false
 }
 
-fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
+/// A length prefix and how many bytes it takes.
+pub(super) fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0;
     for (at, byte) in bytes.iter().take(5).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * at);

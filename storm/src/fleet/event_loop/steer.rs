@@ -6,15 +6,23 @@ use std::{
 };
 
 use client::session::Cause;
+use mio::{Interest, Token, event::Event as Readiness};
 
-use super::{EventLoop, clear, dial};
+use super::{EventLoop, clear, device::Line, dial};
 use crate::{
-    fleet::{Command, Report},
+    fleet::{
+        Command, Report,
+        line::{Cut, LineSpec},
+    },
     pacing::Pacer,
 };
 
 /// Users per part of the receipts: a few hundred kilobytes of JSON.
 const RECEIPTS_PART: usize = 2000;
+
+/// Sockets of devices that have gone silent, at most: they are in the margin that is left below the limit of open files.
+/// Beyond it a silent cut is a reset.
+const SILENT_MAX: usize = 400;
 
 /// A device that was cut comes back within this time.
 const CHURN_RETURN_MS: u64 = 1000;
@@ -45,6 +53,11 @@ impl EventLoop {
                 Ok(Command::Churn { per_s }) => {
                     self.churn = (per_s > 0.0).then(|| Pacer::new(Instant::now(), per_s));
                 }
+                Ok(Command::Ramp { to, per_s }) => {
+                    self.begin = to.min(self.spec.count);
+                    self.ramp = Pacer::new(Instant::now(), per_s);
+                }
+                Ok(Command::Slow { share }) => self.slow_down(share),
                 Ok(Command::Snapshot) => self.tell(Report::Snapshot(Box::new(self.measured.snapshot()))),
                 Ok(Command::Receipts) => {
                     let mut parts = self.measured.receipts().chunks(RECEIPTS_PART).peekable();
@@ -65,6 +78,15 @@ impl EventLoop {
         }
     }
 
+    /// Hands over what was measured, whenever its time has come. The loop looks around often enough for this.
+    pub(super) fn hand_over(&mut self, now: Instant) {
+        let (Some(at), Some(every)) = (self.interval_at, self.spec.sample_ms) else { return };
+        if now >= at {
+            self.interval_at = Some(now + Duration::from_millis(every.into()));
+            self.shared.add_interval(self.measured.take_interval());
+        }
+    }
+
     /// Waits for the scenario if it is slow to read: it has asked for this.
     fn tell(&self, report: Report) {
         // Nobody listens any more: then the end comes by the command channel.
@@ -73,19 +95,70 @@ impl EventLoop {
 
     fn cut(&mut self, index: u32) {
         self.measured.counts.churned += 1;
-        let gentle = self.dice.below(2) == 0;
-        let device = &mut self.devices[index as usize];
-        if let (false, Some(stream)) = (gentle, device.stream()) {
-            // Every other one ends with a reset, as when a network goes away. Failing only makes it gentle.
-            let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
-        }
+        let cuts = if self.spec.line.cuts.is_empty() { &Cut::USUAL[..] } else { &self.spec.line.cuts };
+        let how = cuts[self.dice.below(cuts.len() as u64) as usize];
         let mut output = std::mem::take(&mut self.output);
+        match how {
+            Cut::Leave => {
+                self.devices[index as usize].session.close(self.now, &mut output);
+                self.write(index, &output.bytes);
+            }
+            Cut::Silent if self.silence(index) => {}
+            Cut::Fin => {}
+            Cut::Rst | Cut::Silent => {
+                if let Some(stream) = self.devices[index as usize].stream() {
+                    // Failing only makes it gentle.
+                    let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+                }
+            }
+        }
+        let device = &mut self.devices[index as usize];
         device.session.lost(Cause::Lost("cut on purpose".into()), &mut output);
         clear(&mut output);
         self.output = output;
         self.measured.unbound(&mut self.devices[index as usize]);
         let back = Duration::from_millis(self.dice.below(CHURN_RETURN_MS));
         self.retry(index, back);
+    }
+
+    /// Takes a device's socket away and leaves it alone, until the room ends it. False if there are too many of these.
+    fn silence(&mut self, index: u32) -> bool {
+        if self.silent.len() >= SILENT_MAX {
+            return false;
+        }
+        let device = &mut self.devices[index as usize];
+        let line = std::mem::replace(&mut device.line, Line::Down);
+        let Line::Open(mut stream) = line else {
+            device.line = line;
+            return false;
+        };
+        let entry = self.silent.vacant_entry();
+        let token = Token(self.devices.len() + entry.key());
+        if self.poll.registry().reregister(&mut stream, token, Interest::READABLE).is_ok() {
+            entry.insert(stream);
+        }
+        true
+    }
+
+    /// Something has come for a device that has gone silent. It is let go when the room has ended the connection.
+    pub(super) fn on_silent(&mut self, token: u32, ready: &Readiness) {
+        let key = (token as usize).wrapping_sub(self.devices.len());
+        if (ready.is_read_closed() || ready.is_error()) && self.silent.contains(key) {
+            self.silent.remove(key);
+        }
+    }
+
+    /// Lets this share of the devices leave unread what comes, and all others read.
+    fn slow_down(&mut self, share: f64) {
+        for index in 0..self.devices.len() as u32 {
+            let device = &mut self.devices[index as usize];
+            let was = device.slow;
+            self.measured.slow(device, LineSpec::is_slow(self.spec.first + index, share));
+            if was && !device.slow {
+                // All of it: what was left unread comes with no edge of its own.
+                self.read(index, true);
+            }
+        }
     }
 
     /// Says good-bye on every connection, so that what was received is acked.

@@ -6,12 +6,14 @@ use client::{
     Event, Output,
     session::{Cause, Ending},
 };
+use mio::net::TcpStream;
 use wire::close::{Wait, Whither};
 
 use super::{
     EventLoop, clear,
     device::{Device, Dial, Line},
     socket::holds_ack,
+    wrap::Step,
 };
 use crate::fleet::Tokens;
 
@@ -19,13 +21,20 @@ impl EventLoop {
     /// A moment has come that this device waited for.
     pub(super) fn on_deadline(&mut self, index: u32) {
         match self.devices[index as usize].line {
-            Line::Open(_) => self.with_session(index, |_, _, _| {}),
-            Line::Connecting(_) => {
+            Line::Open(_) => self.with_session(index, |device, now, _| {
+                if device.is_deaf() {
+                    // The room's silence is this device's own doing.
+                    device.session.excuse(now);
+                }
+            }),
+            Line::Connecting(_) | Line::Opening(_) => {
                 self.measured.reason("connect: timed out");
                 self.connect_failed(index, None);
             }
             Line::Down => {
-                self.devices[index as usize].retry_at = client::Moment::NEVER;
+                if let Some(dial) = &mut self.devices[index as usize].dial {
+                    dial.retry_at = client::Moment::NEVER;
+                }
                 self.ready.push_back(index);
             }
             Line::Asking => {}
@@ -36,8 +45,16 @@ impl EventLoop {
     pub(super) fn read(&mut self, index: u32, closing: bool) {
         self.tick();
         let mut buffer = std::mem::take(&mut self.buffer);
-        let end = self.read_into(index, &mut buffer, closing);
+        let end = match self.devices[index as usize].wrap {
+            None => self.read_into(index, &mut buffer, closing),
+            Some(_) => self.read_wrapped(index, &mut buffer, closing),
+        };
         self.buffer = buffer;
+        if let (Line::Opening(_), Some(cause)) = (&self.devices[index as usize].line, &end) {
+            self.measured.reason(&format!("connect: {cause}"));
+            self.connect_failed(index, None);
+            return;
+        }
         self.with_session(index, |device, _, output| {
             if let Some(cause) = end {
                 device.session.lost(cause, output);
@@ -45,16 +62,46 @@ impl EventLoop {
         });
     }
 
+    /// The same through a transport that changes bytes.
+    fn read_wrapped(&mut self, index: u32, buffer: &mut [u8], closing: bool) -> Option<Cause> {
+        loop {
+            let device = &mut self.devices[index as usize];
+            let (Line::Opening(stream) | Line::Open(stream)) = &mut device.line else { return None };
+            let got = match take(stream, buffer) {
+                Ok(got) => got,
+                Err(end) => return end,
+            };
+            self.measured.counts.bytes_in += got as u64;
+            let wrap = device.wrap.as_mut()?;
+            let mut space = std::mem::take(&mut self.space);
+            let step = wrap.receive(&mut buffer[..got], &mut device.decoder, &mut self.dice, &mut space);
+            if let Ok(Step::Opened { resumed }) = step {
+                self.measured.opened(wrap, resumed);
+                if let Line::Opening(stream) = std::mem::replace(&mut device.line, Line::Down) {
+                    device.line = Line::Open(stream);
+                }
+                device.session.opened(self.now, &mut self.output);
+            }
+            for frame in space.frames.drain(..) {
+                device.session.on_frame(frame, self.now, &mut self.output);
+            }
+            self.put_out(index, space);
+            if let Err(error) = step {
+                return Some(error.into());
+            }
+            if self.output.ended.is_some() || (got < buffer.len() && !closing) {
+                return None;
+            }
+        }
+    }
+
     fn read_into(&mut self, index: u32, buffer: &mut [u8], closing: bool) -> Option<Cause> {
         loop {
             let device = &mut self.devices[index as usize];
             let Line::Open(stream) = &mut device.line else { return None };
-            let got = match stream.read(buffer) {
-                Ok(0) => return Some(Cause::Lost("closed by the room".into())),
+            let got = match take(stream, buffer) {
                 Ok(got) => got,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Some(Cause::Lost(error.kind().to_string())),
+                Err(end) => return end,
             };
             self.measured.counts.bytes_in += got as u64;
             let mut input = &buffer[..got];
@@ -94,7 +141,7 @@ impl EventLoop {
         if !output.bytes.is_empty() {
             self.write(index, &output.bytes);
             let device = &mut self.devices[index as usize];
-            if !device.unacked.is_empty() && holds_ack(&output.bytes) {
+            if device.unacked.is_some() && holds_ack(&output.bytes) {
                 let now_ns = self.clock.now_ns();
                 self.measured.acked(device, now_ns);
             }
@@ -180,14 +227,27 @@ impl EventLoop {
             device.room = device.room.wrapping_add(1);
         }
         let told = ending.addresses.iter().filter_map(|address| address.parse().ok()).collect();
-        device.dial = Some(Box::new(Dial { next: told, tried: Vec::new() }));
+        device.dial = Some(Box::new(Dial { next: told, ..Dial::default() }));
         let backoff = self.config.backoff;
         let wait = match ending.wait {
             Wait::Brief => backoff.delay(0, &mut self.dice),
-            Wait::Backoff => backoff.delay(device.failures, &mut self.dice),
-            Wait::AsTold => backoff.delay(device.failures, &mut self.dice).max(ending.retry_after),
+            Wait::Backoff => backoff.delay(device.failures.into(), &mut self.dice),
+            Wait::AsTold => backoff.delay(device.failures.into(), &mut self.dice).max(ending.retry_after),
         };
         device.failures = device.failures.saturating_add(1);
         self.retry(index, wait);
+    }
+}
+
+/// Reads once: so many bytes, or why there are none.
+fn take(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, Option<Cause>> {
+    loop {
+        return match stream.read(buffer) {
+            Ok(0) => Err(Some(Cause::Lost("closed by the room".into()))),
+            Ok(got) => Ok(got),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(None),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => Err(Some(Cause::Lost(error.kind().to_string()))),
+        };
     }
 }
