@@ -52,6 +52,8 @@ async fn run(
         journal_records: 100_000,
         journal_bytes: 64 << 20,
         ids: 262_144,
+        words: 65_536,
+        filter_bytes: 16 << 20,
         idle: Duration::from_secs(600),
         timeout: Duration::from_secs(5),
     };

@@ -77,7 +77,7 @@ pub struct Body {
 }
 
 /// An idempotency key that asks for a message id.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     /// The app.
     pub app: AppId,
@@ -223,6 +223,8 @@ pub struct Group {
     pub apps: Vec<App>,
     /// API keys.
     pub keys: Vec<ApiKey>,
+    /// The shared store, being away, was not told of the idempotency keys: its present life lacks something.
+    pub unseen: bool,
     /// Clean-up.
     pub forget: Forget,
     /// The time, for what must know whether something is over.
@@ -327,6 +329,9 @@ pub trait Archive: Send + Sync + 'static {
 
     /// Greatest message id that was ever stored and is still known.
     fn greatest_id(&self) -> impl Future<Output = ArchiveResult<MessageId>> + Send;
+
+    /// When the last of the idempotency keys that are here ends, ms since 1970; 0 if there is none.
+    fn reserved_until(&self) -> impl Future<Output = ArchiveResult<u64>> + Send;
 
     /// Inboxes with stored messages whose id is greater than `after`, at most `max` messages; and where to go on.
     fn recently_stored(

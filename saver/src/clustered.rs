@@ -163,6 +163,8 @@ impl Config {
             journal_records: redis.journal_messages,
             journal_bytes: redis.journal_bytes,
             ids: redis.ids,
+            words: redis.idempotency_keys,
+            filter_bytes: redis.idempotency_filter_bytes,
             idle: redis.idle,
             timeout: redis.timeout,
         }

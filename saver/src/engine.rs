@@ -46,6 +46,7 @@ mod safe;
 mod stall_tests;
 #[cfg(test)]
 mod tests;
+mod words;
 mod writer;
 mod writes;
 

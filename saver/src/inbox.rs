@@ -18,7 +18,7 @@ use bytes::Bytes;
 use wire::id::{Epoch, MessageId, Position};
 
 use crate::{
-    archive::{NewDelivery, SharedLife},
+    archive::{NewDelivery, Reservation, SharedLife},
     model::{Finished, InboxKey, Loaded, Read, Row, Staged, Staging, State, Surviving},
 };
 
@@ -226,6 +226,19 @@ pub enum Record {
     Appended(NewDelivery, Option<Bytes>),
     /// A delivery has left its inbox.
     Finished(Row, State),
+    /// An idempotency key was tied.
+    Reserved(Reservation),
+}
+
+/// What a journaled store knows of an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tied {
+    /// It was new, and is tied now.
+    New,
+    /// It was tied before.
+    Known(Reservation),
+    /// Only the archive can tell. Until it is told so again ([`Journaled::tied`]) the store ties it to nothing.
+    Ask,
 }
 
 /// The oldest part of a partition's journal.
@@ -268,6 +281,23 @@ pub trait Journaled: InboxStore {
     /// Numbers, stores and shows deliveries, in their order for each inbox. One result for each. After an error it is
     /// not known whether they were stored; a repeat finds out.
     fn append(&self, items: &[Entry], now_ms: u64) -> impl Future<Output = Vec<InboxResult<Placed>>> + Send;
+
+    /// Ties an idempotency key, if it is certain that nobody has it; with `certain` false it is not tied, but then nobody
+    /// else ties it without asking the archive either. After an error it is not known whether it was tied; a repeat finds out.
+    fn tie(
+        &self,
+        wanted: &Reservation,
+        certain: bool,
+        now_ms: u64,
+    ) -> impl Future<Output = InboxResult<Tied>> + Send;
+
+    /// The archive has tied a key to what is `wanted`, or to something else: nobody ties it here without asking.
+    fn tied(
+        &self,
+        wanted: &Reservation,
+        so: bool,
+        now_ms: u64,
+    ) -> impl Future<Output = InboxResult<()>> + Send;
 
     /// What numbers must be greater than that are given elsewhere while the store is away: greater than all that it gave
     /// in its present life and before, and less than all that it will give in the next.

@@ -46,6 +46,14 @@ fn unposition(p: Position) -> rpc::Position {
     rpc::Position { epoch: p.epoch.0, seq: p.seq.0 }
 }
 
+fn durability(d: rpc::Durability) -> Option<Durability> {
+    match d {
+        rpc::Durability::Unspecified => None,
+        rpc::Durability::Fast => Some(Durability::Fast),
+        rpc::Durability::Safe => Some(Durability::Safe),
+    }
+}
+
 fn cursor(c: rpc::BroadcastCursor) -> Cursor {
     Cursor { epoch: Epoch(c.epoch.min(GREATEST)), bseq: Bseq(c.bseq.min(GREATEST)) }
 }
@@ -82,11 +90,7 @@ impl<I: InboxStore, A: Archive> Rpc<I, A> {
             expires_ms: item.expires_ms.min(GREATEST),
             inbox_cap: (item.inbox_cap > 0).then_some(item.inbox_cap as usize),
             multicast: item.multicast,
-            durability: match item.durability() {
-                rpc::Durability::Unspecified => None,
-                rpc::Durability::Fast => Some(Durability::Fast),
-                rpc::Durability::Safe => Some(Durability::Safe),
-            },
+            durability: durability(item.durability()),
         })
     }
 
@@ -100,6 +104,7 @@ impl<I: InboxStore, A: Archive> Rpc<I, A> {
                 max_bytes: item.max_bytes as usize,
             },
             bind: item.bind,
+            own_cursor: item.own_cursor,
         })
     }
 }
@@ -154,6 +159,7 @@ fn load_result(result: Result<LoadedInbox, Refused>) -> rpc::LoadResult {
         more: loaded.inbox.more,
         cursor: loaded.cursor.map(|c| rpc::BroadcastCursor { epoch: c.epoch.0, bseq: c.bseq.0 }),
         refusal: None,
+        cursor_unknown: loaded.cursor_unknown,
     }
 }
 
@@ -189,6 +195,7 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
 
     async fn reserve(&self, request: Request<rpc::ReserveRequest>) -> Answer<rpc::ReserveResponse> {
         let r = request.into_inner();
+        let durability = durability(r.durability());
         let long = r.key.is_empty() || r.key.len() > MAX_WORD_BYTES;
         let id = message_id(r.id).and_then(|id| match long {
             true => Err(Refused::bad("bad_idempotency_key", "an idempotency key has 1 to 256 bytes")),
@@ -202,7 +209,7 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
             expires_ms: r.expires_ms.min(GREATEST),
         });
         let result = match reservation {
-            Ok(reservation) => self.0.reserve(reservation).await,
+            Ok(reservation) => self.0.reserve(reservation, durability).await,
             Err(e) => Err(e),
         };
         Ok(Response::new(match result {

@@ -58,6 +58,7 @@ impl Ops {
             id,
             fingerprint: fingerprint.0.finalize().to_vec().into(),
             expires_ms: cluster::now_ms().saturating_add(window),
+            durability: app.durability,
         };
         let ReserveResponse { id, repeated, mismatch, .. } = self.peers.savers.reserve(request).await?;
         if mismatch { Err(Error::KeyReused) } else { Ok(Reserved { id, repeated }) }

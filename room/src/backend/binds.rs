@@ -187,10 +187,21 @@ async fn read<S: Services>(backend: &Arc<Backend<S>>, app: AppId, ask: &BindAsk)
         bind: true,
         max_messages: backend.limits.page_messages,
         max_bytes: backend.limits.page_bytes,
+        own_cursor: ask.broadcasts.is_some(),
     };
     let mut result = backend.services.load(item).await?;
     let wanted = ask.broadcasts.map_or(0, |cursor| cursor.bseq.0);
     let log = backend.broadcasts.head(app, wanted).await?;
+    if result.cursor_unknown {
+        // Nothing says how far the user is but the device itself, and that is believed only about this log.
+        let own = ask.broadcasts.filter(|own| own.epoch == log.epoch && own.bseq <= log.bseq);
+        let own = own.ok_or_else(|| PeerError::Unavailable {
+            role: cluster::Role::Saver,
+            node: None,
+            detail: "the archive has the user's broadcast cursor".into(),
+        })?;
+        return Ok((inboxes::page(result), Cursor { bseq: Bseq(0), ..log }, own, log));
+    }
     let saved = result
         .cursor
         .take()

@@ -220,6 +220,11 @@ pub(crate) async fn broadcasts_are_numbered<A: Archive>(archive: A) {
     assert_eq!(cursors, [place(6), place(7)]);
 }
 
+pub(crate) fn tied(word: &str, n: u64, expires_ms: u64) -> Reservation {
+    let fingerprint = Bytes::from(format!("print {n}"));
+    Reservation { app: APP, word: word.to_owned(), id: id(n), fingerprint, expires_ms }
+}
+
 pub(crate) async fn reservations_tie_a_word<A: Archive>(archive: A) {
     let reserve = |n: u64, print: &'static [u8], now_ms: u64| Group {
         reservations: vec![Reservation {
@@ -413,7 +418,7 @@ macro_rules! suite {
             broadcasts_are_numbered, reservations_tie_a_word, keeps_the_directory, walks_what_is_over,
             forgets_what_finished_long_ago, finds_what_was_stored_lately, lands_what_became_of_it,
             landing_again_changes_nothing, lands_after_a_commit, lands_multicasts, what_was_forgotten_stays_so,
-            many_may_land_at_once, a_shared_store_has_one_life, names_are_compared_byte_by_byte
+            many_may_land_at_once, a_shared_store_has_one_life, lands_tied_words, names_are_compared_byte_by_byte
         );
     };
     ($make:expr; $($case:ident),*) => {

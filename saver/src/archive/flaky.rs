@@ -59,6 +59,10 @@ impl<A: Archive> Archive for Flaky<A> {
         self.archive.greatest_id().await
     }
 
+    async fn reserved_until(&self) -> ArchiveResult<u64> {
+        self.archive.reserved_until().await
+    }
+
     async fn recently_stored(
         &self,
         after: MessageId,

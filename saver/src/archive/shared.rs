@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use wire::id::{Epoch, MessageId};
 
-use super::{Body, Group, NewDelivery};
+use super::{Body, Group, NewDelivery, Reservation};
 use crate::model::{Row, State};
 
 /// A part of a journal, to be landed. Landing is idempotent, and two may land the same part at once: a delivery that
@@ -18,6 +18,8 @@ pub struct Landing {
     pub bodies: Vec<Body>,
     /// Final states of deliveries that were landed before, or are among these.
     pub finished: Vec<(Row, State)>,
+    /// Idempotency keys. One that is there stays, unless it ends sooner.
+    pub reservations: Vec<Reservation>,
     /// What [`super::Archive::forgets`] answered before the journal was read. It tells a part that lay with a lander
     /// for longer than finished rows are kept from one that only waited in the journal.
     pub forgets: u64,

@@ -3,7 +3,8 @@
 //! With `kind = "cluster"` a saver keeps nothing: any of them can be killed, and any may be asked for any user.
 //!
 //! Memory of Redis at worst: for each inbox in it 250 B and for each message 100 B and its payload, which idle eviction
-//! and Redis' own `maxmemory` bound; `partitions` × `journal_bytes` × 1.3; 150 B × `ids`. Set `maxmemory` with the policy
+//! and Redis' own `maxmemory` bound; `partitions` × `journal_bytes` × 1.3; 150 B × `ids`;
+//! 2 × (200 B × `idempotency_keys` + `idempotency_filter_bytes`). Set `maxmemory` with the policy
 //! `noeviction`: from 85 % of it on whatever MySQL has is let go, and at it appends are refused as busy. Redis should
 //! have an AOF (`appendonly yes`): without one a restart loses what was answered `fast` in the last 250 ms.
 //!
@@ -58,6 +59,13 @@ pub struct Redis {
     pub journal_bytes: usize,
     /// Message ids that are remembered to know repeats by; for older ones MySQL is asked. Default: 262,144.
     pub ids: usize,
+    /// Idempotency keys that are kept with their message ids, twice so many at most, 200 B and the key each; for older ones
+    /// MySQL is asked. Default: 65,536.
+    pub idempotency_keys: usize,
+    /// Filter by which a key that nobody has used is known to be new, so that class `fast` goes on without MySQL: 1.5 B for
+    /// each key that is used within `center.idempotency_window`; twice so much at most. Keys that are too many for it are
+    /// MySQL's alone. Bytes. Default: 16 MiB, for 11 million keys.
+    pub idempotency_filter_bytes: usize,
     /// An inbox that nobody has used for so long is let go once MySQL has all of it. Default: 1 h.
     #[serde(with = "humantime_serde")]
     pub idle: Duration,
@@ -77,6 +85,8 @@ impl Default for Redis {
             journal_messages: 100_000,
             journal_bytes: 32 << 20,
             ids: 262_144,
+            idempotency_keys: 65_536,
+            idempotency_filter_bytes: 16 << 20,
             idle: Duration::from_secs(3600),
             timeout: Duration::from_secs(2),
         }
@@ -147,10 +157,16 @@ pub(super) fn check(stores: Stores, redis: &Redis, mysql: &MySql) -> Result<(), 
     if redis.cluster && redis.wait_replicas > 0 {
         return Err(("saver.redis.wait_replicas", "is not for Redis Cluster".to_owned()));
     }
+    // A string of Redis has at most 512 MiB.
+    if redis.idempotency_filter_bytes / redis.partitions as usize >= 512 << 20 {
+        return Err(("saver.redis.idempotency_filter_bytes", "must be under 512 MiB a partition".to_owned()));
+    }
     let positive = [
         ("saver.redis.journal_messages", redis.journal_messages),
         ("saver.redis.journal_bytes", redis.journal_bytes),
         ("saver.redis.ids", redis.ids),
+        ("saver.redis.idempotency_keys", redis.idempotency_keys),
+        ("saver.redis.idempotency_filter_bytes", redis.idempotency_filter_bytes),
         ("saver.redis.timeout", redis.timeout.as_millis() as usize),
         ("saver.mysql.writers", mysql.writers),
         ("saver.mysql.readers", mysql.readers),

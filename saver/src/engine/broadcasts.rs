@@ -1,4 +1,4 @@
-//! Broadcast logs and idempotency keys.
+//! Broadcast logs.
 
 use wire::id::{AppId, Bseq, Cursor, MessageId};
 
@@ -7,7 +7,7 @@ use super::{
     writes::{Write, Written},
 };
 use crate::{
-    archive::{Archive, BroadcastPage, NewBroadcast, Numbered, Reservation, Reserved},
+    archive::{Archive, BroadcastPage, NewBroadcast, Numbered},
     error::Refused,
     inbox::InboxStore,
 };
@@ -86,19 +86,5 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             heads.extend(self.core.archive.heads(&unknown).await?);
         }
         Ok(heads)
-    }
-
-    /// Ties an idempotency key to a message id; durable before the answer.
-    ///
-    /// # Errors
-    /// When it was not stored.
-    pub async fn reserve(&self, reservation: Reservation) -> Result<Reserved, Refused> {
-        if !self.core.shared() && !self.core.shard.owns_word(reservation.app, &reservation.word) {
-            return Err(Refused::NotOwner);
-        }
-        match self.write(Write::Reserve(reservation)).await? {
-            Written::Reserved(reserved) => Ok(reserved),
-            _ => Err(Refused::Ending),
-        }
     }
 }

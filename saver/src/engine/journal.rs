@@ -13,7 +13,9 @@ use wire::id::{Position, Seq};
 
 use super::{
     Append, Appended, Core, Durability, Engine, OPS, lander::Lander, refused_by, rows::RowNumbers,
-    safe::Committer, writer::Charge,
+    safe::Committer,
+    words::{StoredWords, Words},
+    writer::Charge,
 };
 use crate::{
     archive::{Archive, ArchiveError, Wanted},
@@ -58,6 +60,7 @@ pub(super) struct Journal<A> {
     lane_of: Box<dyn Fn(&crate::model::InboxKey) -> usize + Send + Sync>,
     rows: tokio::sync::Mutex<RowNumbers>,
     pub(super) landing: Arc<dyn Land>,
+    pub(super) words: Arc<dyn Words>,
     pub(super) state: Arc<super::lander::LandingState>,
     archive: std::marker::PhantomData<fn(A)>,
 }
@@ -353,11 +356,13 @@ impl<I: Journaled, A: Archive> Engine<I, A> {
         }
         drop(committer);
         let committer = Committer::new(core.clone(), calls, lander.clone()).run();
+        let words = core.clone();
         engine.journal = Some(Arc::new(Journal {
             lanes,
             lane_of: Box::new(move |key| core.inboxes.partition_of(key) as usize % LANES),
             rows: tokio::sync::Mutex::default(),
             landing: lander.clone(),
+            words: Arc::new(StoredWords(words)),
             state: lander.state(),
             archive: std::marker::PhantomData,
         }));

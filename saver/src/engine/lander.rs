@@ -182,6 +182,7 @@ impl<I: Journaled, A: Archive> Lander<I, A> {
                         landing.deliveries.push((delivery, State::Stored));
                     }
                 }
+                Record::Reserved(reservation) => landing.reservations.push(reservation),
                 Record::Finished(row, state) => match places.get(&row) {
                     Some(place) => {
                         let (_, now) = &mut landing.deliveries[*place];

@@ -6,7 +6,7 @@ use wire::id::{Cursor, MessageId};
 
 use super::{Core, Engine, backlog::later, writes};
 use crate::{
-    archive::Archive,
+    archive::{Archive, ArchiveError},
     error::Refused,
     inbox::{InboxError, InboxStore},
     model::{InboxKey, Loaded, Read},
@@ -21,6 +21,8 @@ pub struct LoadItem {
     pub read: Read,
     /// At a bind: answers the user's broadcast cursor too, and makes one for a user never seen.
     pub bind: bool,
+    /// At a bind: the device named a cursor of its own, which serves where the archive cannot be asked.
+    pub own_cursor: bool,
 }
 
 /// What was read; every message has its payload.
@@ -30,6 +32,8 @@ pub struct LoadedInbox {
     pub inbox: Loaded,
     /// Where the user stands in its app's broadcast log, if it was asked for.
     pub cursor: Option<Cursor>,
+    /// It was asked for, the archive is away, and the device has one of its own.
+    pub cursor_unknown: bool,
 }
 
 impl<I: InboxStore, A: Archive> Engine<I, A> {
@@ -45,10 +49,8 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
                 return vec![Err(refused); items.len()];
             }
         }
-        let mut cursors = match self.cursors(&items).await {
-            Ok(cursors) => cursors,
-            Err(refused) => return vec![Err(refused); items.len()],
-        };
+        let cursors = self.cursors(&items).await;
+        let shared = self.core.shared();
         let mut room = self.core.limits().load_bytes;
         let mut results = Vec::with_capacity(items.len());
         for part in items.chunks(I::READS_AT_ONCE) {
@@ -58,8 +60,14 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
                 if let Ok((_, bytes)) = &result {
                     room = room.saturating_sub(*bytes);
                 }
-                let cursor = cursors.remove(&item.key);
-                results.push(result.map(|(inbox, _)| LoadedInbox { inbox, cursor }));
+                results.push(result.and_then(|(inbox, _)| {
+                    let (cursor, cursor_unknown) = match &cursors {
+                        Ok(cursors) => (cursors.get(&item.key).copied(), false),
+                        Err(_) if !item.bind || item.own_cursor && shared => (None, item.bind),
+                        Err(refused) => return Err(refused.clone()),
+                    };
+                    Ok(LoadedInbox { inbox, cursor, cursor_unknown })
+                }));
             }
         }
         self.core.fill_payloads(&mut results).await;
@@ -80,6 +88,10 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         let binding: Vec<InboxKey> = items.iter().filter(|i| i.bind).map(|i| i.key.clone()).collect();
         if binding.is_empty() {
             return Ok(HashMap::new());
+        }
+        if self.journal.as_ref().is_some_and(|journal| journal.archive_is_away()) {
+            // Nobody is made to wait for what is known to fail.
+            return Err(ArchiveError::Io("it has failed just now".to_owned()).into());
         }
         // A cursor that was kept a moment ago may still be on its way to the archive.
         let recent = self.core.backlog.cursors(&binding);

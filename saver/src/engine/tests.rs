@@ -87,7 +87,7 @@ impl Rig {
     }
 
     async fn load(&self, uid: &str, read: Read) -> LoadedInbox {
-        let item = LoadItem { key: key(uid), read, bind: false };
+        let item = LoadItem { key: key(uid), read, bind: false, own_cursor: false };
         self.engine.load(vec![item]).await.remove(0).unwrap()
     }
 
@@ -362,7 +362,7 @@ async fn a_new_user_begins_at_the_head_of_the_log() {
         accepted_ms: NOW,
         expires_ms: NOW + 60_000,
     };
-    let bind = |uid: &str| LoadItem { key: key(uid), read: ALL, bind: true };
+    let bind = |uid: &str| LoadItem { key: key(uid), read: ALL, bind: true, own_cursor: false };
     rig.engine.append_broadcast(broadcast(1)).await.unwrap();
     let cursors = rig.engine.load(vec![bind("a"), bind("b")]).await;
     let cursor = cursors[0].as_ref().unwrap().cursor.unwrap();
@@ -397,7 +397,7 @@ async fn words_are_reserved_once() {
         fingerprint: Bytes::from_static(b"f"),
         expires_ms: NOW + 1000,
     };
-    let (a, b) = tokio::join!(rig.engine.reserve(reserve(1)), rig.engine.reserve(reserve(2)));
+    let (a, b) = tokio::join!(rig.engine.reserve(reserve(1), None), rig.engine.reserve(reserve(2), None));
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_eq!(a.id, b.id);
     assert!(a.repeated != b.repeated);

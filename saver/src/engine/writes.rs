@@ -12,6 +12,8 @@ use crate::{
 pub(super) enum Write {
     Newcomers(Vec<InboxKey>),
     Reserve(Reservation),
+    /// The shared store does not know of it.
+    ReserveUnseen(Reservation),
     Broadcast(NewBroadcast),
     RecallBroadcast(AppId, MessageId),
     PutApp(Box<App>),
@@ -55,6 +57,10 @@ impl Place {
                 Place::Newcomers(first, group.newcomers.len())
             }
             Write::Reserve(one) => Place::Reservation(push(&mut group.reservations, one)),
+            Write::ReserveUnseen(one) => {
+                group.unseen = true;
+                Place::Reservation(push(&mut group.reservations, one))
+            }
             Write::Broadcast(one) => Place::Broadcast(push(&mut group.broadcasts, one)),
             Write::RecallBroadcast(app, id) => {
                 Place::BroadcastRecall(push(&mut group.broadcast_recalls, (app, id)))

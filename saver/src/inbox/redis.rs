@@ -9,7 +9,7 @@
 //!
 //! Memory at worst: payloads and 100 B for each message and 250 B for each inbox that is in Redis, which idle eviction
 //! and `maxmemory` (policy `noeviction`) bound; `journal_bytes` and a third for each partition; 75 B for each of
-//! 2 × `ids` remembered message ids.
+//! 2 × `ids` remembered message ids; 200 B and its name for each of 2 × `words` idempotency keys, and 2 × `filter_bytes`.
 
 use std::{
     convert::Infallible,
@@ -37,6 +37,7 @@ mod journal;
 pub mod life;
 mod link;
 mod scripts;
+mod words;
 #[cfg(test)]
 mod tests;
 
@@ -67,6 +68,10 @@ pub struct RedisSettings {
     pub journal_bytes: usize,
     /// Message ids that are remembered, in all partitions together.
     pub ids: usize,
+    /// Idempotency keys that are kept with what they are tied to, in all partitions together.
+    pub words: usize,
+    /// Bytes of a filter's bucket, in all partitions together: 1.5 for each further key that is known to be one.
+    pub filter_bytes: usize,
     /// An inbox that nobody has used for so long is let go once the archive has it.
     pub idle: Duration,
     /// For a connection and for an answer.

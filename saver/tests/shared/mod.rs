@@ -57,6 +57,8 @@ pub(crate) fn settings(nodes: Vec<String>) -> RedisSettings {
         journal_records: 100_000,
         journal_bytes: 64 << 20,
         ids: 262_144,
+        words: 65_536,
+        filter_bytes: 1 << 20,
         idle: Duration::from_secs(600),
         timeout: Duration::from_secs(2),
     }
@@ -158,7 +160,7 @@ impl Saver {
     async fn read(&self, uid: &str, after: Option<Position>) -> LoadedInbox {
         let read = Read { after, acknowledges: false, max_messages: 100_000, max_bytes: 1 << 30 };
         for _ in 0..100 {
-            match self.engine.load(vec![LoadItem { key: key(uid), read, bind: false }]).await.remove(0) {
+            match self.engine.load(vec![LoadItem { key: key(uid), read, bind: false, own_cursor: false }]).await.remove(0) {
                 Ok(loaded) => return loaded,
                 // What the last epoch left in its journals is still landing.
                 Err(e) if e.code() == "inboxes_rebuilding" => {

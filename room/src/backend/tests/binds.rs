@@ -137,3 +137,27 @@ async fn the_devices_own_cursor_wins_if_it_can_be_true() {
         side.end().await;
     }
 }
+
+/// Without the archive's word a device goes on where it says that it is, if that is a place of the log.
+#[tokio::test(start_paused = true)]
+async fn the_devices_own_cursor_serves_while_the_archive_is_away() {
+    let own = |bseq, epoch| Some(Cursor { epoch: Epoch(epoch), bseq: Bseq(bseq) });
+    for (device, cursor) in [(own(3, 1), Some(3)), (own(99, 1), None), (own(7, 2), None), (None, None)] {
+        let mut side = Side::new();
+        side.services.state().head = 8;
+        side.services.state().cursor_unknown = true;
+        let mut ask = side.bind_ask("alice");
+        ask.broadcasts = device;
+        side.asks.binds.send(vec![ask]).await.unwrap();
+        let done = side.bound().await.result;
+        assert_eq!(side.services.state().loads[0].own_cursor, device.is_some());
+        match (done, cursor) {
+            (Ok(done), Some(cursor)) => {
+                assert_eq!((done.cursor.bseq, done.saved_cursor.bseq), (Bseq(cursor), Bseq(0)));
+            }
+            (Err(refusal), None) => assert_eq!(refusal.code, BindCode::Busy),
+            (done, _) => panic!("{device:?}: {done:?}"),
+        }
+        side.end().await;
+    }
+}

@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) acks: Vec<rpc::AckItem>,
     pub(super) loads: Vec<rpc::LoadItem>,
     pub(super) cursor: Option<u64>,
+    /// The savers do not reach their archive.
+    pub(super) cursor_unknown: bool,
     /// Rounds in which registers were settled with, the latest of each.
     pub(super) settled: HashMap<u32, u64>,
     /// Sessions that were told, in batches: the room's life, then register, uid and fence of each.
@@ -156,7 +158,8 @@ impl Services for Simulated {
         state.loads.push(item);
         let cursor = state.cursor.map(|bseq| rpc::BroadcastCursor { epoch: 1, bseq });
         let start = Some(rpc::Position { epoch: 3, seq: 4 });
-        Ok(rpc::LoadResult { start, through: 4, cursor, ..rpc::LoadResult::default() })
+        let cursor_unknown = state.cursor_unknown;
+        Ok(rpc::LoadResult { start, through: 4, cursor, cursor_unknown, ..rpc::LoadResult::default() })
     }
 
     async fn ack(&self, item: rpc::AckItem) -> Result<(), PeerError> {

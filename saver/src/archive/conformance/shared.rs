@@ -195,3 +195,38 @@ pub(crate) async fn a_shared_store_has_one_life<A: Archive>(archive: A) {
     assert!(!archive.shared_life().await.unwrap().unwrap().unseen);
     assert!(archive.begin_epoch().await.unwrap() > second.epoch);
 }
+
+/// What the shared store has tied lands twice, late, and after it was tied anew.
+pub(crate) async fn lands_tied_words<A: Archive>(archive: A) {
+    assert_eq!(archive.reserved_until().await.unwrap(), 0);
+    let land = async |reservations: Vec<Reservation>| {
+        archive.land(&Landing { reservations, now_ms: NOW, ..Landing::default() }).await.unwrap();
+    };
+    let ask = async |word: &str, now_ms: u64| {
+        let group = Group { reservations: vec![tied(word, 99, LATER)], now_ms, ..Group::default() };
+        let one = archive.commit(&group).await.unwrap().reservations.remove(0);
+        (one.id, one.repeated, one.mismatch)
+    };
+    // The key "b" was over and tied anew within this part of the journal.
+    let part = vec![tied("b", 2, NOW + 5), tied("a", 1, NOW + 9), tied("b", 3, NOW + 20)];
+    land(part.clone()).await;
+    assert_eq!(archive.reserved_until().await.unwrap(), NOW + 20);
+    land(part).await;
+    assert_eq!(ask("a", NOW).await, (id(1), true, true));
+    assert_eq!(ask("b", NOW).await, (id(3), true, true));
+    // A lander that slept does not bring back what was tied anew since.
+    assert_eq!(ask("a", NOW + 9).await, (id(99), false, false));
+    land(vec![tied("a", 1, NOW + 9)]).await;
+    assert_eq!(ask("a", NOW + 9).await, (id(99), true, false));
+    assert_eq!(archive.reserved_until().await.unwrap(), LATER);
+    // Case and language of keys count, as everywhere.
+    land(vec![tied("A", 5, LATER)]).await;
+    assert_eq!(ask("A", NOW).await.0, id(5));
+    // What was tied without the store ends its life.
+    let life = archive.begin_shared_life(None, "store-1", 4).await.unwrap().unwrap();
+    assert_eq!(ask("c", NOW).await, (id(99), false, false));
+    assert!(!archive.shared_life().await.unwrap().unwrap().unseen);
+    let reservations = vec![tied("d", 7, LATER)];
+    archive.commit(&Group { reservations, unseen: true, now_ms: NOW, ..Group::default() }).await.unwrap();
+    assert_eq!(archive.shared_life().await.unwrap(), Some(SharedLife { unseen: true, ..life }));
+}

@@ -26,6 +26,10 @@ static FREE_BODIES: Shape =
 
 pub(super) async fn write(c: &mut MySqlConnection, group: &Group) -> Result<Committed, sqlx::Error> {
     let mut done = Committed::default();
+    // First, as landings take their locks.
+    if group.unseen {
+        shared::note_unseen(c).await?;
+    }
     bulk::write(c, group).await?;
     done.newcomers = newcomers(c, &group.newcomers).await?;
     done.reservations = reservations::tie(c, &group.reservations, group.now_ms).await?;

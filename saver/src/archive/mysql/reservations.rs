@@ -25,6 +25,16 @@ static TIE: Shape = Shape::new(
      expires = IF(expires <= ?, VALUES(expires), expires)",
 );
 
+// What a journal says of a key that another saver has landed, or that has been tied anew since, is not newer.
+static LAND: Shape = Shape::new(
+    "INSERT INTO reservation (app, word, id, fingerprint, expires) VALUES",
+    "(?,?,?,?,?)",
+    "ON DUPLICATE KEY UPDATE id = IF(expires < VALUES(expires), VALUES(id), id), \
+     fingerprint = IF(expires < VALUES(expires), VALUES(fingerprint), fingerprint), \
+     expires = GREATEST(expires, VALUES(expires))",
+);
+const UNTIL: &str = "SELECT expires FROM reservation ORDER BY expires DESC LIMIT 1";
+
 /// Message and fingerprint, by app and key.
 type Known = HashMap<(AppId, Vec<u8>), (MessageId, Vec<u8>)>;
 
@@ -45,11 +55,7 @@ pub(super) async fn tie(
     }
     let fresh: Vec<&Reservation> = fresh.into_values().collect();
     for (power, part) in parts(&fresh, |r| r.word.len()) {
-        let mut values = Values::default();
-        for r in part {
-            values.int(r.app.0.into()).bytes(r.word.as_bytes()).uint(r.id.0).bytes(&r.fingerprint);
-            values.uint(r.expires_ms);
-        }
+        let mut values = rows(part);
         values.uint(now_ms).uint(now_ms).uint(now_ms);
         TIE.execute(c, power, values).await?;
     }
@@ -69,6 +75,32 @@ pub(super) async fn tie(
         answers.push(Reserved { id: *id, repeated, mismatch });
     }
     Ok(answers)
+}
+
+/// Lands what the shared store has tied.
+pub(super) async fn land(c: &mut MySqlConnection, tied: &[Reservation]) -> Result<(), sqlx::Error> {
+    // In one order, as above. A key that was tied twice is over in between: the later comes last, and stays.
+    let mut tied: Vec<&Reservation> = tied.iter().collect();
+    tied.sort_by_key(|r| (r.app, r.word.as_bytes(), r.expires_ms));
+    for (power, part) in parts(&tied, |r| r.word.len()) {
+        LAND.execute(c, power, rows(part)).await?;
+    }
+    Ok(())
+}
+
+/// When the last key ends.
+pub(super) async fn until(c: &mut MySqlConnection) -> Result<u64, sqlx::Error> {
+    let row = sqlx::query(UNTIL).fetch_optional(c).await?;
+    row.map_or(Ok(0), |row| unsigned(&row, 0))
+}
+
+fn rows(part: &[&Reservation]) -> Values {
+    let mut values = Values::default();
+    for r in part {
+        values.int(r.app.0.into()).bytes(r.word.as_bytes()).uint(r.id.0).bytes(&r.fingerprint);
+        values.uint(r.expires_ms);
+    }
+    values
 }
 
 /// Keys that are not over before `now`.

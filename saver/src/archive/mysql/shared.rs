@@ -8,6 +8,7 @@ use wire::id::{Epoch, MessageId};
 use super::{
     bulk::{self, Ledger, MULTICAST, Payloads, UNICAST},
     error::Failed,
+    reservations,
     rows::{state, text, unsigned},
     statement::{Values, parts},
 };
@@ -37,7 +38,7 @@ pub(super) async fn land(c: &mut MySqlConnection, landing: &Landing, care: Care)
         if now != Some(life.0.cast_signed()) {
             return Err(Failed::Refused(ArchiveError::Conflict(LIFE_CHANGED.to_owned())));
         }
-        sqlx::query("UPDATE shared_life SET unseen = 1 WHERE unseen = 0").execute(&mut *c).await?;
+        note_unseen(c).await?;
     }
     if care == Care::Lock {
         let (forgets, forgotten) = forgotten(c, " FOR UPDATE").await?;
@@ -71,6 +72,7 @@ pub(super) async fn land(c: &mut MySqlConnection, landing: &Landing, care: Care)
     bulk::insert_bodies(c, &bodies).await?;
     landed.finished.extend(landing.finished.iter().filter(|(row, _)| !named.contains(row)));
     bulk::finish(c, &landed.finished).await?;
+    reservations::land(c, &landing.reservations).await?;
 
     if care == Care::Glance && landed.new {
         let (forgets, forgotten) = forgotten(c, "").await?;
@@ -200,6 +202,11 @@ pub(super) async fn count(c: &mut MySqlConnection, name: &'static str) -> Result
         return Err(sqlx::Error::Decode(format!("the counter {name} is missing").into()));
     }
     Ok(done.last_insert_id().cast_signed())
+}
+
+/// Notes that the present life lacks something.
+pub(super) async fn note_unseen(c: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE shared_life SET unseen = 1 WHERE unseen = 0").execute(c).await.map(drop)
 }
 
 pub(super) async fn life(c: &mut MySqlConnection) -> Result<Option<SharedLife>, sqlx::Error> {

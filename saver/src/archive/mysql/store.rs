@@ -6,7 +6,9 @@ use bytes::Bytes;
 use proto::internal::App;
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
-use super::{MySqlArchive, Tries, broadcasts, commit, deliveries, directory, shared, shared::Care, walks};
+use super::{
+    MySqlArchive, Tries, broadcasts, commit, deliveries, directory, reservations, shared, shared::Care, walks,
+};
 use crate::{
     archive::{
         ApiKey, Archive, ArchiveError, ArchiveResult, BroadcastPage, Committed, Group, Landing,
@@ -60,6 +62,10 @@ impl Archive for MySqlArchive {
 
     async fn greatest_id(&self) -> ArchiveResult<MessageId> {
         self.read(async |c| walks::greatest_id(c).await).await
+    }
+
+    async fn reserved_until(&self) -> ArchiveResult<u64> {
+        self.read(async |c| reservations::until(c).await).await
     }
 
     async fn recently_stored(

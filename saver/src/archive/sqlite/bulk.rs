@@ -102,6 +102,7 @@ pub(super) fn is_all(group: &Group) -> bool {
         broadcast_recalls,
         apps,
         keys,
+        unseen,
         forget,
         now_ms: _,
     } = group;
@@ -111,6 +112,7 @@ pub(super) fn is_all(group: &Group) -> bool {
         && broadcast_recalls.is_empty()
         && apps.is_empty()
         && keys.is_empty()
+        && !unseen
         && forget.is_empty()
 }
 

@@ -15,6 +15,9 @@ const FORGET_STEP: i64 = 1000;
 
 pub(super) async fn write(c: &mut SqliteConnection, group: &Group) -> Result<Committed, sqlx::Error> {
     let mut done = Committed::default();
+    if group.unseen {
+        shared::note_unseen(c).await?;
+    }
     execute(c, bulk::pieces(group)?, false).await?;
     for key in &group.newcomers {
         done.newcomers.push(newcomer(c, key).await?);
@@ -86,6 +89,26 @@ async fn reserve(c: &mut SqliteConnection, r: &Reservation, now_ms: u64) -> Resu
     .execute(c)
     .await?;
     Ok(Reserved { id: r.id, repeated: false, mismatch: false })
+}
+
+/// Lands what the shared store has tied. What is there stays unless it ends sooner.
+pub(super) async fn land_reservation(
+    c: &mut SqliteConnection,
+    r: &Reservation,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO reservation (app, word, id, fingerprint, expires) VALUES (?,?,?,?,?) \
+         ON CONFLICT (app, word) DO UPDATE SET id = excluded.id, fingerprint = excluded.fingerprint, \
+         expires = excluded.expires WHERE expires < excluded.expires",
+    )
+    .bind(i64::from(r.app.0))
+    .bind(&r.word)
+    .bind(signed(r.id))
+    .bind(r.fingerprint.to_vec())
+    .bind(r.expires_ms.cast_signed())
+    .execute(c)
+    .await
+    .map(drop)
 }
 
 async fn append_broadcast(c: &mut SqliteConnection, b: &NewBroadcast) -> Result<Numbered, sqlx::Error> {

@@ -6,7 +6,7 @@ use sqlx::{Row as _, SqliteConnection};
 use wire::id::{Epoch, MessageId};
 
 use super::{
-    SqliteArchive, bulk,
+    SqliteArchive, bulk, commit,
     deliveries::unsigned,
     error::classify,
     statement::{Shape, Values, execute, parts},
@@ -32,6 +32,15 @@ impl SqliteArchive {
     pub(super) async fn read_forgets(&self) -> ArchiveResult<u64> {
         let mut c = self.reader().await?;
         Ok(counter(&mut c, "forgets").await.map_err(classify)?.cast_unsigned())
+    }
+
+    pub(super) async fn read_reserved_until(&self) -> ArchiveResult<u64> {
+        let mut c = self.reader().await?;
+        let until: Option<i64> = sqlx::query_scalar("SELECT max(expires) FROM reservation")
+            .fetch_one(&mut *c)
+            .await
+            .map_err(classify)?;
+        Ok(until.unwrap_or(0).cast_unsigned())
     }
 
     pub(super) async fn read_life(&self) -> ArchiveResult<Option<SharedLife>> {
@@ -76,13 +85,18 @@ pub(super) async fn note_forgotten(c: &mut SqliteConnection, forget: &Forget) ->
     .map(drop)
 }
 
+/// Notes that the present life lacks something.
+pub(super) async fn note_unseen(c: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE shared_life SET unseen = 1").execute(c).await.map(drop)
+}
+
 /// Lands, or tells why not.
 async fn land(c: &mut SqliteConnection, landing: &Landing) -> Result<Option<&'static str>, sqlx::Error> {
     if let Some(alone) = landing.alone {
         if life(c).await?.map(|life| life.epoch) != Some(alone) {
             return Ok(Some(LIFE_CHANGED));
         }
-        sqlx::query("UPDATE shared_life SET unseen = 1").execute(&mut *c).await?;
+        note_unseen(c).await?;
     }
     let rows: Vec<Row> = landing.deliveries.iter().map(|(d, _)| d.row).collect();
     let mut known = HashMap::with_capacity(rows.len());
@@ -103,6 +117,9 @@ async fn land(c: &mut SqliteConnection, landing: &Landing) -> Result<Option<&'st
         }
     }
     execute(c, bulk::pieces(&landing.group(&known))?, false).await?;
+    for r in &landing.reservations {
+        commit::land_reservation(c, r).await?;
+    }
     Ok(None)
 }
 

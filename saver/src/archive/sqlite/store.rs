@@ -61,6 +61,10 @@ impl Archive for SqliteArchive {
         self.read_greatest_id().await
     }
 
+    async fn reserved_until(&self) -> ArchiveResult<u64> {
+        self.read_reserved_until().await
+    }
+
     async fn recently_stored(
         &self,
         after: MessageId,

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use wire::id::{AppId, Epoch, MessageId, Position, Seq, Uid};
 
 use crate::{
-    archive::NewDelivery,
+    archive::{NewDelivery, Reservation},
     inbox::{Entry, Record},
     model::{InboxKey, LoadedMessage, Row, State, Surviving},
 };
 
+/// What a script can count to.
+pub(super) const GREATEST: u64 = (1 << 53) - 1;
 /// An entry without its payload: seq, epoch, id, row, end, acceptance (8 bytes each), size (4).
 pub(super) const FIXED: usize = 52;
 /// An inbox's name within its partition.
@@ -64,7 +66,6 @@ fn position(p: Position) -> [u8; 16] {
 
 /// Epoch and number, in the order that scripts take positions in. Both stay within what a script can count.
 pub(super) fn asked(p: Position) -> [u8; 16] {
-    const GREATEST: u64 = (1 << 53) - 1;
     let mut out = [0; 16];
     out[..8].copy_from_slice(&p.epoch.0.min(GREATEST).to_be_bytes());
     out[8..].copy_from_slice(&p.seq.0.min(GREATEST).to_be_bytes());
@@ -113,6 +114,35 @@ pub(super) fn loaded(entry: Vec<u8>) -> Option<LoadedMessage> {
     })
 }
 
+/// An idempotency key's name within its partition.
+pub(super) fn word(r: &Reservation) -> Vec<u8> {
+    let mut name = Vec::with_capacity(4 + r.word.len());
+    name.extend_from_slice(&r.app.0.to_be_bytes());
+    name.extend_from_slice(r.word.as_bytes());
+    name
+}
+
+/// What an idempotency key is tied to.
+pub(super) fn tied_to(r: &Reservation) -> Vec<u8> {
+    let mut value = Vec::with_capacity(16 + r.fingerprint.len());
+    value.extend_from_slice(&r.id.0.to_be_bytes());
+    value.extend_from_slice(&r.expires_ms.min(GREATEST).to_be_bytes());
+    value.extend_from_slice(&r.fingerprint);
+    value
+}
+
+/// An idempotency key from its name and what it is tied to.
+pub(super) fn reservation(name: &[u8], value: &[u8]) -> Option<Reservation> {
+    let (app, word) = name.split_first_chunk::<4>()?;
+    Some(Reservation {
+        app: AppId(u32::from_be_bytes(*app)),
+        word: std::str::from_utf8(word).ok()?.to_owned(),
+        id: MessageId(u64_at(value, 0)?),
+        fingerprint: Bytes::copy_from_slice(value.get(16..)?),
+        expires_ms: u64_at(value, 8)?,
+    })
+}
+
 /// Lines of the journal from a field of it.
 pub(super) fn records(field: &[u8], value: Vec<u8>, out: &mut Vec<Record>) -> Option<()> {
     let (kind, rest) = field.split_first()?;
@@ -131,6 +161,7 @@ pub(super) fn records(field: &[u8], value: Vec<u8>, out: &mut Vec<Record>) -> Op
             let payload = (*kind == b'A').then(|| payload(&value.into(), fixed.size)).flatten();
             out.push(Record::Appended(delivery, payload));
         }
+        b'W' => out.push(Record::Reserved(reservation(rest, &value)?)),
         b'F' => {
             let state = State::from_number(std::str::from_utf8(rest).ok()?.parse().ok()?)?;
             let rows = value.chunks_exact(8).filter_map(|row| row.first_chunk().copied());

@@ -1,7 +1,10 @@
 //! Appending, and reading what the archive is still to hear of.
 
 use super::*;
-use crate::{archive::SharedLife, inbox::redis::codec::records};
+use crate::{
+    archive::{Reservation, SharedLife},
+    inbox::{Tied, redis::codec::records},
+};
 
 /// Entries of a journal read at once at most, and the bytes to aim at: some milliseconds of a transaction.
 const READ_ENTRIES: u64 = 1_024;
@@ -53,6 +56,14 @@ impl Journaled for RedisInboxes {
             }
         }
         results
+    }
+
+    async fn tie(&self, wanted: &Reservation, certain: bool, now_ms: u64) -> InboxResult<Tied> {
+        self.word(wanted, if certain { "t" } else { "m" }, now_ms).await
+    }
+
+    async fn tied(&self, wanted: &Reservation, so: bool, now_ms: u64) -> InboxResult<()> {
+        self.word(wanted, if so { "l" } else { "m" }, now_ms).await.map(drop)
     }
 
     fn away_number(&self, life: &SharedLife, now_ms: u64) -> u64 {

@@ -212,10 +212,11 @@ async fn install<A: Archive>(
     bases: Vec<String>,
 ) -> Result<Live, NoLife> {
     let greatest = archive.greatest_id().await?.0.to_be_bytes();
+    let reserved = archive.reserved_until().await?.min(codec::GREATEST);
     let first = known_by(&life).1;
     let calls = bases.iter().map(|base| {
-        let mut cmd = scripts::BEGIN.by_hash(base, 3);
-        cmd.arg(life.epoch.0).arg(first).arg(greatest.as_slice());
+        let mut cmd = scripts::BEGIN.by_hash(base, 4);
+        cmd.arg(life.epoch.0).arg(first).arg(greatest.as_slice()).arg(reserved);
         Call { cmd, source: Some(&*scripts::BEGIN) }
     });
     for answer in link.run(Line::Calls, calls.collect()).await {
@@ -274,14 +275,14 @@ fn reason(life: Option<&SharedLife>, identity: &str) -> &'static str {
 #[cfg(test)]
 impl RedisInboxes {
     /// Begins an epoch without an archive.
-    pub(super) async fn stand_alone(&self, epoch: Epoch) {
+    pub(super) async fn stand_alone(&self, epoch: Epoch, reserved_until: u64) {
         let settings = &self.shared.settings;
         let link = Link::open(settings).await.unwrap();
         let identity = link.identity().await.unwrap();
         let bases = bases(settings, settings.partitions);
         let calls = bases.iter().map(|base| {
-            let mut cmd = scripts::BEGIN.by_hash(base, 3);
-            cmd.arg(epoch.0).arg(first_of(epoch)).arg([0u8; 8].as_slice());
+            let mut cmd = scripts::BEGIN.by_hash(base, 4);
+            cmd.arg(epoch.0).arg(first_of(epoch)).arg([0u8; 8].as_slice()).arg(reserved_until);
             Call { cmd, source: Some(&*scripts::BEGIN) }
         });
         for answer in link.run(Line::Calls, calls.collect()).await {

@@ -59,5 +59,6 @@ sources! {
     OVERDUE = within "scripts/overdue.lua";
     EVICT = within "scripts/evict.lua";
     LANDED = within "scripts/landed.lua";
+    TIE = within "scripts/tie.lua";
     BEGIN = alone "scripts/begin.lua";
 }

@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod walk;
+mod words;
 
 const NOW: u64 = 1_000_000;
 
@@ -35,6 +36,8 @@ fn settings(nodes: Vec<String>, cluster: bool) -> RedisSettings {
         journal_records: 100_000,
         journal_bytes: 64 << 20,
         ids: 4_000,
+        words: 4_000,
+        filter_bytes: 1 << 20,
         idle: Duration::from_secs(60),
         timeout: Duration::from_secs(2),
     }
@@ -52,7 +55,7 @@ impl Rig {
             servers,
             told: tokio::sync::Mutex::default(),
         };
-        rig.store.stand_alone(Epoch(5)).await;
+        rig.store.stand_alone(Epoch(5), 0).await;
         rig
     }
 
@@ -104,7 +107,7 @@ impl Bench for Rig {
         assert!(told.iter().all(|t| t.state == State::Recalled), "the journal tells of all else");
         let finished = self.land().await.into_iter().filter_map(|r| match r {
             Record::Finished(row, state) => Some((row, state)),
-            Record::Appended(..) => None,
+            Record::Appended(..) | Record::Reserved(_) => None,
         });
         finished.collect()
     }
@@ -114,7 +117,7 @@ impl Bench for Rig {
     }
 
     async fn restart(&self, epoch: Epoch) {
-        self.store.stand_alone(epoch).await;
+        self.store.stand_alone(epoch, 0).await;
         self.land().await;
     }
 }

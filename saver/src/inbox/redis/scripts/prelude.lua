@@ -2,7 +2,7 @@
 -- that it lies in one slot. ARGV[1] is the epoch that the caller knows, ARGV[2] the time in ms.
 --
 -- base .. 'm'  hash: e epoch, s counters, l landed, d remembered ids, x inboxes let go, g journal entry at which the
---              epoch began, o the server's replication id at that time
+--              epoch began, o the server's replication id at that time, k idempotency keys (see tie.lua)
 -- base .. 'i' .. name  an inbox, hash: h its head, <slot> an entry, l<slot> how often that entry was loaded
 -- base .. 'j'  journal, stream; base .. 'w' watch list, base .. 'r' ring of inboxes; base .. 'a', 'b' remembered ids
 local base, E, now = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])

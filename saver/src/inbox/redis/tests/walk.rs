@@ -33,6 +33,7 @@ impl Model {
                         self.archive.insert(d.row.0, (State::Stored, user, d.position, d.expires_ms));
                     assert!(before.is_none(), "a line is told once");
                 }
+                Record::Reserved(_) => {}
                 Record::Finished(row, state) => {
                     let known = self.archive.get_mut(&row.0).expect("appended before it finished");
                     assert_eq!(std::mem::replace(&mut known.0, state), State::Stored, "finished once");
@@ -226,7 +227,7 @@ async fn scripts_do_what_the_model_does() {
             96..98 => walk.now += 60,
             _ if step % 3 == 0 => {
                 walk.epoch += 1;
-                walk.rig.store.stand_alone(Epoch(walk.epoch)).await;
+                walk.rig.store.stand_alone(Epoch(walk.epoch), 0).await;
             }
             _ => {}
         }
