@@ -25,5 +25,5 @@ pub use message_id::{EPOCH_2025_MS, MAX_NODE_ID, MessageIds, accepted_ms_of, now
 pub use node::{ConfigReport, Load, Me, NodeId, NodeInfo, NodeState, Refused, Role, UnknownRole};
 pub use picture::Picture;
 pub use static_peers::{Peer, StaticPeers, check_peers};
-pub use tls::{Tls, TlsError, TlsFiles};
+pub use tls::{PublicFiles, PublicTls, Tls, TlsError, TlsFiles};
 pub use transport::{LocalServices, Transport};

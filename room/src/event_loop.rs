@@ -3,16 +3,26 @@
 
 mod accept;
 mod backlog;
+mod doors;
+mod gate;
 mod hand_over;
+mod line;
 mod listener;
+mod moving;
 mod order;
 mod outbox;
+mod read;
+mod secure;
+mod sniff;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod turn;
+mod websocket;
 
 use std::{
-    io::{self, Read as _},
+    collections::VecDeque,
+    io,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -20,14 +30,17 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use tokio::sync::mpsc;
-use wire::ServerDecoder;
 
+pub use doors::{Doors, WebSocketDoor};
 pub use hand_over::{AskQueues, AskStreams, ask_queues};
+pub(crate) use line::{Line, LineCounts, TRANSPORTS};
 pub use listener::listen;
 pub use order::{Counts, NotTaken, Order, Status, Thread};
 pub use outbox::Bounds;
+pub(crate) use secure::{FAILURES, Handshakes};
+pub(crate) use sniff::Strangers;
 
-use self::{listener::Listener, order::Bell, outbox::Outbox};
+use self::{gate::Gate, listener::Listener, order::Bell, outbox::Outbox};
 use crate::{
     clock::Now,
     exchange::ConnKey,
@@ -40,8 +53,6 @@ const BELL: Token = Token(usize::MAX - 1);
 const EVENTS: usize = 1_024;
 /// One read. Larger than most devices' sends by far, and it stays in the second-level cache.
 const READ_BYTES: usize = 64 * 1024;
-/// Reads of one connection before others have their turn.
-const READS: usize = 4;
 /// Orders that may wait for a thread. Each is a batch; at its bound the callers wait.
 const ORDERS: usize = 256;
 
@@ -58,6 +69,8 @@ pub struct Setup {
     pub max_frame: usize,
     /// Bytes of frames that have not come in whole, of all connections; who would go over it is closed.
     pub partial_bytes: usize,
+    /// What is let in besides native frames.
+    pub doors: Doors,
 }
 
 /// One thread's event loop.
@@ -67,14 +80,22 @@ pub struct EventLoop {
     listener: Option<Listener>,
     sessions: Sessions,
     outbox: Outbox,
-    /// By slot; the decoder of a connection at rest is 16 bytes and holds nothing.
-    decoders: Vec<ServerDecoder>,
+    doors: Doors,
     max_frame: usize,
-    /// Bytes that the decoders hold, and how many they may.
+    /// Bytes of frames, messages and records that have not come in whole, and how many they may be.
     partial: usize,
     partial_bound: usize,
     partial_shed: u64,
     buffer: Box<[u8]>,
+    /// What TLS has opened.
+    plain: Vec<u8>,
+    /// Connections that wait for their turn to go on with the handshake of TLS, and how many may yet in this turn.
+    shaking: VecDeque<ConnKey>,
+    handshakes_left: usize,
+    handshakes: Handshakes,
+    strangers: Strangers,
+    refused_upgrades: Strangers,
+    broken_websockets: Strangers,
     /// Connections that were not read to the end.
     unread: Vec<ConnKey>,
     orders: mpsc::Receiver<Order>,
@@ -83,8 +104,7 @@ pub struct EventLoop {
     status: Arc<Status>,
     clock: Clock,
     tick_ms: u64,
-    accept_pauses: u64,
-    refused: u64,
+    gate: Gate,
     /// Fan-out has more to do.
     more: bool,
     /// Something is to be looked at before the next tick.
@@ -125,12 +145,19 @@ impl EventLoop {
             listener: Some(Listener::new(socket)),
             sessions: Sessions::new(setup.limits, setup.number, seed, clock.now()),
             outbox: Outbox::new(setup.bounds),
-            decoders: Vec::new(),
+            doors: setup.doors,
             max_frame: setup.max_frame,
             partial: 0,
             partial_bound: setup.partial_bytes,
             partial_shed: 0,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            plain: Vec::new(),
+            shaking: VecDeque::new(),
+            handshakes_left: 0,
+            handshakes: Handshakes::default(),
+            strangers: Strangers::default(),
+            refused_upgrades: Strangers::default(),
+            broken_websockets: Strangers::default(),
             unread: Vec::new(),
             orders,
             asks,
@@ -138,8 +165,7 @@ impl EventLoop {
             status: Arc::clone(&status),
             clock,
             tick_ms: 0,
-            accept_pauses: 0,
-            refused: 0,
+            gate: Gate::open(),
             more: false,
             soon: false,
             stop: None,
@@ -167,6 +193,7 @@ impl EventLoop {
             self.wait(&mut events)?;
             let now = self.clock.now();
             self.outbox.now_ms = now.ms;
+            self.shake(now);
             for event in &events {
                 match event.token() {
                     LISTENER => {
@@ -200,85 +227,7 @@ impl EventLoop {
             }
         }
     }
-
-    /// Reads a connection; `to_end`: until the socket has nothing more, because no further event may come.
-    fn read(&mut self, conn: ConnKey, to_end: bool, now: Now) {
-        for _ in 0..READS {
-            let Some(stream) = self.outbox.stream(conn.slot) else { return };
-            let count = match stream.read(&mut self.buffer) {
-                Ok(0) => return self.close(conn.slot),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.close(conn.slot),
-            };
-            self.decode(conn.slot, count, now);
-            // A short read has emptied the socket; whatever comes after it makes a new event.
-            if count < self.buffer.len() && !to_end {
-                return;
-            }
-        }
-        self.unread.push(conn);
-    }
-
-    fn decode(&mut self, slot: u32, count: usize, now: Now) {
-        if self.outbox.is_finishing(slot) {
-            return;
-        }
-        let held = |decoders: &[ServerDecoder]| decoders.get(slot as usize).map_or(0, ServerDecoder::held);
-        let before = held(&self.decoders);
-        self.feed(slot, count, now);
-        let after = held(&self.decoders);
-        self.partial = self.partial + after - before;
-        // Many connections that send the beginnings of frames and then wait could fill the memory together.
-        if after > before && self.partial > self.partial_bound {
-            self.partial_shed += 1;
-            let code = wire::frame::CloseCode::Busy;
-            self.sessions.close(
-                slot,
-                code,
-                "too much has come in of frames without an end",
-                now,
-                &mut self.outbox,
-            );
-            self.forget_partial(slot);
-        }
-    }
-
-    fn feed(&mut self, slot: u32, count: usize, now: Now) {
-        let Some(decoder) = self.decoders.get_mut(slot as usize) else { return };
-        let mut input = &self.buffer[..count];
-        loop {
-            match decoder.decode(&mut input) {
-                Ok(Some(frame)) => {
-                    if !self.sessions.on_frame(slot, frame, now, &mut self.outbox) {
-                        return;
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => {
-                    let message = error.to_string();
-                    return self.sessions.close(slot, error.close_code(), &message, now, &mut self.outbox);
-                }
-            }
-        }
-    }
-
-    /// A connection begins, or is not read any more: its decoder holds nothing.
-    fn forget_partial(&mut self, slot: u32) {
-        if let Some(decoder) = self.decoders.get_mut(slot as usize) {
-            self.partial -= decoder.held();
-            *decoder = ServerDecoder::for_server(self.max_frame);
-        }
-    }
-
-    /// The peer has closed.
-    fn close(&mut self, slot: u32) {
-        self.sessions.on_closed(slot);
-        self.outbox.remove(slot);
-        self.forget_partial(slot);
-    }
 }
 
 /// Bytes that one connection takes here besides its session and binding, for the memory account.
-pub const CONNECTION_BYTES: usize = outbox::SOCKET_BYTES + std::mem::size_of::<ServerDecoder>();
+pub const CONNECTION_BYTES: usize = outbox::SOCKET_BYTES;

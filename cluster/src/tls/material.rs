@@ -55,7 +55,7 @@ pub struct TlsError {
 }
 
 impl TlsError {
-    fn new(file: TlsFile, path: &Path, reason: impl fmt::Display) -> Self {
+    pub(super) fn new(file: TlsFile, path: &Path, reason: impl fmt::Display) -> Self {
         Self { file, path: path.to_owned(), reason: reason.to_string() }
     }
 }
@@ -158,7 +158,7 @@ impl Material {
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {
         Ok(all) if all.is_empty() => Err("holds no certificate as PEM".to_owned()),
@@ -167,7 +167,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn certified(
+pub(super) fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: &PrivateKeyDer<'static>,
     provider: &CryptoProvider,
@@ -177,7 +177,7 @@ fn certified(
 }
 
 /// The DNS names of a certificate, and when it ends.
-fn describe(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String> {
+pub(super) fn describe(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String> {
     let (_, x509) =
         X509Certificate::from_der(certificate).map_err(|e| format!("holds no X.509 certificate: {e}"))?;
     let names = x509.subject_alternative_name().ok().flatten();

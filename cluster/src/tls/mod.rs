@@ -6,6 +6,7 @@ mod connect;
 mod follow;
 mod material;
 mod peer_error;
+mod public;
 mod sometimes;
 #[cfg(test)]
 mod testing;
@@ -27,6 +28,7 @@ pub(crate) use connect::Connector;
 use material::{Contents, Material};
 pub use material::{TlsError, TlsFile};
 pub use peer_error::peer_error;
+pub use public::{PublicFiles, PublicTls};
 pub use sometimes::Sometimes;
 
 use crate::Role;
@@ -122,7 +124,7 @@ impl Tls {
         self.shared.present.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn take(&self, material: Material) {
+    fn use_from_now_on(&self, material: Material) {
         *self.shared.present.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(material);
         self.shared.reloads.send_modify(|n| *n += 1);
     }

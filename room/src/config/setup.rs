@@ -4,10 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::Config;
 use crate::{
+    admission::Rules,
     backend::BackendLimits,
-    event_loop::{Bounds, Setup},
+    event_loop::{Bounds, Doors, Setup},
     exchange::DrainOrder,
-    session::{Heartbeat, Limits},
+    session::Limits,
 };
 
 fn ms(time: Duration) -> u64 {
@@ -30,6 +31,7 @@ impl Config {
             number,
             max_frame: self.max_frame_bytes,
             partial_bytes: share(self.partial_bytes_total),
+            doors: Doors::default(),
             bounds: Bounds {
                 connection: self.queued_bytes,
                 // A few hundred answers.
@@ -37,28 +39,31 @@ impl Config {
                 thread: share(self.queued_bytes_total),
             },
             limits: Limits {
-                connections: share(self.connections_max),
+                // The room's own, for every thread: its admission counts them all.
+                connections: self.connections_max,
                 bindings: share(self.bindings_max),
                 bindings_per_connection: self.bindings_per_connection,
                 frames_per_second: self.frames_per_second,
                 frames_burst: self.frames_burst,
+                bytes_per_second: self.admission.bytes_per_second,
+                bytes_burst: self.admission.bytes_burst,
                 ups_in_flight: self.ups_in_flight,
                 up_bytes: self.work.up_bytes,
                 tags_per_app: self.tags_per_app,
                 handshake_ms: ms(self.handshake_timeout),
                 first_bind_ms: ms(self.first_bind_timeout),
                 slow_ms: ms(self.slow_timeout),
-                heartbeat: Heartbeat {
-                    min_s: seconds(self.heartbeat.min),
-                    max_s: seconds(self.heartbeat.max),
-                    fixed_s: seconds(self.heartbeat.fixed),
-                    mobile_s: seconds(self.heartbeat.mobile),
-                },
+                heartbeat: self.heartbeat.negotiable(),
                 tail_bytes: self.log_bytes,
                 retry_after_ms: ms32(self.retry_after),
                 ..Limits::default()
             },
         }
+    }
+
+    /// What is asked of who connects.
+    pub(crate) fn rules(&self) -> Rules {
+        self.admission.rules(ms32(self.retry_after))
     }
 
     pub(crate) fn backend(&self) -> BackendLimits {

@@ -17,13 +17,15 @@ pub(crate) struct Backlog {
     /// Small pieces behind the chunks.
     tail: BytesMut,
     len: usize,
+    /// Sealed, and on its way before all else; only on lines with TLS.
+    sealed: BytesMut,
     /// When the socket last took something, ms.
     moved_ms: u64,
 }
 
 impl Backlog {
     pub(crate) fn new(now_ms: u64) -> Self {
-        Self { chunks: VecDeque::new(), tail: BytesMut::new(), len: 0, moved_ms: now_ms }
+        Self { chunks: VecDeque::new(), tail: BytesMut::new(), len: 0, sealed: BytesMut::new(), moved_ms: now_ms }
     }
 
     pub(crate) fn push(&mut self, bytes: Bytes) {
@@ -40,11 +42,46 @@ impl Backlog {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len + self.sealed.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// Takes what has been sealed.
+    pub(crate) fn push_sealed(&mut self, bytes: &[u8]) {
+        self.sealed.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn has_sealed(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    pub(crate) fn sealed(&self) -> &[u8] {
+        &self.sealed
+    }
+
+    /// Forgets what the socket has taken of it.
+    pub(crate) fn advance_sealed(&mut self, written: usize, now_ms: u64) {
+        self.moved_ms = now_ms;
+        self.sealed.advance(written);
+        if self.sealed.is_empty() {
+            self.sealed = BytesMut::new();
+        }
+    }
+
+    /// Takes out up to `count` bytes that are not sealed.
+    pub(crate) fn take(&mut self, count: usize, out: &mut Vec<u8>, now_ms: u64) {
+        let end = out.len() + count.min(self.len);
+        for chunk in self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.tail[..]]) {
+            let missing = end - out.len();
+            out.extend_from_slice(&chunk[..missing.min(chunk.len())]);
+            if missing <= chunk.len() {
+                break;
+            }
+        }
+        self.advance(count.min(self.len), now_ms);
     }
 
     pub(crate) fn moved_ms(&self) -> u64 {

@@ -4,21 +4,26 @@
 //! only that, is kept as its backlog; a connection with nothing to write holds no buffer. Every byte that waits for a
 //! connection is counted against its bound, whoever shares it.
 
+mod flush;
+mod json;
+mod lines;
+mod message;
 mod outlet;
+mod sealed;
 #[cfg(test)]
 mod tests;
-
-use std::io::{self, IoSlice, Write as _};
 
 use bytes::Bytes;
 use mio::net::TcpStream;
 
-use super::backlog::Backlog;
+use self::json::Texts;
+use super::{
+    backlog::Backlog,
+    line::{Kind, LineCounts, Luggage, Shield, transport},
+};
 
 /// No piece: the end of a chain.
 const NONE: u32 = u32::MAX;
-/// Slices of one `writev`. The kernel takes 1,024; more than 64 frames for one connection in one turn are rare.
-const MAX_SLICES: usize = 64;
 
 /// Bounds of what waits for sockets, bytes.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +45,16 @@ struct Socket {
     last: u32,
     /// Bytes staged and in the backlog.
     pending: u32,
-    backlog: Option<Box<Backlog>>,
+    luggage: Option<Box<Luggage>>,
+    kind: Kind,
+    shield: Shield,
     /// Something was refused this turn: the sessions have to be told when there is room.
     refused: bool,
     /// To be closed for writing when all has been written.
     finishing: bool,
     dead: bool,
+    /// Waits for its turn to be read.
+    queued: bool,
 }
 
 #[derive(Debug)]
@@ -90,6 +99,13 @@ pub(crate) struct Outbox {
     pub(crate) shed: u64,
     pub(crate) writes: u64,
     pub(crate) bytes: u64,
+    pub(super) lines: LineCounts,
+    /// What is to be sealed, and what has been, of one line at a time.
+    plain: Vec<u8>,
+    pub(super) sealed: Vec<u8>,
+    texts: Texts,
+    /// The close code of a WebSocket that is being ended for a reason of its own.
+    pub(super) websocket_code: Option<u16>,
 }
 
 impl Outbox {
@@ -107,6 +123,11 @@ impl Outbox {
             shed: 0,
             writes: 0,
             bytes: 0,
+            lines: LineCounts::default(),
+            plain: Vec::new(),
+            sealed: Vec::new(),
+            texts: Texts::default(),
+            websocket_code: None,
         }
     }
 
@@ -123,17 +144,12 @@ impl Outbox {
     pub(crate) fn remove(&mut self, slot: u32) {
         if let Some(socket) = self.sockets.get_mut(slot as usize) {
             let gone = std::mem::replace(socket, Socket::empty());
-            self.waiting -= gone.backlog.map_or(0, |backlog| backlog.len());
+            self.waiting -= gone.backlog().map_or(0, Backlog::len);
+            if let Some(transport) = transport(gone.kind, gone.shield).filter(|_| gone.stream.is_some()) {
+                self.lines.present[transport] -= 1;
+                self.lines.closed[transport] += 1;
+            }
         }
-    }
-
-    pub(crate) fn stream(&mut self, slot: u32) -> Option<&mut TcpStream> {
-        self.sockets.get_mut(slot as usize).filter(|socket| !socket.dead)?.stream.as_mut()
-    }
-
-    /// Whether what comes in is to be thrown away.
-    pub(crate) fn is_finishing(&self, slot: u32) -> bool {
-        self.sockets.get(slot as usize).is_none_or(|socket| socket.finishing || socket.dead)
     }
 
     /// Connections whose sockets are broken or were given up; each once.
@@ -159,128 +175,6 @@ impl Outbox {
         self.waiting
     }
 
-    /// Writes what was staged.
-    pub(crate) fn flush(&mut self) {
-        let dirty = std::mem::take(&mut self.dirty);
-        for slot in &dirty {
-            self.flush_one(*slot);
-        }
-        self.pieces.clear();
-        self.scratch.clear();
-        // Keep the list's buffer.
-        self.dirty = dirty;
-        self.dirty.clear();
-    }
-
-    fn flush_one(&mut self, slot: u32) {
-        let Some(socket) = self.sockets.get_mut(slot as usize) else { return };
-        let mut at = std::mem::replace(&mut socket.first, NONE);
-        socket.last = NONE;
-        let Some(stream) = socket.stream.as_mut().filter(|_| !socket.dead) else { return };
-        // Bytes of the first piece that have been written.
-        let mut skip = 0;
-        while at != NONE {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let (mut count, mut next) = (0, at);
-            while next != NONE && count < MAX_SLICES {
-                let piece = &self.pieces[next as usize];
-                let from = if count == 0 { skip } else { 0 };
-                slices[count] = IoSlice::new(&piece.bytes(&self.scratch)[from..]);
-                count += 1;
-                next = piece.next;
-            }
-            let written = match &slices[..count] {
-                [one] => stream.write(one),
-                many => stream.write_vectored(many),
-            };
-            self.writes += 1;
-            match written {
-                Ok(mut written) if written > 0 => {
-                    self.bytes += written as u64;
-                    socket.pending = socket.pending.saturating_sub(written as u32);
-                    while written > 0 && at != NONE {
-                        let piece = &self.pieces[at as usize];
-                        let left = piece.bytes(&self.scratch).len() - skip;
-                        if written < left {
-                            skip += written;
-                            written = 0;
-                        } else {
-                            written -= left;
-                            (at, skip) = (piece.next, 0);
-                        }
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.keep(slot, at, skip),
-                _ => return self.kill(slot),
-            }
-        }
-        self.written(slot);
-    }
-
-    /// Keeps what the socket refused.
-    fn keep(&mut self, slot: u32, mut at: u32, mut skip: usize) {
-        let mut backlog = Backlog::new(self.now_ms);
-        while at != NONE {
-            let piece = &self.pieces[at as usize];
-            backlog.push(match &piece.bits {
-                Bits::Shared(bytes) => bytes.slice(skip..),
-                Bits::Built { .. } => Bytes::copy_from_slice(&piece.bytes(&self.scratch)[skip..]),
-            });
-            (at, skip) = (piece.next, 0);
-        }
-        self.waiting += backlog.len();
-        if let Some(socket) = self.sockets.get_mut(slot as usize) {
-            socket.backlog = Some(Box::new(backlog));
-        }
-        if self.waiting > self.bounds.thread {
-            self.shed += 1;
-            self.kill(slot);
-        }
-    }
-
-    /// The socket has room: writes of the backlog what it takes.
-    pub(crate) fn on_writable(&mut self, slot: u32) {
-        let Some(socket) = self.sockets.get_mut(slot as usize).filter(|socket| !socket.dead) else { return };
-        let (Some(stream), Some(backlog)) = (&mut socket.stream, &mut socket.backlog) else { return };
-        loop {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let count = backlog.slices(&mut slices);
-            let written = stream.write_vectored(&slices[..count]);
-            self.writes += 1;
-            match written {
-                Ok(written) if written > 0 => {
-                    backlog.advance(written, self.now_ms);
-                    self.bytes += written as u64;
-                    self.waiting -= written;
-                    socket.pending = socket.pending.saturating_sub(written as u32);
-                    if backlog.is_empty() {
-                        socket.backlog = None;
-                        socket.refused = true;
-                        return self.written(slot);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                _ => return self.kill(slot),
-            }
-        }
-    }
-
-    /// Nothing waits any more.
-    fn written(&mut self, slot: u32) {
-        let Some(socket) = self.sockets.get_mut(slot as usize) else { return };
-        if std::mem::take(&mut socket.refused) {
-            self.drained.push(slot);
-        }
-        if socket.finishing
-            && let Some(stream) = &socket.stream
-        {
-            // The device reads the Close frame and then the end; an error only means that it has gone already.
-            let _ = stream.shutdown(std::net::Shutdown::Write);
-        }
-    }
-
     fn kill(&mut self, slot: u32) {
         if let Some(socket) = self.sockets.get_mut(slot as usize)
             && !socket.dead
@@ -298,10 +192,28 @@ impl Socket {
             first: NONE,
             last: NONE,
             pending: 0,
-            backlog: None,
+            luggage: None,
+            kind: Kind::Undecided,
+            shield: Shield::Plain,
             refused: false,
             finishing: false,
             dead: false,
+            queued: false,
+        }
+    }
+
+    fn backlog(&self) -> Option<&Backlog> {
+        self.luggage.as_ref()?.backlog.as_deref()
+    }
+
+    fn luggage(&mut self) -> &mut Luggage {
+        self.luggage.get_or_insert_default()
+    }
+
+    /// What is empty is not kept.
+    fn unburden(&mut self) {
+        if self.luggage.as_ref().is_some_and(|luggage| luggage.is_empty()) {
+            self.luggage = None;
         }
     }
 }

@@ -18,7 +18,7 @@ use wire::{
     id::{AppId, Cursor, Epoch, MessageId, Position, Seq, Uid},
 };
 
-use super::{AskStreams, Bounds, EventLoop, Order, Setup, Thread, ask_queues, listen};
+use super::{AskStreams, Bounds, Doors, EventLoop, Order, Setup, Thread, ask_queues, listen};
 use crate::{
     exchange::{BindAnswer, BindDone, Delivery, DeliveryItem, DrainOrder, LoadDone, LogEntry, LogRun},
     session::Limits,
@@ -41,6 +41,7 @@ fn setup() -> Setup {
         bounds: Bounds { connection: 64 * 1024, reserve: 16 * 1024, thread: 1 << 20 },
         max_frame: 4096,
         partial_bytes: 1 << 20,
+        doors: Doors::default(),
     }
 }
 
@@ -395,7 +396,11 @@ fn bounds_can_be_changed_while_the_thread_runs() {
         }
     };
     assert_eq!(heartbeat(), 300);
-    let heartbeats = crate::session::Heartbeat { min_s: 10, max_s: 60, fixed_s: 40, mobile_s: 30 };
+    let heartbeats = crate::session::Heartbeat {
+        min_s: 10,
+        fixed: crate::session::Pace { usual_s: 50, max_s: 60 },
+        mobile: crate::session::Pace { usual_s: 40, max_s: 60 },
+    };
     // A bound of memory stays as it was.
     let limits = Limits { heartbeat: heartbeats, connections: 0, ..Limits::default() };
     room.order(Order::Limits(Box::new(limits)));

@@ -42,6 +42,7 @@ impl EventLoop {
     fn has_work(&self, now_ms: u64) -> bool {
         self.more
             || !self.unread.is_empty()
+            || !self.shaking.is_empty()
             || self.outbox.has_drained()
             || self.listener.as_ref().is_some_and(|listener| listener.is_ready(now_ms))
     }
@@ -56,6 +57,7 @@ impl EventLoop {
         if now.ms / TICK_MS > self.tick_ms / TICK_MS {
             self.tick_ms = now.ms;
             self.sessions.on_tick(now, &mut self.outbox);
+            self.gate.admission.sweep(Instant::now());
             self.publish();
         }
         let draining = self.sessions.is_draining();
@@ -64,7 +66,7 @@ impl EventLoop {
         }
         self.outbox.flush();
         for slot in self.outbox.take_dead() {
-            self.close(slot);
+            self.close(slot, now);
         }
         let left = self.asks.hand_over(&mut self.sessions);
         self.soon = left || draining || self.stop.is_some();
@@ -87,8 +89,7 @@ impl EventLoop {
             written_bytes: self.outbox.bytes,
             slow_shed: self.outbox.shed,
             partial_shed: self.partial_shed,
-            accept_pauses: self.accept_pauses,
-            refused: self.refused,
+            accept_pauses: self.gate.pauses,
         });
     }
 

@@ -3,14 +3,17 @@
 use bytes::Bytes;
 
 use super::{Bits, NONE, Outbox, Piece};
-use crate::session::{Class, Outlet};
+use crate::{
+    event_loop::line::Kind,
+    session::{Class, Outlet},
+};
 
 /// Staged bytes at which a turn is flushed early, so that a burst does not grow the staging area.
 const STAGE_BYTES: usize = 1 << 20;
 
 impl Outbox {
     /// Whether the connection takes a frame of this length; if so it is counted.
-    fn admit(&mut self, slot: u32, len: usize, class: Class) -> bool {
+    pub(super) fn admit(&mut self, slot: u32, len: usize, class: Class) -> bool {
         let Some(socket) = self.sockets.get_mut(slot as usize) else { return false };
         if socket.dead || socket.finishing || socket.stream.is_none() {
             return false;
@@ -33,7 +36,7 @@ impl Outbox {
         true
     }
 
-    fn stage(&mut self, slot: u32, bits: Bits) {
+    pub(super) fn stage(&mut self, slot: u32, bits: Bits) {
         let index = self.pieces.len() as u32;
         let socket = &mut self.sockets[slot as usize];
         if socket.first == NONE {
@@ -54,45 +57,46 @@ impl Outbox {
         self.pieces.push(Piece { bits, next: NONE });
     }
 
-    fn extend_backlog(&mut self, slot: u32, bytes: Bytes) -> bool {
-        let Some(backlog) = self.sockets.get_mut(slot as usize).and_then(|socket| socket.backlog.as_mut())
-        else {
-            return false;
-        };
+    pub(super) fn extend_backlog(&mut self, slot: u32, bytes: Bytes) -> bool {
+        let luggage = self.sockets.get_mut(slot as usize).and_then(|socket| socket.luggage.as_mut());
+        let Some(backlog) = luggage.and_then(|luggage| luggage.backlog.as_mut()) else { return false };
         self.waiting += bytes.len();
         backlog.push(bytes);
-        if self.waiting > self.bounds.thread {
-            self.shed += 1;
-            self.kill(slot);
-        }
+        self.bound_waiting(slot);
         true
     }
 
-    fn has_backlog(&self, slot: u32) -> bool {
-        self.sockets.get(slot as usize).is_some_and(|socket| socket.backlog.is_some())
+    pub(super) fn has_backlog(&self, slot: u32) -> bool {
+        self.sockets.get(slot as usize).is_some_and(|socket| socket.backlog().is_some())
     }
-}
 
-impl Outlet for Outbox {
-    fn share(&mut self, slot: u32, frame: &Bytes, class: Class) -> bool {
-        if !self.admit(slot, frame.len(), class) {
+    /// Takes bytes that many connections share, as they are.
+    pub(super) fn shared(&mut self, slot: u32, bytes: &Bytes, class: Class) -> bool {
+        if !self.admit(slot, bytes.len(), class) {
             return false;
         }
         if self.has_backlog(slot) {
-            return self.extend_backlog(slot, frame.clone());
+            return self.extend_backlog(slot, bytes.clone());
         }
-        self.stage(slot, Bits::Shared(frame.clone()));
+        self.stage(slot, Bits::Shared(bytes.clone()));
         true
     }
 
-    fn write(&mut self, slot: u32, len: usize, class: Class, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+    /// Takes `len` bytes that `encode` writes, as they are.
+    pub(super) fn built(
+        &mut self,
+        slot: u32,
+        len: usize,
+        class: Class,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
         if !self.admit(slot, len, class) {
             return false;
         }
         if self.has_backlog(slot) {
-            let mut frame = Vec::with_capacity(len);
-            encode(&mut frame);
-            return self.extend_backlog(slot, frame.into());
+            let mut bytes = Vec::with_capacity(len);
+            encode(&mut bytes);
+            return self.extend_backlog(slot, bytes.into());
         }
         let start = self.scratch.len() as u32;
         encode(&mut self.scratch);
@@ -103,19 +107,42 @@ impl Outlet for Outbox {
         true
     }
 
+    /// Whether frames leave as they are. One byte of what is looked at in any case.
+    fn is_native(&self, slot: u32) -> bool {
+        self.sockets.get(slot as usize).is_none_or(|socket| socket.kind == Kind::Native)
+    }
+}
+
+impl Outlet for Outbox {
+    fn share(&mut self, slot: u32, frame: &Bytes, class: Class) -> bool {
+        if self.is_native(slot) {
+            self.shared(slot, frame, class)
+        } else {
+            self.share_message(slot, frame, class)
+        }
+    }
+
+    fn write(&mut self, slot: u32, len: usize, class: Class, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        if self.is_native(slot) {
+            self.built(slot, len, class, encode)
+        } else {
+            self.write_message(slot, len, class, encode)
+        }
+    }
+
     fn is_busy(&self, slot: u32) -> bool {
         self.has_backlog(slot)
     }
 
     fn stalled_ms(&self, slot: u32, now_ms: u64) -> u64 {
-        let backlog = self.sockets.get(slot as usize).and_then(|socket| socket.backlog.as_ref());
+        let backlog = self.sockets.get(slot as usize).and_then(|socket| socket.backlog());
         backlog.map_or(0, |backlog| now_ms.saturating_sub(backlog.moved_ms()))
     }
 
     fn finish(&mut self, slot: u32) {
         let Some(socket) = self.sockets.get_mut(slot as usize) else { return };
         socket.finishing = true;
-        if socket.first == NONE && socket.backlog.is_none() {
+        if socket.first == NONE && socket.backlog().is_none() {
             self.written(slot);
         }
     }

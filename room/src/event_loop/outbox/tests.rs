@@ -16,6 +16,7 @@ fn pair(bounds: Bounds) -> (Outbox, std::net::TcpStream) {
     stream.set_nonblocking(true).unwrap();
     let mut outbox = Outbox::new(bounds);
     outbox.insert(3, TcpStream::from_std(stream));
+    outbox.decide(3, Kind::Native);
     (outbox, peer)
 }
 
@@ -92,7 +93,7 @@ fn only_what_the_socket_refused_is_kept() {
     }
     assert_eq!(outbox.take_drained(), [3]);
     assert_eq!((outbox.waiting(), outbox.sockets[3].pending), (0, 0));
-    assert!(outbox.sockets[3].backlog.is_none(), "no buffer at rest");
+    assert!(outbox.sockets[3].luggage.is_none(), "no buffer at rest");
     let (in_order, _peer) = reader.join().unwrap();
     assert!(in_order);
 }
