@@ -1,0 +1,138 @@
+//! What class `fast` does without MySQL, and what neither store may forget: idempotency keys, and binds.
+
+#![allow(clippy::unwrap_used, reason = "a failure ends the run")]
+
+mod shared;
+
+use saver::{
+    archive::{Reservation, Reserved},
+    engine::{Durability, Durability::Fast, Durability::Safe, LoadItem, LoadedInbox},
+    error::Refused,
+    inbox::InboxStore as _,
+    model::Read,
+};
+use shared::{APP, NOW, Saver, Servers, append, eventually, id, key};
+use stores::Data;
+use wire::id::{MessageId, Seq};
+
+const DAY: u64 = 86_400_000;
+
+impl Saver {
+    /// Ties a key; tells the id that it is tied to.
+    async fn tie(&self, word: &str, n: u64, class: Durability) -> Result<u64, Refused> {
+        let wanted = Reservation {
+            app: APP,
+            word: word.to_owned(),
+            id: MessageId(id(n)),
+            fingerprint: word.to_owned().into(),
+            expires_ms: NOW + DAY,
+        };
+        let Reserved { id: tied, repeated, mismatch } = self.engine.reserve(wanted, Some(class)).await?;
+        assert!(!mismatch && (repeated || tied == MessageId(id(n))));
+        Ok(tied.0 - id(0))
+    }
+
+    async fn bind(&self, uid: &str, own_cursor: bool) -> Result<LoadedInbox, Refused> {
+        let read = Read { after: None, acknowledges: false, max_messages: 9, max_bytes: 1 << 20 };
+        self.engine.load(vec![LoadItem { key: key(uid), read, bind: true, own_cursor }]).await.remove(0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_class_fast_go_on_without_mysql() {
+    let servers = Servers::start().await;
+    let (saver, other) = (servers.saver(|_| {}).await, servers.saver(|_| {}).await);
+    assert_eq!(saver.tie("before", 1, Fast).await, Ok(1));
+    assert_eq!(saver.tie("safe", 2, Safe).await, Ok(2));
+    servers.mysql.kill().await.unwrap();
+
+    assert_eq!(saver.tie("before", 11, Fast).await, Ok(1));
+    assert_eq!(other.tie("before", 12, Fast).await, Ok(1));
+    assert_eq!(saver.tie("safe", 13, Fast).await, Ok(2), "the class was changed");
+    let all = (20..60).map(|n| {
+        let saver = if n % 2 == 0 { &saver } else { &other };
+        async move { saver.tie("new", n, Fast).await.unwrap() }
+    });
+    let all = futures::future::join_all(all).await;
+    let new = all[0];
+    assert!(all.iter().all(|n| *n == new), "one key has one id: {all:?}");
+    for n in 100..200 {
+        assert_eq!(saver.tie(&format!("key {n}"), n, Fast).await, Ok(n));
+        saver.push(append(n, &["a"])).await.unwrap();
+    }
+    let refused = saver.tie("safe too", 3, Safe).await.unwrap_err();
+    assert_eq!((refused.code(), refused.retry_after_ms()), ("archive_unavailable", Some(2000)));
+    let refused = saver.tie("safe too", 3, Fast).await.unwrap_err();
+    assert_eq!(refused.code(), "archive_unavailable", "MySQL may have it");
+
+    servers.mysql.start_again().await.unwrap();
+    eventually(|| async { saver.tie("safe too", 4, Safe).await.is_ok() }).await;
+    let tied = saver.tie("safe too", 5, Fast).await.unwrap();
+    assert!([3, 4].contains(&tied), "{tied}");
+    saver.engine.flush().await.unwrap();
+    // All of it has landed: Redis may lose what it has.
+    let epoch = saver.engine.inboxes().epoch();
+    servers.redis.kill().await.unwrap();
+    servers.redis.start_again(Data::Wipe).await.unwrap();
+    for saver in [&saver, &other] {
+        saver.later_than(epoch).await;
+        assert_eq!(saver.tie("before", 300, Fast).await, Ok(1));
+        assert_eq!(saver.tie("new", 301, Fast).await, Ok(new));
+        assert_eq!(saver.tie("safe", 302, Fast).await, Ok(2));
+        assert_eq!(saver.tie("safe too", 303, Safe).await, Ok(tied));
+        for n in [100, 150, 199] {
+            assert_eq!(saver.tie(&format!("key {n}"), 304, Fast).await, Ok(n));
+        }
+    }
+    assert_eq!(saver.ledger(150).await.stored, 1);
+    saver.stop().await;
+    other.stop().await;
+}
+
+/// What was tied without Redis is not tied again when it is back with all that it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_class_safe_go_on_without_redis() {
+    let servers = Servers::start().await;
+    let saver = servers.saver(|_| {}).await;
+    assert_eq!(saver.tie("before", 1, Fast).await, Ok(1));
+    assert_eq!(saver.tie("before", 2, Safe).await, Ok(1), "at once, though it has hardly landed");
+    let epoch = saver.engine.inboxes().epoch();
+    servers.redis.kill().await.unwrap();
+    eventually(|| async { !saver.engine.inboxes().is_up() }).await;
+    assert_eq!(saver.tie("fast", 3, Fast).await.unwrap_err().code(), "inboxes_unavailable");
+    assert_eq!(saver.tie("alone", 4, Safe).await, Ok(4));
+    assert_eq!(saver.tie("alone", 5, Safe).await, Ok(4));
+    assert_eq!(saver.tie("before", 6, Safe).await, Ok(1));
+    servers.redis.start_again(Data::Keep).await.unwrap();
+    saver.later_than(epoch).await;
+    assert_eq!(saver.tie("alone", 7, Fast).await, Ok(4));
+    assert_eq!(saver.tie("before", 8, Fast).await, Ok(1));
+    assert_eq!(saver.tie("fast", 9, Fast).await, Ok(9));
+    saver.stop().await;
+}
+
+/// A device that knows its place in the broadcast log binds if its inbox is in Redis. Of an inbox that is not there nobody
+/// knows what it holds, and of a device without a place nobody knows what it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_knows_its_places_binds_without_mysql() {
+    let servers = Servers::start().await;
+    let saver = servers.saver(|_| {}).await;
+    let first = saver.bind("a", false).await.unwrap();
+    assert!(first.cursor.is_some() && !first.cursor_unknown);
+    assert_eq!(saver.bind("a", true).await.unwrap().cursor, first.cursor);
+    servers.mysql.kill().await.unwrap();
+    saver.push(append(1, &["a"])).await.unwrap();
+    saver.push(append(2, &["b"])).await.unwrap();
+    let bound = saver.bind("a", true).await.unwrap();
+    assert_eq!((bound.cursor, bound.cursor_unknown), (None, true));
+    assert_eq!(bound.inbox.messages.len(), 1);
+    assert!(bound.inbox.start.seq > Seq(0));
+    for (uid, own_cursor) in [("a", false), ("b", true), ("c", true)] {
+        let refused = saver.bind(uid, own_cursor).await.unwrap_err();
+        assert_eq!((refused.code(), refused.retry_after_ms()), ("archive_unavailable", Some(2000)), "{uid}");
+    }
+    servers.mysql.start_again().await.unwrap();
+    eventually(|| async { saver.bind("b", false).await.is_ok() }).await;
+    assert_eq!(saver.bind("b", true).await.unwrap().inbox.messages.len(), 1);
+    saver.stop().await;
+}
