@@ -82,7 +82,7 @@ impl Sessions {
         let mut slots = RoaringBitmap::new();
         for slot in std::mem::take(&mut log.waiting) {
             let Some(binding) = bindings.get_mut(slot as usize) else { continue };
-            if empty {
+            if empty && binding.cursor >= run.after {
                 // The saver has nothing there: what the tail begins with is next.
                 binding.cursor = binding.cursor.max(log.oldest);
                 log.ready.insert(slot);

@@ -146,6 +146,29 @@ fn a_hole_in_the_log_is_asked_for_once() {
     assert!(world.sessions.asks.pages.is_empty());
 }
 
+/// An answer that there is nothing after the tail was taken for one that there is nothing before it: whoever had come to
+/// wait for an older page meanwhile skipped all up to the tail.
+#[test]
+fn nothing_new_in_the_log_says_nothing_of_what_is_older() {
+    let mut world = World::new(Limits { tail_bytes: 60, ..Limits::default() });
+    crowd(&mut world, 1);
+    let all: Vec<(u64, &str)> = (1..=12).map(|bseq| (bseq, "")).collect();
+    world.sessions.on_log(&run(0, 12, &all), false);
+    world.work();
+    world.sessions.on_log(&run(13, 14, &[(14, "")]), false);
+    world.work();
+    assert_eq!(world.sessions.asks.pages.take(9)[0].after, 12, "what the hole holds");
+    let late = world.connect();
+    world.bind_with(late, 1, "late", &[], BindDone { cursor: cursor(1, 2), ..done(9, 12) });
+    world.work();
+    world.sessions.on_log(&run(12, 12, &[]), true);
+    world.work();
+    assert_eq!(world.sessions.asks.pages.take(9)[0].after, 2);
+    world.sessions.on_log(&run(2, 12, &all[2..]), true);
+    world.work();
+    assert_eq!(world.broadcasts(late), (3..=12).collect::<Vec<_>>());
+}
+
 #[test]
 fn who_comes_late_goes_on_from_its_cursor() {
     let mut world = small();
