@@ -16,6 +16,7 @@ mod confirmations;
 mod connection;
 mod driver;
 mod events;
+mod line;
 
 pub use builder::{BuildError, Builder};
 pub use events::Events;

@@ -32,6 +32,8 @@ pub mod moment;
 pub mod route;
 pub mod session;
 pub mod snapshot;
+pub mod tls;
+pub mod transport;
 
 pub use config::{AckPolicy, Config, Confirm};
 
@@ -40,3 +42,5 @@ pub use dialer::Dialer;
 pub use moment::Moment;
 pub use session::{Event, Output, Session};
 pub use snapshot::Snapshot;
+pub use tls::Tls;
+pub use transport::Transport;

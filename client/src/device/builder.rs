@@ -10,7 +10,8 @@ use wire::{
 };
 
 use super::{
-    BoxError, Device, Events, TokenProvider, confirmations::Confirmations, driver::Driver, token_provider,
+    BoxError, Device, Events, TokenProvider, confirmations::Confirmations, driver::Driver, line::Lines,
+    token_provider,
 };
 use crate::{
     config::{Config, Confirm},
@@ -18,6 +19,8 @@ use crate::{
     route::{Dispatcher, RouteError},
     session::Session,
     snapshot::Snapshot,
+    tls::{Tls, TlsError},
+    transport::Transport,
 };
 
 /// Events that wait for the app. When as many wait, the connection is not read: the room keeps the rest.
@@ -38,6 +41,12 @@ pub enum BuildError {
     /// The device's name.
     #[error("the device's name has {0} bytes; it must have 1 to {MAX_DEVICE_BYTES}")]
     BadName(usize),
+    /// The transport is one within TLS, and the platform does not tell whom to trust.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The WebSocket's path.
+    #[error("{0:?} is no path of a WebSocket: it begins with / and has only visible characters")]
+    BadPath(String),
 }
 
 /// How a device is put together.
@@ -49,6 +58,9 @@ pub struct Builder {
     config: Config,
     event_queue: usize,
     saved: Snapshot,
+    transport: Transport,
+    tls: Option<Tls>,
+    path: Arc<str>,
 }
 
 impl Builder {
@@ -61,6 +73,9 @@ impl Builder {
             config: Config::default(),
             event_queue: DEFAULT_EVENT_QUEUE,
             saved: Snapshot::default(),
+            transport: Transport::default(),
+            tls: None,
+            path: "/".into(),
         }
     }
 
@@ -75,6 +90,28 @@ impl Builder {
     #[must_use]
     pub fn address(mut self, address: &str) -> Self {
         self.addresses.push(address.into());
+        self
+    }
+
+    /// Connects by this transport; without it, by [`Transport::Native`].
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Whom a transport within TLS trusts; without it, whom the platform trusts. Devices that are given clones of one
+    /// resume each other's sessions.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Path of the WebSocket, for a room behind a proxy; without it `/`.
+    #[must_use]
+    pub fn websocket_path(mut self, path: &str) -> Self {
+        self.path = path.into();
         self
     }
 
@@ -120,6 +157,15 @@ impl Builder {
         if self.name.is_empty() || self.name.len() > MAX_DEVICE_BYTES {
             return Err(BuildError::BadName(self.name.len()));
         }
+        if !self.path.starts_with('/') || !self.path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(BuildError::BadPath(self.path.as_ref().to_owned()));
+        }
+        let tls = match self.tls {
+            _ if !self.transport.is_secure() => None,
+            Some(tls) => Some(tls),
+            None => Some(Tls::platform()?),
+        };
+        let lines = Lines { transport: self.transport, tls, path: self.path, cookie: None };
         let dispatcher = self.dispatcher.as_deref().map(Dispatcher::new).transpose()?;
         let source = match &dispatcher {
             _ if !self.addresses.is_empty() => Source::Fixed(self.addresses),
@@ -142,7 +188,7 @@ impl Builder {
         let confirmations = Arc::new(Confirmations::default());
         let stop = CancellationToken::new();
         let driver = Driver::new(
-            (session, dialer, config),
+            (session, dialer, lines, config),
             (dispatcher, self.token, self.saved),
             (command_queue, event_queue, confirmations.clone()),
             stop.clone(),

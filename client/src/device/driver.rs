@@ -4,14 +4,17 @@ use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Dura
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    net::TcpStream,
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use wire::id::BindingId;
 
-use super::{BoxError, Command, TokenProvider, confirmations::Confirmations};
+use super::{
+    BoxError, Command, TokenProvider,
+    confirmations::Confirmations,
+    line::{LineError, Lines},
+};
 use crate::{
     config::Config,
     dialer::{Dialer, Step},
@@ -21,7 +24,8 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// How long a network connection may take to stand: three retransmissions of a slow mobile network.
+/// How long a network connection may take to stand, with TLS and the upgrade: three retransmissions of a slow mobile
+/// network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the app's backend may take to make a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,6 +35,7 @@ type TokenAnswer = (BindingId, Result<String, BoxError>);
 pub(super) struct Driver {
     pub(super) session: Session,
     pub(super) dialer: Dialer,
+    pub(super) lines: Lines,
     config: Arc<Config>,
     dispatcher: Option<Dispatcher>,
     provider: TokenProvider,
@@ -43,6 +48,8 @@ pub(super) struct Driver {
     confirmations: Arc<Confirmations>,
     pub(super) stop: CancellationToken,
     pub(super) out: Output,
+    /// What the transport makes of it.
+    pub(super) outgoing: Vec<u8>,
     origin: Instant,
 }
 
@@ -56,7 +63,7 @@ pub(super) enum Woken {
 
 impl Driver {
     pub(super) fn new(
-        (session, dialer, config): (Session, Dialer, Arc<Config>),
+        (session, dialer, lines, config): (Session, Dialer, Lines, Arc<Config>),
         (dispatcher, provider, saved): (Option<Dispatcher>, TokenProvider, Snapshot),
         (commands, app, confirmations): (mpsc::Receiver<Command>, mpsc::Sender<Event>, Arc<Confirmations>),
         stop: CancellationToken,
@@ -64,6 +71,7 @@ impl Driver {
         Self {
             session,
             dialer,
+            lines,
             config,
             dispatcher,
             provider,
@@ -75,6 +83,7 @@ impl Driver {
             confirmations,
             stop,
             out: Output::default(),
+            outgoing: Vec::new(),
             origin: Instant::now(),
         }
     }
@@ -103,13 +112,19 @@ impl Driver {
             Step::Route { tried } => self.route(tried).await,
             Step::Dial(address) => {
                 tracing::debug!(%address, "connecting");
-                let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address.as_ref().to_owned()));
+                if self.dialer.last_good() != Some(&address) {
+                    self.session.forget_resume();
+                }
+                let connecting = timeout(CONNECT_TIMEOUT, self.lines.clone().connect(address.clone()));
                 let Some(connected) = self.meanwhile(connecting).await else { return false };
-                match connected.map_err(std::io::Error::from).flatten() {
-                    Ok(stream) => self.converse(stream).await,
+                match connected.map_err(|e| std::io::Error::from(e).into()).flatten() {
+                    Ok(line) => {
+                        self.lines.cookie = line.cookie.clone().map(|cookie| (address, cookie));
+                        self.converse(line).await;
+                    }
                     Err(error) => {
                         tracing::debug!(%address, %error, "cannot connect");
-                        self.unreachable(format!("{address}: {error}"));
+                        self.refused(&address, &error);
                     }
                 }
                 !self.stop.is_cancelled()
@@ -146,16 +161,24 @@ impl Driver {
             }
             Err(error) => {
                 tracing::debug!(%error, "no route");
+                self.dialer.failed(self.now());
                 self.unreachable(format!("no route: {error}"));
             }
         }
         true
     }
 
-    /// The dialer goes on elsewhere; the app is told, unless it has yet to take what it was told before: a long
-    /// outage must not pile up.
+    /// There is no connection to this address: the dialer goes on as the room has said, or elsewhere.
+    fn refused(&mut self, address: &str, error: &LineError) {
+        match error.ending() {
+            Some(ending) => self.dialer.ended(&ending, self.now()),
+            None => self.dialer.failed(self.now()),
+        }
+        self.unreachable(format!("{address}: {error}"));
+    }
+
+    /// The app is told, unless it has yet to take what it was told before: a long outage must not pile up.
     fn unreachable(&mut self, reason: String) {
-        self.dialer.failed(self.now());
         if self.waiting.is_empty() {
             self.waiting.push_back(Event::Unreachable { reason });
         }
