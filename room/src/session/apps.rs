@@ -78,6 +78,15 @@ impl App {
         audience.select(&self.members, |tag| self.tags.members(tag)).len()
     }
 
+    /// Bytes of the bitmaps.
+    pub(crate) fn bitmap_bytes(&self) -> usize {
+        let bytes = |members: &RoaringBitmap| members.statistics().n_bytes_array_containers
+            + members.statistics().n_bytes_bitset_containers
+            + members.statistics().n_bytes_run_containers;
+        let tags = self.tags.tags.iter().map(|(_, tag)| bytes(&tag.members));
+        (bytes(&self.members) + tags.sum::<u64>()) as usize
+    }
+
     /// The bindings of an audience.
     pub(crate) fn select(&self, audience: &Audience) -> RoaringBitmap {
         audience.select(&self.members, |tag| self.tags.members(tag)).into_owned()
@@ -85,6 +94,11 @@ impl App {
 }
 
 impl Tags {
+    /// How many different tags there are.
+    pub(crate) fn len(&self) -> usize {
+        self.tags.len()
+    }
+
     /// Whether one binding belongs to an audience.
     pub(crate) fn matches(&self, audience: &Audience, slot: u32) -> bool {
         audience.matches(|tag| self.members(tag).is_some_and(|members| members.contains(slot)))

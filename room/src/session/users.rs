@@ -62,4 +62,9 @@ impl Users {
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
+
+    /// Bytes of the table.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.allocation_size()
+    }
 }

@@ -1,0 +1,169 @@
+//! What the users do, and the verdict at the end of a run.
+
+use wire::id::{AppId, BindingId};
+
+use room::exchange::{KickOrder, KickWhy};
+
+use super::world::{Act, Event, World};
+
+impl World {
+    pub(crate) fn act(&mut self, act: Act) {
+        match act {
+            Act::Push(user) => {
+                self.next_id += 1;
+                let (id, now) = (self.next_id, self.now);
+                let user_state = &mut self.users[user];
+                user_state.pushed.push(id);
+                let entry = user_state.inbox.append(id, now);
+                self.tell_of(user, entry, false);
+            }
+            Act::Expire(user) => {
+                let user = &mut self.users[user];
+                let pick = self.dice.below(user.inbox.entries.len().max(1) as u64) as usize;
+                if pick < user.inbox.entries.len() {
+                    let entry = user.inbox.entries.remove(pick);
+                    user.expired.insert(entry.id);
+                }
+            }
+            Act::Rebuild(user) => self.users[user].inbox.rebuild(),
+            Act::Kick(user) => {
+                if let Some((fence, life)) = self.users[user].session.take() {
+                    let (app, uid) = (AppId(self.users[user].app as u32 + 1), self.users[user].uid.clone());
+                    self.soon(Event::Kick(life, KickOrder { app, uid, fence, why: KickWhy::Kicked }));
+                }
+            }
+            Act::Broadcast(app, audience, lives_ms) => {
+                self.next_id += 1;
+                let expires = lives_ms.map_or(0, |ms| self.clock().unix_ms + ms);
+                let skip = self.dice.below(2);
+                self.logs[app].append(self.next_id, audience, expires, skip);
+                for room in 0..self.rooms.len() {
+                    if !self.chance(self.weather.lose) {
+                        self.keep_up(app, room);
+                    }
+                }
+            }
+            Act::Up(device) => self.send_data(device),
+            Act::Cut(device, half_open) => {
+                if let Some(line) = self.devices[device].line {
+                    self.half_open(line, half_open);
+                    self.break_line(line);
+                }
+            }
+            Act::Freeze(device, ms) => self.freeze(device, ms, true),
+            Act::Pause(device, ms) => self.freeze(device, ms, false),
+            Act::Unbind(device) => {
+                let last = self.devices[device].seen.keys().max().copied();
+                if let Some(binding) = last.filter(|binding| *binding > 1) {
+                    self.devices[device].session.unbind(BindingId(binding));
+                    self.pump(device);
+                }
+            }
+            Act::Drain(room) => self.drain(room),
+            Act::Crash(room) => self.crash(room),
+        }
+    }
+
+    /// The faults are over: in the end everybody has everything, and nothing is left behind.
+    pub(crate) fn settle(&mut self) {
+        self.weather.clear();
+        self.part();
+        for _ in 0..400 {
+            self.pass(1_000);
+            if self.open_questions().is_empty() {
+                break;
+            }
+        }
+        let open = self.open_questions();
+        assert!(open.is_empty(), "{}", open.join("\n"));
+        self.go_to_rest();
+    }
+
+    /// Of devices that have taken a user from each other one keeps it.
+    fn part(&mut self) {
+        for number in 0..self.devices.len() {
+            let shared: Vec<u32> = self.devices[number]
+                .seen
+                .iter()
+                .filter(|(_, seen)| seen.shared && !seen.keeps)
+                .map(|(binding, _)| *binding)
+                .collect();
+            for binding in shared {
+                self.devices[number].over.remove(&binding);
+                self.devices[number].session.unbind(BindingId(binding));
+                self.pump(number);
+            }
+        }
+    }
+
+    /// What has still to come about.
+    fn open_questions(&self) -> Vec<String> {
+        let mut open = Vec::new();
+        for user in &self.users {
+            let held = self.devices.iter().flat_map(|device| device.seen.values());
+            let held = held.filter(|seen| !seen.left && std::ptr::eq(&self.users[seen.user], user)).count();
+            let lost: Vec<_> = user
+                .pushed
+                .iter()
+                .filter(|id| !user.seen.contains(id) && !user.expired.contains(id))
+                .collect();
+            if held > 0 && !lost.is_empty() {
+                open.push(format!("{} has not got {lost:?}", user.uid));
+            }
+            if held > 0 && !user.inbox.entries.is_empty() {
+                open.push(format!("of {} wait {:?}", user.uid, user.inbox.entries));
+            }
+        }
+        for (number, device) in self.devices.iter().enumerate() {
+            for seen in device.seen.values().filter(|seen| !seen.left && !seen.shared) {
+                let lost = self.missing_broadcasts(number, seen);
+                if !lost.is_empty() {
+                    open.push(format!("device {number}: broadcasts {lost:?} of {}", self.users[seen.user].uid));
+                }
+            }
+            if !device.over.is_empty() {
+                open.push(format!("device {number} binds again"));
+            }
+        }
+        if self.has_ups() {
+            open.push("upstream data is not answered".to_owned());
+        }
+        open
+    }
+
+    fn missing_broadcasts(&self, device: usize, seen: &super::device::Seen) -> Vec<u64> {
+        let Some(first) = seen.first else { return vec![0] };
+        let log = &self.logs[self.users[seen.user].app];
+        let wanted = log.entries().filter(|entry| {
+            let meant = entry.audience.matches(|tag| seen.tags.iter().any(|own| own == tag));
+            entry.bseq > first.bseq.0 && entry.expires_ms == 0 && meant
+        });
+        let got = |id: u64| self.devices[device].broadcasts.contains(&id);
+        wanted.map(|entry| entry.id.0).filter(|id| !got(*id)).collect()
+    }
+
+    /// Everybody goes, in good order or not, and nothing stays: no binding, no question, no timer.
+    fn go_to_rest(&mut self) {
+        self.over = true;
+        for number in 0..self.devices.len() {
+            if self.chance(50) {
+                self.close_device(number);
+            } else {
+                self.act(Act::Cut(number, false));
+            }
+        }
+        for _ in 0..1_000 {
+            self.pass(1_000);
+            let rests = |room: &super::rooms::Room| room.sessions.census().is_empty();
+            if self.rooms.iter().all(rests) && self.users.iter().all(|user| user.session.is_none()) {
+                return;
+            }
+        }
+        for room in &self.rooms {
+            assert!(room.sessions.census().is_empty(), "left behind: {:#?}", room.sessions.census());
+        }
+        for user in &self.users {
+            assert!(user.session.is_none(), "the register still has {}: {:?}", user.uid, user.session);
+        }
+    }
+}

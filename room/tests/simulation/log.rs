@@ -1,0 +1,66 @@
+//! One app's broadcast log, as the saver has it and as the room's keeper follows it.
+
+use std::sync::Arc;
+
+use room::exchange::{LogEntry, LogRun};
+use wire::{
+    codec::encode_broadcast,
+    frame::Broadcast,
+    id::{AppId, Cursor, Epoch, MessageId},
+};
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    app: AppId,
+    pub(crate) head: u64,
+    entries: Vec<Arc<LogEntry>>,
+    /// How far each room's keeper has come; none has begun as long as nobody of the app is there.
+    pub(crate) kept: Vec<Option<u64>>,
+}
+
+impl Log {
+    pub(crate) fn new(app: AppId, rooms: usize) -> Self {
+        Self { app, head: 0, entries: Vec::new(), kept: vec![None; rooms] }
+    }
+
+    /// Stores one; some numbers hold nothing.
+    pub(crate) fn append(&mut self, id: u64, audience: &str, expires_ms: u64, skip: u64) {
+        self.head += 1 + skip;
+        let frame = Broadcast {
+            app: self.app.0,
+            bseq: self.head,
+            id,
+            payload: super::inbox::payload(id),
+            accepted_ms: 1,
+        };
+        self.entries.push(Arc::new(LogEntry {
+            bseq: self.head,
+            id: MessageId(id),
+            frame: encode_broadcast(&frame),
+            audience: audience.parse().unwrap(),
+            expires_ms,
+        }));
+    }
+
+    /// What is in (after, through], at most `most` entries.
+    pub(crate) fn run(&self, after: u64, most: usize) -> LogRun {
+        let rest: Vec<_> = self.entries.iter().filter(|entry| entry.bseq > after).collect();
+        let some = &rest[..rest.len().min(most)];
+        let through = if rest.len() > most { some[most - 1].bseq } else { self.head };
+        LogRun {
+            app: self.app,
+            epoch: 1,
+            after,
+            through: through.max(after),
+            entries: some.iter().map(|entry| Arc::clone(entry)).collect(),
+        }
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &LogEntry> {
+        self.entries.iter().map(|entry| &**entry)
+    }
+
+    pub(crate) fn cursor(&self, bseq: u64) -> Cursor {
+        Cursor { epoch: Epoch(1), bseq: bseq.into() }
+    }
+}
