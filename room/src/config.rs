@@ -1,26 +1,33 @@
 //! What can be configured of a room. Every field has a default; unknown keys are refused.
 
+mod admission;
 mod drain;
 mod heartbeat;
 mod setup;
+mod tls;
+mod websocket;
 mod work;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, thread::available_parallelism, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use service::StartError;
 
-pub use self::{drain::DrainConfig, heartbeat::HeartbeatConfig, work::WorkConfig};
+pub use self::{admission::AdmissionConfig, drain::DrainConfig, heartbeat::HeartbeatConfig, tls::TlsConfig, websocket::WebSocketConfig, work::WorkConfig};
+
+/// Most threads: their number has six bits in a connection's name.
+const THREADS: usize = 64;
 
 /// The section `[room]`.
 ///
-/// Worst-case memory is the sum of: `connections_max` × 256 bytes; `bindings_max` × 384 bytes (with a name of 128 bytes and 32
+/// Worst-case memory is the sum of: `connections_max` × 256 bytes; `ghosts_max` × 96 bytes; `bindings_max` × 384 bytes (with a name of 128 bytes and 32
 /// tags; 200 are usual); `partial_bytes_total` for frames that have not come in whole; `queued_bytes_total` for slow readers; for
 /// each thread 8 MiB of buffers, 2 × (`work.binds` + `work.loads`) pages of `work.page_bytes` + 64 × `work.page_messages`,
 /// 2 × `work.up_bytes`, 116 MiB for binds that wait (16,384 with the longest tokens and tags), 512 bytes for each of `work.acks`
-/// and `work.ends`, and for each of 16 apps `log_bytes` + 1 MiB + 250 bytes × `tags_per_app`; `work.events` × 512 bytes and 4 MiB. A
-/// connection at rest holds no buffer. With the defaults, for a million connections, 3,060 MiB; for 20,000 with bounds to
-/// match, under 1 GiB. What every process has comes on top (`service::memory_bound`).
+/// and `work.ends`, and for each of 16 apps `log_bytes` + 1 MiB + 250 bytes × `tags_per_app`; `work.events` × 512 bytes and 4 MiB; 64
+/// bytes for each network of `admission`, and while one of its limits of an address is set 80 bytes for each connection and
+/// 1 MiB. A connection at rest holds no buffer. With the defaults, for a million connections, 3,060 MiB with one thread and
+/// 790 MiB more for each other; for 20,000 with one thread and bounds to match, under 1 GiB. What every process has comes on top (`service::memory_bound`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -28,7 +35,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What the dispatcher tells devices, `host:port` each. Default: `listen`, with 127.0.0.1 for "any address".
     pub advertise: Vec<String>,
-    /// Threads that hold connections, 1 to 64. Default 1.
+    /// Threads that hold connections, 1 to 64. Default: the processors that the process may use, so one for each core, and
+    /// one alone for a process that is pinned to one.
     pub threads: usize,
     /// Connections of the room. Default 1,000,000; the process's limit of open files may be lower, and is raised as far
     /// as the system lets it.
@@ -65,9 +73,24 @@ pub struct Config {
     /// A device that does not read for so long is closed as slow. Default 2 min.
     #[serde(with = "humantime_serde")]
     pub slow_timeout: Duration,
+    /// Whether a connection whose socket broke is kept for its device to come back, and nobody is told meanwhile. Default true.
+    pub resume: bool,
+    /// For how long. Default 30 s: a device's first attempts, with a tunnel or a change of networks between. A user who went
+    /// without a word counts as online for so long.
+    #[serde(with = "humantime_serde")]
+    pub resume_grace: Duration,
+    /// Connections that are kept so; the next one that breaks ends at once. Default: `connections_max`, so that even a break of
+    /// everything costs the rest of the cluster nothing. Worst case 96 bytes each, and their bindings.
+    pub ghosts_max: Option<usize>,
     /// Who is told to come back, is told a time between this and twice this. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub retry_after: Duration,
+    /// TLS on the same port. Absent: none.
+    pub tls: Option<TlsConfig>,
+    /// WebSocket on the same port.
+    pub websocket: WebSocketConfig,
+    /// Who may connect, how often, and how much a connection may send.
+    pub admission: AdmissionConfig,
     /// Heartbeats.
     pub heartbeat: HeartbeatConfig,
     /// Leaving.
@@ -83,7 +106,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 7400)),
             advertise: Vec::new(),
-            threads: 1,
+            threads: available_parallelism().map_or(1, |cores| cores.get().min(THREADS)),
             connections_max: 1_000_000,
             bindings_max: 2_000_000,
             bindings_per_connection: 16,
@@ -99,7 +122,13 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(10),
             first_bind_timeout: Duration::from_secs(30),
             slow_timeout: Duration::from_secs(120),
+            resume: true,
+            resume_grace: Duration::from_secs(30),
+            ghosts_max: None,
             retry_after: Duration::from_secs(1),
+            tls: None,
+            websocket: WebSocketConfig::default(),
+            admission: AdmissionConfig::default(),
             heartbeat: HeartbeatConfig::default(),
             drain: DrainConfig::default(),
             work: WorkConfig::default(),
@@ -112,15 +141,15 @@ impl Config {
     /// Refuses what cannot work, by the name of the key.
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let refuse = |key: &str, reason: &str| Err(StartError::config(format!("room.{key}"), reason));
-        if !(1..=64).contains(&self.threads) {
+        if !(1..=THREADS).contains(&self.threads) {
             return refuse("threads", "must be 1 to 64");
         }
         if self.connections_max == 0 {
             return refuse("connections_max", "must be at least 1");
         }
-        if self.heartbeat.min > self.heartbeat.max || self.heartbeat.min < Duration::from_secs(1) {
-            return refuse("heartbeat.min", "must be at least 1s and at most room.heartbeat.max");
-        }
+        self.heartbeat.check()?;
+        self.websocket.check()?;
+        self.admission.check(self.max_frame_bytes)?;
         if self.frames_per_second == 0 || self.frames_burst == 0 {
             return refuse("frames_per_second", "rate and burst must be at least 1");
         }
@@ -146,7 +175,7 @@ mod tests {
     fn reads_a_section_and_refuses_unknown_keys() {
         let config: Config = toml::from_str("threads = 2\n[heartbeat]\nmin = \"5s\"").unwrap();
         assert!(config.check().is_ok());
-        assert_eq!(config.setup(1).limits.connections, 500_000);
+        assert_eq!(config.setup(1).limits.bindings, 1_000_000);
         assert_eq!(config.setup(0).limits.heartbeat.min_s, 5);
         assert!(toml::from_str::<Config>("thread = 2").is_err());
     }

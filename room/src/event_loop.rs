@@ -2,8 +2,10 @@
 //! tokio side. It decides nothing.
 
 mod accept;
+mod adopt;
 mod backlog;
 mod doors;
+mod entries;
 mod gate;
 mod hand_over;
 mod line;
@@ -31,16 +33,18 @@ use std::{
 use mio::{Events, Interest, Poll, Token, Waker};
 use tokio::sync::mpsc;
 
+pub use adopt::Arrival;
 pub use doors::{Doors, WebSocketDoor};
+pub(crate) use entries::{Entries, Reasons};
 pub use hand_over::{AskQueues, AskStreams, ask_queues};
-pub(crate) use line::{Line, LineCounts, TRANSPORTS};
+pub(crate) use line::{Line, TRANSPORTS};
 pub use listener::listen;
 pub use order::{Counts, NotTaken, Order, Status, Thread};
 pub use outbox::Bounds;
-pub(crate) use secure::{FAILURES, Handshakes};
-pub(crate) use sniff::Strangers;
 
-use self::{gate::Gate, listener::Listener, order::Bell, outbox::Outbox};
+use self::{
+    adopt::{Departure, Sibling},
+    gate::Gate, listener::Listener, order::Bell, outbox::Outbox};
 use crate::{
     clock::Now,
     exchange::ConnKey,
@@ -73,6 +77,13 @@ pub struct Setup {
     pub doors: Doors,
 }
 
+impl Setup {
+    /// The same, with these doors.
+    pub(crate) fn with_doors(self, doors: &Doors) -> Self {
+        Self { doors: doors.clone(), ..self }
+    }
+}
+
 /// One thread's event loop.
 #[derive(Debug)]
 pub struct EventLoop {
@@ -92,12 +103,12 @@ pub struct EventLoop {
     /// Connections that wait for their turn to go on with the handshake of TLS, and how many may yet in this turn.
     shaking: VecDeque<ConnKey>,
     handshakes_left: usize,
-    handshakes: Handshakes,
-    strangers: Strangers,
-    refused_upgrades: Strangers,
-    broken_websockets: Strangers,
+    entries: Entries,
     /// Connections that were not read to the end.
     unread: Vec<ConnKey>,
+    departures: Vec<Departure>,
+    /// All threads of the room, in order.
+    siblings: Vec<Sibling>,
     orders: mpsc::Receiver<Order>,
     asks: AskQueues,
     bell: Arc<Bell>,
@@ -154,11 +165,10 @@ impl EventLoop {
             plain: Vec::new(),
             shaking: VecDeque::new(),
             handshakes_left: 0,
-            handshakes: Handshakes::default(),
-            strangers: Strangers::default(),
-            refused_upgrades: Strangers::default(),
-            broken_websockets: Strangers::default(),
+            entries: Entries::default(),
             unread: Vec::new(),
+            departures: Vec::new(),
+            siblings: Vec::new(),
             orders,
             asks,
             bell: Arc::clone(&bell),
@@ -194,6 +204,7 @@ impl EventLoop {
             let now = self.clock.now();
             self.outbox.now_ms = now.ms;
             self.shake(now);
+            self.depart(now);
             for event in &events {
                 match event.token() {
                     LISTENER => {
@@ -212,6 +223,7 @@ impl EventLoop {
                         }
                         if event.is_readable() || event.is_read_closed() || event.is_error() {
                             self.read(conn, event.is_read_closed(), now);
+                            self.depart(now);
                         }
                     }
                 }
@@ -220,6 +232,7 @@ impl EventLoop {
             for conn in std::mem::take(&mut self.unread) {
                 if self.sessions.generation(conn.slot) == Some(conn.generation) {
                     self.read(conn, true, now);
+                    self.depart(now);
                 }
             }
             if !self.turn(now) {

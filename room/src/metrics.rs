@@ -1,5 +1,7 @@
 //! What a room counts. The threads count plain numbers; once a second their differences are added here.
 
+mod lines;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::{
@@ -9,14 +11,26 @@ use prometheus_client::{
 };
 use wire::frame::{BindCode, CloseCode, UnboundReason};
 
+use self::lines::LineMetrics;
 use crate::{
+    admission::{Admission, Reason},
     event_loop::{Counts, Thread},
-    session::Tally,
+    session::{Outcome, Tally},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabel {
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 macro_rules! room_metrics {
@@ -30,11 +44,17 @@ macro_rules! room_metrics {
             $(#[doc = $doc] pub(crate) $name: Counter,)*
             $($tname: Counter,)*
             connections: Gauge,
+            ghosts: Gauge,
+            resumes: Family<OutcomeLabel, Counter>,
             bindings: Gauge,
             waiting_bytes: Gauge,
             closes: Family<CodeLabel, Counter>,
             bind_failures: Family<CodeLabel, Counter>,
             unbound: Family<CodeLabel, Counter>,
+            refused: Family<ReasonLabel, Counter>,
+            handshakes: Gauge,
+            addresses: Gauge,
+            lines: LineMetrics,
             seen: Arc<Mutex<Vec<Counts>>>,
         }
 
@@ -43,12 +63,20 @@ macro_rules! room_metrics {
             pub fn register(&self, registry: &mut Registry) {
                 $(registry.register(stringify!($name), $doc.trim(), self.$name.clone());)*
                 $(registry.register(stringify!($tname), $tdoc.trim(), self.$tname.clone());)*
+                self.lines.register(registry);
                 registry.register("connections", "Connections now", self.connections.clone());
+                registry.register("ghosts", "Broken connections that are kept for their devices now", self.ghosts.clone());
+                registry.register("resumes", "Resume tokens presented, by what became of them", self.resumes.clone());
                 registry.register("bindings", "Live bindings now", self.bindings.clone());
                 registry.register("waiting_bytes", "Bytes that wait for sockets", self.waiting_bytes.clone());
                 registry.register("closes", "Connections that the room closed, by code", self.closes.clone());
                 registry.register("bind_failures", "Binds that failed, by code", self.bind_failures.clone());
                 registry.register("unbound", "Bindings that were ended, by reason", self.unbound.clone());
+                let refused = "Connections refused, or ended for what they sent or did not send in time, by reason";
+                registry.register("refused", refused, self.refused.clone());
+                registry.register("handshakes", "Handshakes in progress now", self.handshakes.clone());
+                let addresses = "Addresses that are counted now, because one of their limits is set";
+                registry.register("addresses", addresses, self.addresses.clone());
             }
 
             fn add(&self, before: &Tally, now: &Tally) {
@@ -83,9 +111,7 @@ room_metrics! {
     events,
     /// State events that were given up
     events_shed,
-    /// Connections refused because the room was full or draining
-    refused,
-    /// Times that accepting paused because no file was left
+    /// Times that no file was left for those who came
     accept_pauses,
     /// Writes to sockets
     writes,
@@ -112,6 +138,14 @@ room_metrics! {
     transients,
     /// Transient messages dropped because the connection was over its bound
     transients_shed,
+    /// Transient messages dropped because the device's connection had just broken
+    transients_away,
+    /// Broken connections that were kept for their devices
+    ghosts_made,
+    /// Of these, those whose devices did not come back in time
+    ghosts_expired,
+    /// Broken connections that were not kept because there were as many as may be
+    ghosts_refused,
     /// Broadcasts sent, one for each binding
     broadcasts,
     /// Recall notices sent
@@ -141,7 +175,7 @@ impl RoomMetrics {
     pub fn collect(&self, threads: &[Thread]) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.resize_with(threads.len(), Counts::default);
-        let (mut connections, mut bindings, mut waiting) = (0, 0, 0);
+        let (mut connections, mut ghosts, mut bindings, mut waiting) = (0, 0, 0, 0);
         for (thread, before) in threads.iter().zip(seen.iter_mut()) {
             let status = thread.status();
             let counts = status.counts();
@@ -151,16 +185,24 @@ impl RoomMetrics {
             self.slow_shed.inc_by(counts.slow_shed - before.slow_shed);
             self.partial_shed.inc_by(counts.partial_shed - before.partial_shed);
             self.accept_pauses.inc_by(counts.accept_pauses - before.accept_pauses);
-            self.refused.inc_by(counts.refused - before.refused);
+            self.lines.add(&before.entries, &counts.entries);
             self.add_codes(&before.tally, &counts.tally);
             *before = counts;
+            ghosts += status.ghosts.load(std::sync::atomic::Ordering::Relaxed);
             connections += status.connections.load(std::sync::atomic::Ordering::Relaxed);
             bindings += status.bindings.load(std::sync::atomic::Ordering::Relaxed);
             waiting += status.waiting_bytes.load(std::sync::atomic::Ordering::Relaxed);
         }
         self.connections.set(connections as i64);
+        self.ghosts.set(ghosts as i64);
         self.bindings.set(bindings as i64);
         self.waiting_bytes.set(waiting as i64);
+    }
+
+    /// Notes who is at the door.
+    pub fn note(&self, admission: &Admission) {
+        self.handshakes.set(admission.handshakes() as i64);
+        self.addresses.set(admission.addresses() as i64);
     }
 
     fn add_codes(&self, before: &Tally, now: &Tally) {
@@ -176,6 +218,18 @@ impl RoomMetrics {
         for (index, count) in now.bind_failures.iter().enumerate() {
             let code = BindCode::try_from(index as i32).unwrap_or_default();
             add(&self.bind_failures, code.label(), count - before.bind_failures[index]);
+        }
+        for (reason, (count, before)) in Reason::ALL.iter().zip(now.refused.iter().zip(before.refused)) {
+            if *count > before {
+                let label = ReasonLabel { reason: reason.label() };
+                self.refused.get_or_create(&label).inc_by(count - before);
+            }
+        }
+        for (outcome, (count, before)) in Outcome::ALL.iter().zip(now.resumes.iter().zip(before.resumes)) {
+            if *count > before {
+                let label = OutcomeLabel { outcome: outcome.label() };
+                self.resumes.get_or_create(&label).inc_by(count - before);
+            }
         }
         for (index, count) in now.unbound.iter().enumerate() {
             let reason = UnboundReason::try_from(index as i32).unwrap_or_default();

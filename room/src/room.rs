@@ -20,12 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
+    admission::Admission,
     backend::{self, Identity, Peers},
     bounds,
     config::Config,
-    event_loop::{EventLoop, Order, Thread, ask_queues, listen},
+    event_loop::{Doors, EventLoop, Order, Thread, ask_queues, listen},
     metrics::RoomMetrics,
     orders::Orders,
+    resume::Sealer,
     rpc::{Grpc, MAX_REQUEST},
 };
 
@@ -53,6 +55,7 @@ pub struct Room {
     address: SocketAddr,
     /// For the threads.
     config: watch::Sender<Config>,
+    admission: Arc<Admission>,
 }
 
 impl Room {
@@ -83,13 +86,18 @@ impl Service for Room {
         "handshake_timeout",
         "first_bind_timeout",
         "slow_timeout",
+        "resume",
+        "resume_grace",
         "retry_after",
+        "websocket",
+        "admission",
         "heartbeat",
         "drain",
     ];
 
     fn apply(&self, config: Config) {
         self.orders.set_drain(config.drain_order());
+        self.admission.set_rules(config.rules());
         self.config.send_replace(config);
     }
 
@@ -149,25 +157,31 @@ async fn start(config: Config, host: Host) -> Result<Room, StartError> {
 
     let connections = open_files(config.connections_max);
     let config = Config { connections_max: connections, ..config };
+    let admission = Arc::new(Admission::new(config.rules(), connections, std::time::Instant::now()));
     let mut address = config.listen;
     let mut loops = Vec::new();
+    let room = host.me().id().0.into();
+    let tls = config.tls.as_ref().map(|tls| tls.open()).transpose()?;
+    let doors = Doors { tls, websocket: config.websocket_door(room) };
     for number in 0..config.threads {
         let failed = |source| StartError::Listen { key: "room.listen".to_owned(), address, source };
         let listener = listen(address, config.threads, number).map_err(failed)?;
         let (asks, streams) = ask_queues(ASK_BATCHES);
-        let made = EventLoop::new(config.setup(number as u8), listener, asks).map_err(failed)?;
+        let made = EventLoop::new(config.setup(number as u8).with_doors(&doors), listener, asks).map_err(failed)?;
         // With port 0 the first thread's choice is the room's.
         address = made.0.address().map_err(StartError::other)?;
-        loops.push((made, streams));
+        let (event_loop, thread) = made;
+        loops.push(((event_loop.admitting(Arc::clone(&admission)), thread), streams));
     }
 
     let services = connect(&config, &host, &peer_metrics);
     let identity = Identity { node: host.me().id().0, info: host.me().subscribe() };
     let handles: Vec<_> = loops.iter().map(|((_, thread), _)| thread.clone()).collect();
+    let sealer = Sealer::random();
     let mut event_loops = Vec::new();
     let mut asks = Vec::new();
     for ((event_loop, thread), streams) in loops {
-        event_loops.push(event_loop);
+        event_loops.push(event_loop.resuming(sealer.clone(), &handles));
         asks.push((thread, streams));
     }
     let (backend, work) = backend::build(
@@ -184,16 +198,19 @@ async fn start(config: Config, host: Host) -> Result<Room, StartError> {
     }
     let streams = work.streams.into_iter().map(|stream| host.spawn(stream)).collect();
     let threads = spawn(event_loops, host.me())?;
-    host.spawn(collect(metrics, handles.clone(), connections, host.clone()));
+    host.spawn(collect(metrics, handles.clone(), Arc::clone(&admission), connections, host.clone()));
     host.spawn(stop_with(host.cancel.clone(), handles.clone()));
     let configs = watch::Sender::new(config.clone());
-    host.spawn(rebound(configs.subscribe(), handles.clone(), host.cancel.clone()));
+    host.spawn(rebound(configs.subscribe(), room, handles.clone(), host.cancel.clone()));
+    if let Some(tls) = &doors.tls {
+        service::tls::follow_public(tls, "room_tls", &host.metrics, &host.tasks, host.cancel.clone());
+    }
     host.me().set_endpoints(config.endpoints(address));
     let leaving = host.cluster;
     let orders =
         Orders::new(backend, handles, config.drain_order(), move || Box::pin(leave(leaving.clone())));
     tracing::info!(%address, threads = config.threads, "devices");
-    Ok(Room { orders: Arc::new(orders), threads, streams, address, config: configs })
+    Ok(Room { orders: Arc::new(orders), threads, streams, address, config: configs, admission })
 }
 
 /// Says that the room takes nobody more, and waits until the cluster has heard it: a device that is sent away would be sent
@@ -271,11 +288,18 @@ impl Drop for Leaves {
 }
 
 /// Brings metrics and the node's load up to date until the room ends.
-async fn collect(metrics: RoomMetrics, threads: Vec<Thread>, capacity: usize, host: Host) {
+async fn collect(
+    metrics: RoomMetrics,
+    threads: Vec<Thread>,
+    admission: Arc<Admission>,
+    capacity: usize,
+    host: Host,
+) {
     let mut tick = tokio::time::interval(COLLECT);
     let cancel = host.cancel.clone();
     while cancel.run_until_cancelled(tick.tick()).await.is_some() {
         metrics.collect(&threads);
+        metrics.note(&admission);
         let connections =
             threads.iter().map(|thread| thread.status().connections.load(Ordering::Relaxed)).sum();
         host.me().set_load(Load { connections, capacity: capacity as u64 });
@@ -283,12 +307,18 @@ async fn collect(metrics: RoomMetrics, threads: Vec<Thread>, capacity: usize, ho
 }
 
 /// Gives the threads other bounds when the configuration is another.
-async fn rebound(mut configs: watch::Receiver<Config>, threads: Vec<Thread>, cancel: CancellationToken) {
+async fn rebound(
+    mut configs: watch::Receiver<Config>,
+    room: u32,
+    threads: Vec<Thread>,
+    cancel: CancellationToken,
+) {
     while let Some(Ok(())) = cancel.run_until_cancelled(configs.changed()).await {
         let config = configs.borrow_and_update().clone();
         for (number, thread) in threads.iter().enumerate() {
             // One that has ended has no sessions.
             let _ = thread.send(Order::Limits(Box::new(config.setup(number as u8).limits))).await;
+            let _ = thread.send(Order::WebSocket(config.websocket_door(room).map(Box::new))).await;
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The certificates of this process: opened from its configuration, followed, and seen in its metrics.
 
-use cluster::{Role, Tls, TlsFiles};
+use std::fmt;
+
+use cluster::{PublicTls, Role, Tls, TlsFiles};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
@@ -31,17 +33,65 @@ pub fn follow(
     tasks: &TaskTracker,
     cancel: CancellationToken,
 ) {
-    metrics.register("tls", |registry| registry.register_collector(Box::new(Seen(tls.clone()))));
+    let seen = tls.clone();
+    show(metrics, "tls", move || Facts {
+        expires_at: seen.expires_at(),
+        counts: vec![
+            ("reloads", "New certificates taken into use", *seen.changes().borrow()),
+            ("reloads_refused", "Changed certificate files that were not fit", seen.refusals()),
+            (
+                "connects_failed",
+                "Connections to other nodes that failed in their handshake",
+                seen.failed_connects(),
+            ),
+        ],
+    });
     tasks.spawn(tls.clone().follow(asked, cancel));
 }
 
-/// Reads the numbers when they are asked for.
-#[derive(Debug)]
-struct Seen(Tls);
+/// The same for a certificate that devices see, by another name in the metrics; the files are looked at every few seconds.
+pub fn follow_public(
+    tls: &PublicTls,
+    name: &'static str,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    cancel: CancellationToken,
+) {
+    let seen = tls.clone();
+    show(metrics, name, move || Facts {
+        expires_at: seen.expires_at(),
+        counts: vec![
+            ("reloads", "New certificates taken into use", seen.reloads()),
+            ("reloads_refused", "Changed certificate files that were not fit", seen.refusals()),
+        ],
+    });
+    // Nobody asks.
+    tasks.spawn(tls.clone().follow(watch::channel(0).1, cancel));
+}
 
-impl Collector for Seen {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let expires = ConstGauge::new(self.0.expires_at());
+/// What is known of a certificate.
+struct Facts {
+    expires_at: i64,
+    counts: Vec<(&'static str, &'static str, u64)>,
+}
+
+fn show(metrics: &Metrics, name: &'static str, facts: impl Fn() -> Facts + Send + Sync + 'static) {
+    metrics.register(name, |registry| registry.register_collector(Box::new(Seen(facts))));
+}
+
+/// Reads the numbers when they are asked for.
+struct Seen<F>(F);
+
+impl<F> fmt::Debug for Seen<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seen").finish_non_exhaustive()
+    }
+}
+
+impl<F: Fn() -> Facts + Send + Sync + 'static> Collector for Seen<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Facts { expires_at, counts } = (self.0)();
+        let expires = ConstGauge::new(expires_at);
         encoder
             .encode_descriptor(
                 "certificate_expiry_timestamp_seconds",
@@ -50,16 +100,7 @@ impl Collector for Seen {
                 expires.metric_type(),
             )
             .and_then(|e| expires.encode(e))?;
-        let counters = [
-            ("reloads", "New certificates taken into use", *self.0.changes().borrow()),
-            ("reloads_refused", "Changed certificate files that were not fit", self.0.refusals()),
-            (
-                "connects_failed",
-                "Connections to other nodes that failed in their handshake",
-                self.0.failed_connects(),
-            ),
-        ];
-        for (name, help, value) in counters {
+        for (name, help, value) in counts {
             let counter = ConstCounter::new(value);
             encoder
                 .encode_descriptor(name, help, None, counter.metric_type())

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::Config;
+use super::{Config, WebSocketConfig};
 use crate::{
     admission::Rules,
     backend::BackendLimits,
-    event_loop::{Bounds, Doors, Setup},
+    event_loop::{Bounds, Doors, Setup, WebSocketDoor},
     exchange::DrainOrder,
     session::Limits,
 };
@@ -19,11 +19,12 @@ fn ms32(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn seconds(time: Duration) -> u16 {
-    u16::try_from(time.as_secs()).unwrap_or(u16::MAX)
-}
-
 impl Config {
+    /// Broken connections that are kept.
+    pub(crate) fn ghosts(&self) -> usize {
+        self.ghosts_max.unwrap_or(self.connections_max)
+    }
+
     /// Each thread gets its share of the room's bounds.
     pub(crate) fn setup(&self, number: u8) -> Setup {
         let share = |whole: usize| whole.div_ceil(self.threads);
@@ -55,10 +56,22 @@ impl Config {
                 slow_ms: ms(self.slow_timeout),
                 heartbeat: self.heartbeat.negotiable(),
                 tail_bytes: self.log_bytes,
+                resume_ms: self.resume.then(|| ms(self.resume_grace)),
+                ghosts: share(self.ghosts()),
                 retry_after_ms: ms32(self.retry_after),
                 ..Limits::default()
             },
         }
+    }
+
+    /// Whom a WebSocket is given to, by the room of this number.
+    pub(crate) fn websocket_door(&self, room: u32) -> Option<WebSocketDoor> {
+        let WebSocketConfig { enabled, origins, cookie, path } = &self.websocket;
+        enabled.then(|| WebSocketDoor {
+            path: path.clone(),
+            origins: origins.clone(),
+            cookie: cookie.then_some(room),
+        })
     }
 
     /// What is asked of who connects.

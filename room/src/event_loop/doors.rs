@@ -1,7 +1,7 @@
 //! What a port lets in besides native frames.
 
 use cluster::PublicTls;
-use wire::ws::upgrade::{Refusal, Request};
+use wire::ws::upgrade::{ROOM_COOKIE, Refusal, Request};
 
 /// What a port lets in besides native frames.
 #[derive(Debug, Clone, Default)]
@@ -19,11 +19,19 @@ pub struct WebSocketDoor {
     pub path: String,
     /// Origins of the pages that may connect; `None`: all. Who sends no origin is no browser, and may.
     pub origins: Option<Vec<String>>,
-    /// `Set-Cookie` of the answer.
-    pub cookie: Option<String>,
+    /// The room's name in the cookie of the answer; `None`: no cookie.
+    pub cookie: Option<u32>,
 }
 
 impl WebSocketDoor {
+    /// `Set-Cookie` of the answer. Pages of another site send a cookie back only if it says so itself, and such a one only
+    /// exists over TLS.
+    pub(super) fn cookie(&self, is_sealed: bool) -> Option<String> {
+        let same_site = if is_sealed { "None; Secure" } else { "Lax" };
+        let room = self.cookie?;
+        Some(format!("{ROOM_COOKIE}={room}; Path={}; HttpOnly; SameSite={same_site}", self.path))
+    }
+
     /// Whether it is for this request.
     ///
     /// # Errors

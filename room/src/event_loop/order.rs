@@ -10,6 +10,8 @@ use mio::Waker;
 use tokio::sync::{mpsc, oneshot};
 use wire::id::AppId;
 
+use super::Arrival;
+use super::{Entries, WebSocketDoor};
 use crate::{
     exchange::{
         BindAnswer, Delivery, DeliveryItem, DrainOrder, HeldSession, KickOrder, LoadAnswer, LogRun, Progress,
@@ -47,8 +49,12 @@ pub enum Order {
     Held(u32, usize, oneshot::Sender<(Vec<HeldSession>, Option<u32>)>),
     /// Which of these sessions are held no more, by their places.
     Over(Arc<[HeldSession]>, oneshot::Sender<Vec<u32>>),
+    /// A device comes from another thread to go on with its connection here.
+    Adopt(Box<Arrival>),
     /// Other bounds, from now on.
     Limits(Box<Limits>),
+    /// Another door for WebSockets that come from now on.
+    WebSocket(Option<Box<WebSocketDoor>>),
     /// Stop accepting, send the devices away.
     Drain(DrainOrder),
     /// Close whoever is still here.
@@ -65,6 +71,8 @@ pub enum Order {
 pub struct Status {
     /// Connections.
     pub connections: AtomicU64,
+    /// Broken connections that are kept for their devices.
+    pub ghosts: AtomicU64,
     /// Live bindings.
     pub bindings: AtomicU64,
     /// Bytes that wait for sockets.
@@ -85,7 +93,7 @@ pub struct Counts {
     pub slow_shed: u64,
     pub partial_shed: u64,
     pub accept_pauses: u64,
-    pub refused: u64,
+    pub(crate) entries: Entries,
 }
 
 impl Status {
@@ -107,7 +115,7 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         if self.asleep.swap(false, Ordering::SeqCst)
             && let Err(error) = self.waker.wake()
         {

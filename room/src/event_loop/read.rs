@@ -89,6 +89,9 @@ impl EventLoop {
     }
 
     fn decode(&mut self, slot: u32, mut input: &[u8], now: Now) {
+        if self.keep_for_departure(slot, input) {
+            return;
+        }
         loop {
             let step = match self.outbox.speaks(slot).0 {
                 Kind::Native => self.feed_native(slot, &mut input, now),
@@ -98,7 +101,11 @@ impl EventLoop {
             };
             match step {
                 Step::Again if !input.is_empty() => {}
-                Step::All | Step::Again | Step::Stop => return,
+                Step::All | Step::Again => return,
+                Step::Stop => {
+                    self.keep_for_departure(slot, input);
+                    return;
+                }
             }
         }
     }
@@ -117,7 +124,7 @@ impl EventLoop {
                 Ok(None) => break,
                 Err(error) => {
                     if !decoder.has_preamble() {
-                        self.strangers.count(error.label());
+                        self.entries.strangers.count(error.label());
                     }
                     let message = error.to_string();
                     self.sessions.close(slot, error.close_code(), &message, now, &mut self.outbox);
@@ -135,7 +142,11 @@ impl EventLoop {
     pub(super) fn hear(&mut self, slot: u32, frame: ClientFrame, now: Now) -> Step {
         match self.sessions.on_frame(slot, frame, now, &mut self.outbox) {
             Next::More => Step::All,
-            Next::Stop | Next::Move(_) => Step::Stop,
+            Next::Stop => Step::Stop,
+            Next::Move(moving) => {
+                self.note_departure(slot, moving);
+                Step::Stop
+            }
         }
     }
 
@@ -149,6 +160,11 @@ impl EventLoop {
     /// The socket is gone, or is to go.
     pub(super) fn close(&mut self, slot: u32, now: Now) {
         self.sessions.on_lost(slot, now);
+        self.drop_line(slot);
+    }
+
+    /// Closes a connection's socket, if it has one.
+    pub(super) fn drop_line(&mut self, slot: u32) {
         self.gate.leave(slot);
         self.count_left(slot);
         self.partial -= self.outbox.held(slot);

@@ -13,25 +13,13 @@ const READS: usize = 4;
 /// not to wait for more than 10.
 const HANDSHAKES: usize = 8;
 
-/// What became of TLS handshakes.
-#[derive(Debug, Clone, Default)]
-#[allow(missing_docs)] // The names are those of the metrics.
-pub(crate) struct Handshakes {
-    pub(crate) full: u64,
-    pub(crate) resumed: u64,
-    pub(crate) failed: [u64; FAILURES.len()],
-}
-
-/// Why handshakes fail, by label.
-pub(crate) const FAILURES: [&str; 5] = ["left", "not_tls", "incompatible", "alert", "other"];
-const LEFT: usize = 0;
-
-fn failure(error: &Error) -> usize {
+/// Why a handshake failed, by label.
+fn failure(error: &Error) -> &'static str {
     match error {
-        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => 1,
-        Error::PeerIncompatible(_) | Error::NoApplicationProtocol => 2,
-        Error::AlertReceived(_) => 3,
-        _ => 4,
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => "not_tls",
+        Error::PeerIncompatible(_) | Error::NoApplicationProtocol => "incompatible",
+        Error::AlertReceived(_) => "refused_by_device",
+        _ => "other",
     }
 }
 
@@ -119,12 +107,11 @@ impl EventLoop {
             Ok(opened) => {
                 if let Some(kind) = opened.shaken {
                     self.outbox.sealed(slot);
-                    match kind {
-                        HandshakeKind::Resumed => self.handshakes.resumed += 1,
-                        HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest => {
-                            self.handshakes.full += 1;
-                        }
-                    }
+                    self.entries.handshakes.count(match kind {
+                        HandshakeKind::Resumed => "resumed",
+                        HandshakeKind::Full => "full",
+                        HandshakeKind::FullWithHelloRetryRequest => "full_retried",
+                    });
                 }
                 if !plain.is_empty() {
                     self.take_in(slot, &plain, now);
@@ -136,7 +123,7 @@ impl EventLoop {
             Err(error) => {
                 tracing::debug!(%error, slot, "TLS broke");
                 if self.outbox.speaks(slot).1 == Shield::Shaking {
-                    self.handshakes.failed[failure(&error)] += 1;
+                    self.entries.handshakes.count(failure(&error));
                     // It is counted; that it leaves is no other failure.
                     self.outbox.sealed(slot);
                 }
@@ -161,7 +148,7 @@ impl EventLoop {
     /// A line is closed; was it in its handshake?
     pub(super) fn count_left(&mut self, slot: u32) {
         if self.outbox.speaks(slot).1 == Shield::Shaking {
-            self.handshakes.failed[LEFT] += 1;
+            self.entries.handshakes.count("left");
         }
     }
 }

@@ -15,25 +15,6 @@ const HANDSHAKE: u8 = 0x16;
 /// `GET`, with which every request for a WebSocket begins.
 const GET: u8 = b'G';
 
-/// Connections that spoke nothing that is known here, by reason.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Strangers {
-    counts: Vec<(&'static str, u64)>,
-}
-
-impl Strangers {
-    pub(super) fn count(&mut self, reason: &'static str) {
-        match self.counts.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => self.counts.push((reason, 1)),
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.counts.iter().copied()
-    }
-}
-
 impl EventLoop {
     /// One byte decides.
     pub(super) fn sniff(&mut self, slot: u32, input: &[u8], now: Now) -> Step {
@@ -57,7 +38,7 @@ impl EventLoop {
                     GET => ("websocket_off", "WebSocket is switched off"),
                     _ => ("unknown", "the connection does not begin with the preamble \"LW\""),
                 };
-                self.strangers.count(reason);
+                self.entries.strangers.count(reason);
                 self.sessions.close(slot, CloseCode::BadFrame, words, now, &mut self.outbox);
                 Step::Stop
             }
@@ -67,7 +48,7 @@ impl EventLoop {
     /// The handshake goes on in its turn.
     fn begin_tls(&mut self, slot: u32, input: &[u8]) -> Step {
         let Some(config) = self.doors.tls.as_ref().map(|tls| tls.server()) else {
-            self.strangers.count("tls_off");
+            self.entries.strangers.count("tls_off");
             // Whoever speaks TLS understands nothing else.
             self.outbox.abort(slot);
             return Step::Stop;

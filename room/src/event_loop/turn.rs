@@ -9,7 +9,7 @@ use std::{
 use mio::Events;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::{Counts, EventLoop, Order};
+use super::{Counts, Entries, EventLoop, Order};
 use crate::{clock::Now, wheel::TICK_MS};
 
 /// Orders are followed for so long before the sockets have their turn.
@@ -72,6 +72,7 @@ impl EventLoop {
         self.soon = left || draining || self.stop.is_some();
         let at_rest = self.sessions.is_at_rest();
         self.status.connections.store(self.sessions.connections() as u64, Ordering::Relaxed);
+        self.status.ghosts.store(self.sessions.ghosts() as u64, Ordering::Relaxed);
         self.status.bindings.store(self.sessions.live() as u64, Ordering::Relaxed);
         self.status.waiting_bytes.store(self.outbox.waiting() as u64, Ordering::Relaxed);
         self.status.at_rest.store(at_rest, Ordering::Relaxed);
@@ -89,6 +90,7 @@ impl EventLoop {
             written_bytes: self.outbox.bytes,
             slow_shed: self.outbox.shed,
             partial_shed: self.partial_shed,
+            entries: Entries { lines: self.outbox.lines.clone(), ..self.entries.clone() },
             accept_pauses: self.gate.pauses,
         });
     }
@@ -115,6 +117,7 @@ impl EventLoop {
     fn follow(&mut self, order: Order, now: Now) {
         let Self { sessions, outbox, .. } = self;
         match order {
+            Order::Adopt(arrival) => self.arrive(*arrival, now),
             Order::Bound(answers) => {
                 for answer in answers {
                     sessions.on_bound(answer, now, outbox);
@@ -156,6 +159,7 @@ impl EventLoop {
             Order::Over(told, reply) => {
                 let _ = reply.send(sessions.over(&told));
             }
+            Order::WebSocket(door) => self.doors.websocket = door.map(|door| *door),
             Order::Limits(limits) => sessions.set_limits(&limits),
             Order::Drain(order) => {
                 self.listener = None;

@@ -13,7 +13,7 @@ use wire::{
 
 use super::{
     EventLoop,
-    line::{Begun, Kind},
+    line::{Begun, Kind, Shield},
     read::Step,
 };
 use crate::clock::Now;
@@ -58,7 +58,8 @@ impl EventLoop {
             Ok(format) => format,
             Err(refusal) => return self.refuse_upgrade(slot, refusal),
         };
-        let answer = accept(request, format, door.cookie.as_deref());
+        let cookie = door.cookie(self.outbox.speaks(slot).1 == Shield::Sealed);
+        let answer = accept(request, format, cookie.as_deref());
         self.outbox.decide(
             slot,
             match format {
@@ -71,7 +72,7 @@ impl EventLoop {
 
     fn refuse_upgrade(&mut self, slot: u32, refusal: Refusal) -> Step {
         tracing::debug!(slot, %refusal, "no WebSocket");
-        self.refused_upgrades.count(refusal.label());
+        self.entries.refused_upgrades.count(refusal.label());
         self.outbox.farewell(slot, &refusal.response());
         Step::Stop
     }
@@ -154,7 +155,7 @@ impl EventLoop {
             WsError::TooLarge { .. } => CloseCode::TooLarge,
             _ => CloseCode::BadFrame,
         };
-        self.broken_websockets.count(error.label());
+        self.entries.broken_websockets.count(error.label());
         self.end_websocket(slot, error.close_code(), code, &error.to_string(), now)
     }
 
