@@ -143,6 +143,11 @@ impl Admission {
         }
     }
 
+    /// Addresses that are counted at most, in a room of so many connections.
+    pub(crate) fn addresses_max(connections_max: usize) -> usize {
+        Table::bound(connections_max)
+    }
+
     /// Other rules, for who comes from now on. Connections whose address was not counted when they came are not counted
     /// afterwards either.
     pub fn set_rules(&self, rules: Rules) {

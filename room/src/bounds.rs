@@ -2,10 +2,15 @@
 
 use wire::limits::{MAX_SERVER_FRAME, MAX_TAG_BYTES, MAX_TAGS, MAX_TOKEN_BYTES};
 
-use crate::config::Config;
+use crate::{
+    admission::{ADDRESS_BYTES, Admission},
+    config::Config,
+};
 
 /// A connection with its socket, its place in the timer wheel and, while something waits for it, the head of its backlog.
 const CONNECTION_BYTES: usize = 256;
+/// A connection without a socket: its struct, its empty place among the sockets, its places in the timer wheel.
+const GHOST_BYTES: usize = 96;
 /// A binding: its struct, its user's name, its places in the indexes, the numbers of its tags.
 const BINDING_BYTES: usize = 384;
 /// Apps that are reckoned with: those that broadcast have a tail in each thread, and tags.
@@ -21,6 +26,8 @@ const BIND_BYTES: usize = 512 + MAX_TOKEN_BYTES + MAX_TAGS * (24 + MAX_TAG_BYTES
 const MESSAGE_BYTES: usize = 64;
 /// Acks, ends, state events and renewals that wait, of all kinds.
 const NOTE_BYTES: usize = 512;
+/// A network of a list, as text was read and as a range.
+const NETWORK_BYTES: usize = 64;
 /// Sessions that registers have to be told again, and ends for them.
 const LATE: usize = 8_192;
 
@@ -32,13 +39,18 @@ pub(crate) fn memory_bound(config: &Config) -> u64 {
     let pages = 2 * (work.binds + work.loads) * page;
     let waiting = BINDS_WAITING * BIND_BYTES + 2 * work.up_bytes + (work.acks + work.ends) * NOTE_BYTES;
     let tails = APPS * (config.log_bytes.saturating_add(MAX_SERVER_FRAME) + config.tags_per_app * TAG_BYTES);
+    let admission = &config.admission;
+    let counted =
+        if admission.counts_addresses() { Admission::addresses_max(config.connections_max) } else { 0 };
     let parts = [
         config.connections_max.saturating_mul(CONNECTION_BYTES),
+        config.ghosts().saturating_mul(GHOST_BYTES),
         config.bindings_max.saturating_mul(BINDING_BYTES),
         config.partial_bytes_total,
         config.queued_bytes_total,
         config.threads.saturating_mul(THREAD_BYTES + pages + waiting + tails),
         (work.events + LATE) * NOTE_BYTES,
+        (admission.allow.len() + admission.deny.len()) * NETWORK_BYTES + counted * ADDRESS_BYTES,
     ];
     parts.into_iter().fold(0, |sum: u64, part| sum.saturating_add(part as u64))
 }
@@ -49,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_bound_goes_with_the_devices_that_may_come() {
-        let million = memory_bound(&Config::default());
+        let million = memory_bound(&Config { threads: 1, ..Config::default() });
         assert_eq!(million >> 20, 3_057, "MiB, what the documentation of the configuration says");
         let small = Config {
             connections_max: 20_000,
@@ -58,6 +70,18 @@ mod tests {
             partial_bytes_total: 16 << 20,
             ..Config::default()
         };
+        let small = Config { threads: 1, ..small };
+        let two = memory_bound(&Config { threads: 2, ..Config::default() });
+        assert_eq!(two.abs_diff(million) >> 20, 789, "MiB for each thread");
         assert!(memory_bound(&small) < 1 << 30, "{}", memory_bound(&small) >> 20);
+    }
+
+    #[test]
+    fn addresses_count_when_they_are_limited() {
+        let open = Config { threads: 1, ..Config::default() };
+        let mut limited = open.clone();
+        limited.admission.connections_per_ip = Some(10);
+        let more = memory_bound(&limited) - memory_bound(&open);
+        assert_eq!(more >> 20, 77, "MiB for a million connections");
     }
 }

@@ -104,7 +104,7 @@ pub(super) struct Table {
 impl Table {
     /// A table for so many addresses, or some more: no part refuses before it has a fair share of them and a quarter.
     pub(super) fn new(addresses: usize) -> Self {
-        let bound = (addresses.div_ceil(SHARDS) * 5 / 4 + 256).min(PLACES);
+        let bound = Self::bound(addresses) / SHARDS;
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             state: RandomState::new(),
@@ -189,9 +189,9 @@ impl Table {
         (0..SHARDS).map(|shard| self.lock(shard).entries.len()).sum()
     }
 
-    /// Entries that it may have at most.
-    pub(super) fn bound(&self) -> usize {
-        self.bound * SHARDS
+    /// Entries that a table for so many addresses may have at most.
+    pub(super) fn bound(addresses: usize) -> usize {
+        (addresses.div_ceil(SHARDS) * 5 / 4 + 256).min(PLACES) * SHARDS
     }
 }
 

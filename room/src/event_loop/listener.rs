@@ -1,6 +1,6 @@
 //! The port. The accept loop accepts and does nothing else.
 
-use std::{io, net::SocketAddr};
+use std::{fs::File, io, net::SocketAddr};
 
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -8,32 +8,42 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that may wait in the kernel. A storm of tens of thousands a second waits here, not in SYN retries; the
 /// kernel cuts it down to its own bound (net.core.somaxconn).
 const BACKLOG: i32 = 16_384;
-/// After "too many open files" accepting rests for so long: without a pause the loop would spin on the same error.
+/// When the system is exhausted accepting rests for so long: without a pause the loop would spin on the same error.
 const PAUSE_MS: u64 = 500;
+/// A file that is always there and costs nothing.
+const SPARE: &str = "/dev/null";
 
 /// What accepting gave.
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    /// A connection.
-    Stream(TcpStream),
+    /// A connection, and from where.
+    Stream(TcpStream, SocketAddr),
+    /// A connection for which the process has no file but the spare one: it is to be refused.
+    Surplus(TcpStream),
     /// Nobody waits.
     Nobody,
-    /// The process or the system has no file left.
+    /// The process or the system has no file left, or the system no memory. Accepting pauses.
     Exhausted,
 }
 
 /// One thread's listener on the room's port.
+///
+/// It keeps a spare file. When the process has no other left, whoever comes is accepted with it, told to go elsewhere and
+/// closed: a device that nobody accepts waits in the kernel's queue until its own time is up, seconds in which another room
+/// would have taken it, and finds out nothing. If even the spare file is lost to somebody else of the process, accepting
+/// pauses. Either way those who are connected notice nothing.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     /// Someone may wait: edges are told once.
     pub(crate) ready: bool,
     paused_until_ms: u64,
+    spare: Option<File>,
 }
 
 impl Listener {
     pub(crate) fn new(socket: TcpListener) -> Self {
-        Self { socket, ready: true, paused_until_ms: 0 }
+        Self { socket, ready: true, paused_until_ms: 0, spare: File::open(SPARE).ok() }
     }
 
     pub(crate) fn is_ready(&self, now_ms: u64) -> bool {
@@ -41,27 +51,53 @@ impl Listener {
     }
 
     pub(crate) fn accept(&mut self, now_ms: u64) -> Accepted {
+        if self.spare.is_none() {
+            self.spare = File::open(SPARE).ok();
+        }
         loop {
             match self.socket.accept() {
-                Ok((stream, _)) => return Accepted::Stream(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready = false;
-                    return Accepted::Nobody;
-                }
-                Err(error) if is_exhausted(&error) => {
-                    self.paused_until_ms = now_ms + PAUSE_MS;
-                    return Accepted::Exhausted;
-                }
+                Ok((stream, peer)) => return Accepted::Stream(stream, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.nobody(),
+                Err(error) if is_out_of_files(&error) => return self.accept_surplus(now_ms),
+                Err(error) if is_out_of_memory(&error) => return self.pause(now_ms),
                 // The connection was gone before it was accepted; the next may be well.
                 Err(_) => {}
             }
         }
     }
+
+    /// Accepts with the spare file, which is taken again at the next call.
+    fn accept_surplus(&mut self, now_ms: u64) -> Accepted {
+        if self.spare.take().is_none() {
+            return self.pause(now_ms);
+        }
+        match self.socket.accept() {
+            Ok((stream, _)) => Accepted::Surplus(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.nobody(),
+            // Somebody else of the process has taken it, or the system has none.
+            Err(_) => self.pause(now_ms),
+        }
+    }
+
+    fn nobody(&mut self) -> Accepted {
+        self.ready = false;
+        Accepted::Nobody
+    }
+
+    fn pause(&mut self, now_ms: u64) -> Accepted {
+        self.paused_until_ms = now_ms + PAUSE_MS;
+        Accepted::Exhausted
+    }
 }
 
-/// EMFILE (24), ENFILE (23), ENOBUFS (105), ENOMEM (12) on Linux.
-fn is_exhausted(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+/// EMFILE (24), ENFILE (23) on Linux.
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(24 | 23))
+}
+
+/// ENOBUFS (105), ENOMEM (12) on Linux.
+fn is_out_of_memory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(105 | 12))
 }
 
 /// Opens the port for one thread of `threads`. If there are several they open the same one, and the kernel spreads

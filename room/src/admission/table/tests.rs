@@ -71,7 +71,7 @@ fn a_connection_that_was_not_taken_gives_its_token_back() {
 #[test]
 fn a_flood_of_addresses_is_bounded() {
     let (table, limits) = (Table::new(1_000), may(Some(5), None, Some(10)));
-    let (mut refused, bound) = (0, table.bound());
+    let (mut refused, bound) = (0, Table::bound(1_000));
     for n in 0..200_000 {
         match table.enter(ip(n), &limits, u64::from(n)) {
             Ok(place) => {
