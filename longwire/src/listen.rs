@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, io::Write as _, path::Path, pin::pin};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use client::{Device, Event, Snapshot, session::Cause};
+use client::{Device, Event, Snapshot, Tls, session::Cause};
 use serde_json::{Value, json};
 use service::{ExitError, signals};
 use wire::{
@@ -16,7 +16,10 @@ use crate::{api::Api, args, operate};
 pub(crate) async fn run(args: args::Listen) -> Result<(), ExitError> {
     let app: AppKey = args.api.app.parse().map_err(|e| ExitError::usage(format!("--app: {e}")))?;
     let uid: Uid = args.uid.parse().map_err(|e| ExitError::usage(format!("--uid: {e}")))?;
-    let mut builder = Device::builder(&device_name(&args)).dispatcher(&args.route);
+    let mut builder = Device::builder(&device_name(&args)).dispatcher(&args.route).transport(args.transport);
+    if args.transport.is_secure() {
+        builder = builder.tls(trust(&args)?);
+    }
     builder = match args.token.clone() {
         Some(token) => builder.token(move |_, _| {
             let token = token.clone();
@@ -74,6 +77,22 @@ pub(crate) async fn run(args: args::Listen) -> Result<(), ExitError> {
         keep(file, &last)?;
     }
     ended
+}
+
+/// Whom to trust, and by which name.
+fn trust(args: &args::Listen) -> Result<Tls, ExitError> {
+    let tls = match &args.ca {
+        Some(file) => {
+            let pem = std::fs::read(file)
+                .map_err(|e| ExitError::usage(format!("--ca: cannot read {}: {e}", file.display())))?;
+            Tls::with_roots(&pem).map_err(|e| ExitError::usage(format!("--ca: {}: {e}", file.display())))?
+        }
+        None => Tls::platform().map_err(ExitError::failure)?,
+    };
+    match &args.server_name {
+        Some(name) => tls.server_name(name).map_err(|e| ExitError::usage(format!("--server-name: {e}"))),
+        None => Ok(tls),
+    }
 }
 
 /// Stable for one user on one machine, so that the room's log tells the same device from another.

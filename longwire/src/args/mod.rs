@@ -102,6 +102,15 @@ pub struct Listen {
     /// The device's token. [default: asked of the API with the app's key]
     #[arg(long, env = "LONGWIRE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// How to connect to the room.
+    #[arg(long, value_name = "native|tls|ws|ws-json|wss|wss-json", default_value = "native")]
+    pub transport: client::Transport,
+    /// Certificates (PEM) of the authority that the room's must come from. [default: whom the system trusts]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The name that the room's certificate must have. [default: the host that is connected to]
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
     /// Keep positions in this file, so that nothing is printed twice even after a kill.
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
