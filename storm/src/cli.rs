@@ -2,16 +2,21 @@
 
 use std::{fmt::Display, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
 use crate::{
     floor::{self, FloorOptions},
+    report::html,
     scenario::{
         Devices,
         broadcast::{self, BroadcastOptions},
         connect::{self, ConnectOptions},
         push::{self, PushOptions},
+        run::{self, RunOptions},
+        script::Script,
+        unicast::{self, UnicastOptions},
         verify::{self, VerifyOptions},
     },
     worker,
@@ -39,6 +44,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// Do what a scenario's file says, and report
+    Run(RunOptions),
     /// Open connections and hold them
     Connect(Box<ConnectOptions>),
     /// Push to single users, at a rate or with a window
@@ -47,6 +54,8 @@ enum Scenario {
     Broadcast(Box<BroadcastOptions>),
     /// Push numbered messages under load and judge: nothing lost, doubled or out of order
     Verify(Box<VerifyOptions>),
+    /// Send to single users straight through the rooms' gRPC
+    Unicast(Box<UnicastOptions>),
     /// Measure what the kernel allows, for comparison
     Floor(FloorOptions),
     /// Hold a part of the devices of another storm
@@ -54,10 +63,7 @@ enum Scenario {
     Worker,
     /// Be the server of `floor`
     #[command(name = floor::SUBCOMMAND, hide = true)]
-    FloorServer {
-        /// Bytes of a message
-        payload: usize,
-    },
+    FloorServer(floor::ServerOptions),
 }
 
 /// Does what the command line says. Exit code 0: all went well; 1: the servers failed; 2: the storm could not run.
@@ -77,8 +83,9 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<bool> {
     let Cli { scenario, json, quiet } = cli;
     match scenario {
+        Scenario::Run(options) => run_file(&options, quiet, json),
         Scenario::Worker => worker::run().map(|()| true),
-        Scenario::FloorServer { payload } => floor::serve(payload).map(|()| true),
+        Scenario::FloorServer(options) => floor::serve(&options).map(|()| true),
         Scenario::Floor(options) => show(&floor::run(&options)?, json).map(|()| true),
         Scenario::Connect(mut options) => {
             options.quiet = quiet;
@@ -98,6 +105,12 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             let report = tokio(broadcast::run(&options))?;
             show(&report, json).map(|()| report.is_ok())
         }
+        Scenario::Unicast(mut options) => {
+            options.quiet = quiet;
+            start(&mut options.devices)?;
+            let report = tokio(unicast::run(&options))?;
+            show(&report, json).map(|()| report.is_ok())
+        }
         Scenario::Verify(mut options) => {
             options.quiet = quiet;
             start(&mut options.devices)?;
@@ -105,6 +118,21 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             show(&verdict, json).map(|()| verdict.is_ok())
         }
     }
+}
+
+fn run_file(options: &RunOptions, quiet: bool, json: bool) -> anyhow::Result<bool> {
+    let mut script = Script::load(&options.scenario, &options.settings)?;
+    if options.check {
+        print!("{}", script.to_toml());
+        return Ok(true);
+    }
+    start(&mut script.fleet)?;
+    let report = tokio(run::run(script, quiet))?;
+    if let Some(path) = &options.html {
+        std::fs::write(path, html::page(&report)).with_context(|| format!("writing {}", path.display()))?;
+        eprintln!("report: {}", path.display());
+    }
+    show(&report, json).map(|()| report.is_ok())
 }
 
 /// Says the seed before anything happens, so that it is known however the run ends.

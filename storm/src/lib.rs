@@ -4,7 +4,9 @@
 //!   on a plain `mio` poll;
 //! - [`load`]: pushes and broadcasts at a rate or with a window, as an app's backend makes them;
 //! - [`judge`]: the books: what was accepted, what came, and what does not agree;
-//! - [`scenario`]: `connect`, `push`, `broadcast` and [`verify`], each a function of its options;
+//! - [`scenario`]: `connect`, `push`, `broadcast` and [`verify`], each a function of its options, and `run`, which does
+//!   what a file says;
+//! - [`report`]: what a run was like, as text, as JSON and as one HTML page with plots;
 //! - [`floor`]: what the kernel allows, for comparison.
 //!
 //! A test harness calls [`verify::run`] in its own process.
@@ -21,6 +23,7 @@ pub mod load;
 pub mod pacing;
 pub mod payload;
 pub mod procfs;
+pub mod report;
 pub mod scenario;
 pub mod tokens;
 pub mod worker;

@@ -22,6 +22,10 @@ macro_rules! counts {
             pub fn merge(self, other: Self) -> Self {
                 Self { $($name: merge::$merge(self.$name, other.$name)),+ }
             }
+
+            fn less(self, before: &Self) -> Self {
+                Self { $($name: self.$name.saturating_sub(before.$name)),+ }
+            }
         }
 
         #[derive(Debug, Default)]
@@ -101,6 +105,12 @@ counts! {
 }
 
 impl Counts {
+    /// What has happened since; what is a state (bound, slow) is as it is now.
+    #[must_use]
+    pub fn since(self, before: &Self) -> Self {
+        Self { bound: self.bound, slow: self.slow, ..self.less(before) }
+    }
+
     /// Whether more than bytes has changed: heartbeats alone are not worth telling soon.
     #[must_use]
     pub fn tells_more_than(&self, before: &Self) -> bool {

@@ -23,5 +23,7 @@ pub use spec::{Command, FleetSpec, Receipt, Report, Route, Snapshot, Sources, To
 
 pub(crate) use event_loop::{open as dial, start};
 pub(crate) use launch::SUBCOMMAND;
+#[cfg(test)]
+pub(crate) use spec::example;
 
 mod event_loop;

@@ -1,11 +1,14 @@
-//! What an app's backend does: pushes, broadcasts, questions about them. Over gRPC, or pushes over HTTP too.
+//! What an app's backend does: pushes, broadcasts, questions about them. Over gRPC, or pushes over HTTP too; and
+//! messages straight to rooms.
 
 mod centers;
 mod failure;
 mod http_push;
+mod rooms;
 mod window;
 
 pub use centers::{ApiOptions, Centers};
 pub use failure::{Failure, Fate};
+pub use rooms::{RoomOptions, Rooms};
 pub(crate) use window::key;
-pub use window::{PushPlan, PushReport, Pusher};
+pub use window::{Live, PushPlan, PushReport, Pusher};

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -59,6 +62,35 @@ pub struct PushReport {
     pub reasons: BTreeMap<String, u64>,
 }
 
+/// The report's sums, readable while pushes go on.
+#[derive(Debug, Default)]
+pub struct Live {
+    sent: AtomicU64,
+    accepted: AtomicU64,
+    offline: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Live {
+    /// Sent, accepted, offline, failed.
+    #[must_use]
+    pub fn load(&self) -> (u64, u64, u64, u64) {
+        (
+            self.sent.load(Relaxed),
+            self.accepted.load(Relaxed),
+            self.offline.load(Relaxed),
+            self.failed.load(Relaxed),
+        )
+    }
+
+    fn store(&self, report: &PushReport) {
+        self.sent.store(report.sent, Relaxed);
+        self.accepted.store(report.accepted, Relaxed);
+        self.offline.store(report.offline, Relaxed);
+        self.failed.store(report.failed, Relaxed);
+    }
+}
+
 /// Pushes; what came back is told by the caller.
 pub struct Pusher {
     centers: Arc<Centers>,
@@ -67,6 +99,7 @@ pub struct Pusher {
     numbers: Vec<u64>,
     next_user: u64,
     stride: u64,
+    live: Arc<Live>,
     /// What has come of it so far.
     pub report: PushReport,
 }
@@ -88,9 +121,16 @@ impl Pusher {
             numbers: vec![0; users as usize],
             next_user: 0,
             stride: stride(users),
+            live: Arc::default(),
             report: PushReport::default(),
             plan,
         }
+    }
+
+    /// The sums, for somebody who watches.
+    #[must_use]
+    pub fn live(&self) -> Arc<Live> {
+        self.live.clone()
     }
 
     /// Pushes for `time`, or until cancelled, and waits for the last answers. `returned` says how many have reached
@@ -133,6 +173,7 @@ impl Pusher {
 
     fn send(&mut self, intended: Vec<Instant>) -> Flight {
         self.report.sent += intended.len() as u64;
+        self.live.store(&self.report);
         let pushes = intended.iter().map(|at| self.push(*at)).collect();
         let centers = self.centers.clone();
         Box::pin(async move {
@@ -177,6 +218,7 @@ impl Pusher {
                 }
             }
         }
+        self.live.store(&self.report);
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) async fn open(
 ) -> anyhow::Result<Opened> {
     let seed = devices.seed();
     let spec = Arc::new(devices.spec(api, seed, receipts).await?);
-    let watch = Watch::start(&devices.pids).context("looking at the processes given by --pid")?;
+    let watch = Watch::start(&devices.watched()).context("looking at the processes given by --pid")?;
     let progress = Progress::new(quiet, "connecting", u64::from(spec.count));
     let start = Instant::now();
     let mut fleet = Fleet::launch(&spec, &devices.workers()).await?;

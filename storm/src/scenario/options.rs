@@ -9,18 +9,21 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser};
 use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Clock,
     fleet::{FleetSpec, LineOptions, Route, Sources, Tokens, Workers},
     load::{ApiOptions, Centers},
+    procfs,
 };
 
 /// Where a storm of `up` on the same machine finds the dispatcher.
 const DISPATCHER: &str = "http://127.0.0.1:7700";
 
-/// The devices and how they connect.
-#[derive(Debug, Clone, Args)]
+/// The devices and how they connect. In a scenario file it is the table `[fleet]`, with [`Devices::line`] as `[line]`.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Devices {
     /// Number of users, each with one device
     #[arg(long, short = 'n', default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -30,9 +33,11 @@ pub struct Devices {
     pub uid_prefix: String,
     /// Tags that every device binds with
     #[arg(long = "tag", value_name = "TAG")]
+    #[serde(alias = "tag")]
     pub tags: Vec<String>,
     /// Address of a room, several times for several; without it the dispatcher is asked
     #[arg(long = "room", value_name = "HOST:PORT")]
+    #[serde(alias = "room")]
     pub rooms: Vec<SocketAddr>,
     /// Base URL of the dispatcher
     #[arg(long, value_name = "URL", default_value = DISPATCHER)]
@@ -60,32 +65,43 @@ pub struct Devices {
     pub heartbeat: Option<u32>,
     /// How devices are connected.
     #[command(flatten)]
+    #[serde(skip)]
     pub line: LineOptions,
     /// How long an ack may wait for others to join it
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[serde(with = "humantime_serde")]
     pub ack_delay: Duration,
     /// How long all devices together may take to be bound; default: the ramp and a minute
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[serde(with = "humantime_serde::option")]
     pub open_within: Option<Duration>,
     /// Worker processes; default: none if one process may open enough files
     #[arg(long, value_name = "N")]
     pub processes: Option<u32>,
     /// Program to start as a worker process; default: this one
     #[arg(skip)]
+    #[serde(skip)]
     pub worker_program: Option<PathBuf>,
     /// Process of a server whose memory and processor time to report; several times for several
     #[arg(long = "pid", value_name = "PID")]
+    #[serde(alias = "pid")]
     pub pids: Vec<u32>,
+    /// Name of a server's program; all its processes are watched as with --pid
+    #[arg(long = "program", value_name = "NAME")]
+    #[serde(alias = "program")]
+    pub programs: Vec<String>,
     /// Seed of all that happens at random; default: another one each time
     #[arg(long)]
     pub seed: Option<u64>,
 }
 
-/// The centers and how to call them.
-#[derive(Debug, Clone, Args)]
+/// The centers and how to call them. In a scenario file it is the table `[api]`.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Api {
     /// Base URL of a center, several times for several
     #[arg(long = "center", value_name = "URL", default_value = "http://127.0.0.1:7800")]
+    #[serde(alias = "center")]
     pub centers: Vec<String>,
     /// API key of the app
     #[arg(long, env = "LONGWIRE_KEY", hide_env_values = true)]
@@ -157,6 +173,16 @@ impl Devices {
         // A minute beyond the ramp: servers that start cold, and refusals that are tried again.
         let ramp = Duration::from_secs_f64(f64::from(self.users) / self.ramp.max(1.0));
         self.open_within.unwrap_or(ramp + Duration::from_secs(60))
+    }
+
+    /// The servers' processes: those named, and all of the named programs.
+    #[must_use]
+    pub fn watched(&self) -> Vec<u32> {
+        let mut pids = self.pids.clone();
+        pids.extend(procfs::of_programs(&self.programs));
+        pids.sort_unstable();
+        pids.dedup();
+        pids
     }
 
     pub(crate) fn workers(&self) -> Workers {

@@ -1,8 +1,14 @@
-//! Memory and processor time of the servers under test, from `/proc`.
+//! Memory and processor time of the servers under test, of the storm itself and of the kernel, from `/proc`.
+
+mod kernel;
+mod programs;
 
 use std::{fs, io, time::Instant};
 
 use serde::{Deserialize, Serialize};
+
+pub use kernel::{Kernel, Machine};
+pub use programs::of_programs;
 
 /// Linux tells processor time in hundredths of a second to all programs, whatever its own tick is.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -14,8 +20,6 @@ pub struct Usage {
     pub rss_bytes: u64,
     /// Processor time, user and system, since its start.
     pub cpu_s: f64,
-    /// Open descriptors; 0 if we may not see them.
-    pub files: u64,
 }
 
 /// Samples a set of processes.
@@ -80,16 +84,23 @@ impl Watch {
 pub fn usage(pid: u32) -> io::Result<Usage> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64);
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid} is not as expected"));
     Ok(Usage {
         rss_bytes: rss(&status).ok_or_else(malformed)?,
         cpu_s: cpu(&stat).ok_or_else(malformed)?,
-        files,
     })
 }
 
-fn name(pid: u32) -> String {
+/// Whether the process runs. One that has ended and that nobody has asked after yet does not.
+#[must_use]
+pub fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rfind(')').and_then(|at| stat[at + 1..].split_ascii_whitespace().next()).is_some_and(|state| state != "Z")
+}
+
+/// Name of a process's program, at most 15 characters of it.
+#[must_use]
+pub fn name(pid: u32) -> String {
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     comm.trim_end().to_owned()
 }
@@ -133,5 +144,6 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
         assert!(Watch::start(&[u32::MAX]).is_err());
+        assert!(!lives(u32::MAX) && lives(std::process::id()));
     }
 }
