@@ -278,10 +278,14 @@ impl Saver for Fakes {
     async fn put_app(&self, request: Request<rpc::PutAppRequest>) -> Answer<rpc::PutAppResponse> {
         let mut app = request.into_inner().app.unwrap_or_default();
         let mut state = self.state();
+        let from = app.revision;
         app.revision = state.apps.iter().map(|app| app.revision).max().unwrap_or_default() + 1;
         if app.id == 0 {
             app.id = state.apps.len() as u32 + 1;
             state.apps.push(app.clone());
+        } else if state.apps.iter().any(|known| known.id == app.id && known.revision != from) {
+            let refusal = rpc::Refusal { code: peers::APP_CHANGED.to_owned(), ..rpc::Refusal::default() };
+            return Ok(Response::new(rpc::PutAppResponse { app: None, refusal: Some(refusal) }));
         } else {
             state.apps.iter_mut().filter(|known| known.id == app.id).for_each(|known| *known = app.clone());
         }

@@ -24,6 +24,11 @@ pub trait Discovery: Send + Sync + 'static {
         watch::Sender::new(0).subscribe()
     }
 
+    /// Name of the cluster, where it has one of its own: several may share what is behind this.
+    fn name(&self) -> Option<&str> {
+        None
+    }
+
     /// Takes the node out; nobody is sent to it any more.
     fn leave<'a>(&'a self, me: &'a Me) -> BoxFuture<'a, ()>;
 }

@@ -32,6 +32,11 @@ impl Cluster {
         &self.me
     }
 
+    /// Name of the cluster, if it has one of its own.
+    pub fn name(&self) -> Option<&str> {
+        self.discovery.name()
+    }
+
     /// The cluster as it is now.
     pub fn now(&self) -> Arc<Picture> {
         self.discovery.picture().borrow().clone()

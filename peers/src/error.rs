@@ -10,6 +10,8 @@ use tonic::{Code, Status};
 
 /// Metadata key by which a service says when a call may be tried again, in milliseconds.
 pub const RETRY_AFTER: &str = "retry-after-ms";
+/// Code of a refusal: the app was changed since the revision from which the change was made.
+pub const APP_CHANGED: &str = "app_changed";
 /// What is advised when the peer did not say: long enough for a queue to empty or a node to come back.
 const COME_BACK: Duration = Duration::from_secs(1);
 

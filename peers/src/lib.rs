@@ -33,7 +33,7 @@ mod wire;
 
 pub use coordinators::Coordinators;
 pub use directory::AppDirectory;
-pub use error::{Outcome, PeerError, RETRY_AFTER, Retry};
+pub use error::{APP_CHANGED, Outcome, PeerError, RETRY_AFTER, Retry};
 pub use limits::Limits;
 pub use metrics::PeerMetrics;
 pub use registers::{Registers, membership};

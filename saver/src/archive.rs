@@ -219,7 +219,7 @@ pub struct Group {
     pub broadcasts: Vec<NewBroadcast>,
     /// Broadcasts to take back.
     pub broadcast_recalls: Vec<(AppId, MessageId)>,
-    /// Apps: id 0 creates one, any other changes it.
+    /// Apps: id 0 creates one, any other changes it, if it still has its revision; 0 is any.
     pub apps: Vec<App>,
     /// API keys.
     pub keys: Vec<ApiKey>,
@@ -238,6 +238,20 @@ pub enum AppRefused {
     KeyTaken,
     /// No app has this id.
     Unknown,
+    /// It has another revision than the change was made from.
+    Changed,
+}
+
+/// What says from which revision a change was made.
+trait Revised {
+    /// Whether the change was made from another revision than the one that is stored.
+    fn is_older_than(&self, stored: u64) -> bool;
+}
+
+impl Revised for App {
+    fn is_older_than(&self, stored: u64) -> bool {
+        self.revision != 0 && self.revision != stored
+    }
 }
 
 /// What a committed group answers, each list in the order of the group's.

@@ -37,7 +37,8 @@ pub(crate) async fn start(config: Config, host: &Host) -> Result<Parts, StartErr
     let members = shard::Members::new(&host.cluster);
     let mine = members.clone();
     let mine: Arc<dyn Fn(u32) -> bool + Send + Sync> = Arc::new(move |partition| mine.lands(partition));
-    let store = RedisInboxes::new(config.redis(), mine.clone());
+    let store = RedisInboxes::new(config.redis(host.cluster.name()), mine.clone())
+        .counting(metrics.epochs_begun.clone());
     let writing = host.cancel.child_token();
     let background = host.cancel.child_token();
     let (engine, work) = Engine::start_journaled(
@@ -152,12 +153,13 @@ async fn upkeep(engine: Stored, members: shard::Members, cancel: CancellationTok
 }
 
 impl Config {
-    fn redis(&self) -> RedisSettings {
+    /// How to use Redis in a cluster of this name.
+    fn redis(&self, cluster: Option<&str>) -> RedisSettings {
         let redis = &self.redis;
         RedisSettings {
             nodes: redis.nodes.clone(),
             cluster: redis.cluster,
-            name: redis.name.clone(),
+            name: redis.name.as_deref().or(cluster).unwrap_or("default").to_owned(),
             wait_replicas: redis.wait_replicas,
             partitions: redis.partitions,
             journal_records: redis.journal_messages,

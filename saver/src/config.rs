@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(config.check().unwrap_err().0, "saver.mysql.url");
         config.mysql.url = "mysql://u:p@h/d".to_owned();
         assert_eq!(config.check(), Ok(()));
-        config.redis.name = "a:b".to_owned();
+        config.redis.name = Some("a:b".to_owned());
         assert_eq!(config.check().unwrap_err().0, "saver.redis.name");
         assert!(!format!("{config:?}").contains("u:p"));
     }

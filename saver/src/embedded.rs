@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use cluster::Role;
 use service::{Host, StartError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,12 +20,14 @@ use crate::{
 };
 
 pub(crate) async fn start(config: Config, host: &Host) -> Result<Parts, StartError> {
+    alone(&host.cluster)?;
     let sqlite = config.sqlite(&host.data);
     let file = sqlite.path.display().to_string();
     let fail = |e| StartError::other(format!("archive {file}: {e}"));
     let archive = SqliteArchive::open(&sqlite).await.map_err(fail)?;
     let epoch = archive.begin_epoch().await.map_err(fail)?;
     let metrics = Metrics::default();
+    metrics.epoch_begun("start");
     host.metrics.register("saver", |registry| metrics.register(registry));
     let members = shard::Members::new(&host.cluster);
     let writing = host.cancel.child_token();
@@ -73,6 +76,23 @@ pub(crate) async fn start(config: Config, host: &Host) -> Result<Parts, StartErr
             ended.archive().close().await;
         }),
     })
+}
+
+/// Savers with embedded stores share a file, which only a fixed list of peers says that they do.
+fn alone(cluster: &cluster::Cluster) -> Result<(), StartError> {
+    let (picture, own) = (cluster.now(), cluster.me().id());
+    let other = picture.of(Role::Saver).find(|saver| saver.id != own);
+    match other {
+        Some(other) if cluster.name().is_some() => Err(StartError::config(
+            "saver.stores.kind",
+            format!(
+                "the cluster has another saver, {}, and with embedded stores there is one: choose \"cluster\" with Redis \
+                 and MySQL, or end the other",
+                other.id
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Lets go of idle inboxes and shows what is held.

@@ -20,6 +20,15 @@ pub struct Code {
     code: &'static str,
 }
 
+/// Why an epoch of the inboxes began.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    reason: &'static str,
+}
+
+/// Epochs of the inboxes that began, by reason.
+pub type EpochsBegun = Family<Reason, Counter>;
+
 /// The saver's metrics. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -41,6 +50,8 @@ pub struct Metrics {
     pub inboxes_refused: Counter,
     /// Idle inboxes let go.
     pub inboxes_evicted: Counter,
+    /// Epochs that this saver began.
+    pub epochs_begun: EpochsBegun,
     /// Inboxes, messages and payload bytes held.
     pub inboxes: Gauge,
     /// Messages held.
@@ -92,6 +103,7 @@ impl Default for Metrics {
             inboxes_rebuilt: Counter::default(),
             inboxes_refused: Counter::default(),
             inboxes_evicted: Counter::default(),
+            epochs_begun: Family::default(),
             inboxes: Gauge::default(),
             messages: Gauge::default(),
             payload_bytes: Gauge::default(),
@@ -149,6 +161,7 @@ impl Metrics {
         for (name, help, gauge) in gauges {
             r.register(name, help, gauge.clone());
         }
+        r.register("epochs_begun", "Epochs of the inboxes that began here", self.epochs_begun.clone());
         r.register("appends_refused", "Appends refused", self.appends_refused.clone());
         r.register("commit_seconds", "Time of transactions", self.commit_seconds.clone());
         r.register("commit_rows", "Rows of transactions", self.commit_rows.clone());
@@ -156,6 +169,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, refused: &Refused, appends: usize) {
         self.appends_refused.get_or_create(&Code { code: refused.code() }).inc_by(appends as u64);
+    }
+
+    pub(crate) fn epoch_begun(&self, reason: &'static str) {
+        count_epoch(&self.epochs_begun, reason);
     }
 
     pub(crate) fn appended(&self, staged: &[Staged]) {
@@ -183,6 +200,10 @@ impl Metrics {
         self.commit_rows.observe((group.deliveries.len() + group.finished.len()) as f64);
         self.messages_finished.inc_by(group.finished.len() as u64);
     }
+}
+
+pub(crate) fn count_epoch(epochs: &EpochsBegun, reason: &'static str) {
+    epochs.get_or_create(&Reason { reason }).inc();
 }
 
 /// What a gauge shows.

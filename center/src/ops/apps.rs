@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jsonwebtoken::DecodingKey;
+use peers::PeerError;
 use proto::{
     internal::{self, Durability},
     v1,
@@ -20,6 +21,9 @@ use crate::{
 
 /// Letters of a secret after its prefix: 62³² is more than 2¹⁹⁰.
 const SECRET_LETTERS: usize = 32;
+
+/// A change that others overtake is tried again so often: each time one of them was done.
+const CHANGES: usize = 32;
 
 /// An inbox larger than this would take minutes to load on a phone.
 const INBOX_CAP_MAX: u32 = 100_000;
@@ -98,11 +102,20 @@ impl Ops {
     /// Changes an app; what is absent stays as it is.
     pub async fn update_app(&self, caller: &Caller, request: v1::UpdateAppRequest) -> Result<v1::AppInfo> {
         caller.grant.needs(Scope::Admin)?;
-        let mut app = self.stored_app(&request.app).await?;
-        self.change(&mut app, request)?;
-        let changed = self.peers.savers.put_app(app).await?;
-        self.learn().await;
-        Ok(info(changed))
+        for _ in 0..CHANGES {
+            let mut app = self.stored_app(&request.app).await?;
+            self.change(&mut app, request.clone())?;
+            match self.peers.savers.put_app(app).await {
+                // Another change came in between, and this one is not to undo it.
+                Err(PeerError::Refused(refusal)) if refusal.code == peers::APP_CHANGED => {}
+                changed => {
+                    let changed = changed?;
+                    self.learn().await;
+                    return Ok(info(changed));
+                }
+            }
+        }
+        Err(Error::Full("changes of the app at once"))
     }
 
     /// One app.

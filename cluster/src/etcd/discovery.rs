@@ -45,6 +45,7 @@ pub struct Start {
 
 /// Discovery by etcd. It stays a member until it leaves, or is dropped.
 pub struct EtcdDiscovery {
+    name: String,
     id: NodeId,
     incarnation: Incarnation,
     orders: mpsc::Sender<Order>,
@@ -76,6 +77,7 @@ impl EtcdDiscovery {
     ) -> Result<Self, DiscoveryError> {
         options.check()?;
         let mut folder = Folder::open(&start.data, start.role)?;
+        let name = options.cluster.clone();
         let link = Link::new(options, metrics);
         let holder = Holder {
             role: start.role,
@@ -131,7 +133,7 @@ impl EtcdDiscovery {
         let _ = picture.wait_for(|picture| picture.revision() > 0).await;
         let _ = config.wait_for(Option::is_some).await;
         let present = Mutex::new(Some(Present { _cancel: guard, _folder: folder }));
-        Ok(Self { id, incarnation, orders, nodes, registration, config, present })
+        Ok(Self { name, id, incarnation, orders, nodes, registration, config, present })
     }
 
     /// This node's id.
@@ -168,6 +170,10 @@ impl Discovery for EtcdDiscovery {
             self.orders.send(Order::Join(me, joined)).await.map_err(|_| gone())?;
             answer.await.unwrap_or_else(|_| Err(gone()))
         })
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
     }
 
     fn lapses(&self) -> watch::Receiver<u64> {

@@ -35,6 +35,21 @@ async fn apps_are_made_listed_and_changed(stack: &mut Stack) -> anyhow::Result<(
     let patch = api.request(Method::PATCH, "/v1/apps/news").json(&json!({ "durability": "safer" }));
     let (status, refused) = api.send(patch).await?;
     ensure!(status == 400 && refused.to_string().contains("durability"), "{status} {refused}");
+    // Many at once, through both centers: none undoes another.
+    let fields = ["default_ttl_s", "inbox_cap", "pushes_per_second"];
+    for round in 0..5u32 {
+        let patch = async |n: usize, field: &str| {
+            let api = stack.api_of(n);
+            let patch = api.request(Method::PATCH, "/v1/apps/news").json(&json!({ field: 100 + round }));
+            api.told(api.send(patch).await?)
+        };
+        let patches = fields.iter().enumerate().map(|(n, field)| patch(n, field));
+        futures::future::try_join_all(patches).await?;
+        let now = api.told(api.get("/v1/apps/news").await?)?;
+        ensure!(fields.iter().all(|field| now[field] == 100 + round), "{now}");
+    }
+    let patch = api.request(Method::PATCH, "/v1/apps/news").json(&json!({ "inbox_cap": 2 }));
+    api.told(api.send(patch).await?)?;
     // The other center learns of it by itself.
     let elsewhere = stack.api_of(1).with_key(&made.api.key());
     eventually("the new cap at the other center", Duration::from_secs(15), async || {

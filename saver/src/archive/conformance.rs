@@ -261,6 +261,9 @@ pub(crate) async fn keeps_the_directory<A: Archive>(archive: A) {
     assert_eq!(archive.commit(&put(unknown)).await.unwrap().apps, [Err(AppRefused::Unknown)]);
     let changed = App { state_url: "http://x".into(), ..stored.clone() };
     let changed = archive.commit(&put(changed)).await.unwrap().apps.remove(0).unwrap();
+    // Made from a revision that is not there any more: it would undo what was changed since.
+    let late = App { inbox_cap: 9, ..stored.clone() };
+    assert_eq!(archive.commit(&put(late)).await.unwrap().apps, [Err(AppRefused::Changed)]);
     let renamed = App { key: "other".into(), ..changed.clone() };
     assert_eq!(archive.commit(&put(renamed)).await.unwrap().apps, [Err(AppRefused::KeyTaken)]);
     let (apps, revision) = archive.apps(0).await.unwrap();

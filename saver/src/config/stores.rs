@@ -45,8 +45,9 @@ pub struct Redis {
     pub nodes: Vec<String>,
     /// The nodes are of a Redis Cluster. Default: false.
     pub cluster: bool,
-    /// Name of this cluster in all keys: several can share a Redis. Default: `default`.
-    pub name: String,
+    /// Name of this cluster in all keys: several can share a Redis. Default: `discovery.cluster`; `default` where there is
+    /// none.
+    pub name: Option<String>,
     /// Replicas that must have an append before it is answered; what a promoted replica lacks is else lost if it was
     /// `fast` and younger than 250 ms. Not with `cluster`. Default: 0.
     pub wait_replicas: u32,
@@ -79,7 +80,7 @@ impl Default for Redis {
         Self {
             nodes: Vec::new(),
             cluster: false,
-            name: "default".to_owned(),
+            name: None,
             wait_replicas: 0,
             partitions: 16,
             journal_messages: 100_000,
@@ -147,8 +148,8 @@ pub(super) fn check(stores: Stores, redis: &Redis, mysql: &MySql) -> Result<(), 
             "must name at least one Redis for stores.kind = \"cluster\"".to_owned(),
         ));
     }
-    let nameless = redis.name.is_empty() || redis.name.contains(['{', '}', ':']) || redis.name.len() > 64;
-    if nameless {
+    let nameless = |name: &String| name.is_empty() || name.contains(['{', '}', ':']) || name.len() > 64;
+    if redis.name.as_ref().is_some_and(nameless) {
         return Err(("saver.redis.name", "must have 1 to 64 bytes, none of them { } or :".to_owned()));
     }
     if !(1..=1024).contains(&redis.partitions) {

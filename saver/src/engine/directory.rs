@@ -23,7 +23,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         Ok(self.core.archive.apps(after_revision).await?)
     }
 
-    /// Creates an app (id 0) or changes one.
+    /// Creates an app (id 0) or changes one, unless it was changed since the revision that it names.
     ///
     /// # Errors
     /// When its key is taken, its id is unknown, or the archive fails.
@@ -33,6 +33,9 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             Written::App(Ok(app)) => Ok(app),
             Written::App(Err(AppRefused::KeyTaken)) => {
                 Err(Refused::bad("app_taken", format!("app \"{key}\" exists already")))
+            }
+            Written::App(Err(AppRefused::Changed)) => {
+                Err(Refused::bad(peers::APP_CHANGED, format!("app \"{key}\" was changed meanwhile")))
             }
             Written::App(Err(AppRefused::Unknown)) => Err(Refused::bad("unknown_app", "no app has this id")),
             _ => Err(Refused::Ending),

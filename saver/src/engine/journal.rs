@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 use wire::id::{Position, Seq};
 
 use super::{
-    Append, Appended, Core, Durability, Engine, OPS, lander::Lander, refused_by, rows::RowNumbers,
+    Append, Appended, Core, Durability, Engine, OPS,
+    lander::Lander,
+    refused_by,
+    rows::RowNumbers,
     safe::Committer,
     words::{StoredWords, Words},
     writer::Charge,

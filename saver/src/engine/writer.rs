@@ -156,7 +156,7 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
             places.push(Place::add(&mut group, write));
             replies.push(reply);
         }
-        let doubt = if self.in_doubt && !items.is_empty() { self.restart().await.err() } else { None };
+        let doubt = if self.in_doubt && !items.is_empty() { self.restart("doubt").await.err() } else { None };
         let (results, committed) = self.commit(&items, &mut group, flush, doubt).await;
         drop(items);
         let mut results = results.into_iter();
@@ -169,7 +169,7 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
             other => other,
         };
         let committed = match committed {
-            Ok(committed) if restart => self.restart().await.map(|()| committed),
+            Ok(committed) if restart => self.restart("savers").await.map(|()| committed),
             other => other,
         };
         if let Ok(done) = &committed {
@@ -275,7 +275,7 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
         true
     }
 
-    async fn restart(&mut self) -> Result<(), Refused> {
+    async fn restart(&mut self, reason: &'static str) -> Result<(), Refused> {
         // What left the inboxes must not come back with them.
         if self.core.backlog.len() > 0 && !self.flush_all().await {
             return Err(Refused::Busy);
@@ -283,7 +283,8 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
         if let Some(inboxes) = self.core.inboxes.through() {
             let epoch = self.core.archive.begin_epoch().await?;
             inboxes.restart(epoch).await?;
-            tracing::info!(%epoch, "inboxes begin anew");
+            self.core.metrics.epoch_begun(reason);
+            tracing::info!(%epoch, reason, "inboxes begin anew");
         }
         self.core.logs.clear();
         self.recent = RecentIds::new(self.core.archive.greatest_id().await?);

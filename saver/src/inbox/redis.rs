@@ -30,16 +30,19 @@ use super::{
     Absent, Entry, InboxError, InboxResult, InboxStore, JournalPart, Journaled, Lag, Mark, Placed, Upkeep,
     Waiting,
 };
-use crate::model::{Finished, InboxKey, Loaded, Read, Row, State, Surviving};
+use crate::{
+    metrics::EpochsBegun,
+    model::{Finished, InboxKey, Loaded, Read, Row, State, Surviving},
+};
 
 mod codec;
 mod journal;
 pub mod life;
 mod link;
 mod scripts;
-mod words;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use link::{Call, Failure, Line, Link};
 use scripts::Source;
@@ -109,6 +112,8 @@ struct Shared {
     /// Why there is no life to use.
     reason: Mutex<String>,
     epochs: watch::Sender<Epoch>,
+    /// Epochs that this store began, by reason.
+    begun: EpochsBegun,
     last: Mutex<Option<Last>>,
     /// Lives up to this lack something that the archive has. Changed and read with `last` locked.
     lacking: AtomicU64,
@@ -130,10 +135,21 @@ impl RedisInboxes {
             trouble: Notify::new(),
             reason: Mutex::new("not connected yet".to_owned()),
             epochs: watch::channel(Epoch::default()).0,
+            begun: EpochsBegun::default(),
             last: Mutex::default(),
             lacking: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Counts the epochs that it begins there.
+    #[must_use]
+    pub fn counting(mut self, epochs: EpochsBegun) -> Self {
+        // Nobody else has it yet.
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.begun = epochs;
+        }
+        self
     }
 
     /// The epoch; changes are news of a life that has begun. 0 before the first.

@@ -160,7 +160,12 @@ impl Saver {
     async fn read(&self, uid: &str, after: Option<Position>) -> LoadedInbox {
         let read = Read { after, acknowledges: false, max_messages: 100_000, max_bytes: 1 << 30 };
         for _ in 0..100 {
-            match self.engine.load(vec![LoadItem { key: key(uid), read, bind: false, own_cursor: false }]).await.remove(0) {
+            match self
+                .engine
+                .load(vec![LoadItem { key: key(uid), read, bind: false, own_cursor: false }])
+                .await
+                .remove(0)
+            {
                 Ok(loaded) => return loaded,
                 // What the last epoch left in its journals is still landing.
                 Err(e) if e.code() == "inboxes_rebuilding" => {

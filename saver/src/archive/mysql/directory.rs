@@ -7,7 +7,7 @@ use sqlx::{MySqlConnection, Row as _, mysql::MySqlRow};
 use wire::id::AppId;
 
 use super::rows::{text, unsigned};
-use crate::archive::{ApiKey, AppRefused};
+use crate::archive::{ApiKey, AppRefused, Revised as _};
 
 const NEWER: &str = "SELECT body FROM app WHERE revision > ? ORDER BY revision";
 
@@ -46,15 +46,27 @@ pub(super) async fn put_app(
     if taken.is_some_and(|id| id != app.id) {
         return Ok(Err(AppRefused::KeyTaken));
     }
-    let id: Option<u32> = match app.id {
+    let id = match app.id {
         0 => {
             let greatest: Option<u32> =
                 sqlx::query_scalar("SELECT MAX(id) FROM app").fetch_one(&mut *c).await?;
-            Some(greatest.unwrap_or(0) + 1)
+            greatest.unwrap_or(0) + 1
         }
-        id => sqlx::query_scalar("SELECT id FROM app WHERE id = ?").bind(id).fetch_optional(&mut *c).await?,
+        id => {
+            // As it is, and not as this transaction may have seen it before it had the counter's lock.
+            let known: Option<i64> = sqlx::query_scalar("SELECT revision FROM app WHERE id = ? FOR UPDATE")
+                .bind(id)
+                .fetch_optional(&mut *c)
+                .await?;
+            match known {
+                None => return Ok(Err(AppRefused::Unknown)),
+                Some(known) if app.is_older_than(known.cast_unsigned()) => {
+                    return Ok(Err(AppRefused::Changed));
+                }
+                Some(_) => id,
+            }
+        }
     };
-    let Some(id) = id else { return Ok(Err(AppRefused::Unknown)) };
     sqlx::query("UPDATE counter SET value = ? WHERE name = 'app_revision'")
         .bind(revision)
         .execute(&mut *c)

@@ -92,10 +92,7 @@ async fn reserve(c: &mut SqliteConnection, r: &Reservation, now_ms: u64) -> Resu
 }
 
 /// Lands what the shared store has tied. What is there stays unless it ends sooner.
-pub(super) async fn land_reservation(
-    c: &mut SqliteConnection,
-    r: &Reservation,
-) -> Result<(), sqlx::Error> {
+pub(super) async fn land_reservation(c: &mut SqliteConnection, r: &Reservation) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO reservation (app, word, id, fingerprint, expires) VALUES (?,?,?,?,?) \
          ON CONFLICT (app, word) DO UPDATE SET id = excluded.id, fingerprint = excluded.fingerprint, \

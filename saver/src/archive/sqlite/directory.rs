@@ -6,7 +6,7 @@ use proto::internal::App;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{SqliteArchive, commit::app_id, error::classify};
-use crate::archive::{ApiKey, AppRefused, ArchiveResult};
+use crate::archive::{ApiKey, AppRefused, ArchiveResult, Revised as _};
 
 const COLUMNS: &str = "SELECT id, key, token_secret, public_key_pem, webhook_secret, upstream_url, state_url, \
                        default_ttl_s, inbox_cap, pushes_per_second, revision, body FROM app WHERE revision > ? \
@@ -30,11 +30,22 @@ pub(super) async fn put_app(
     c: &mut SqliteConnection,
     app: &App,
 ) -> Result<Result<App, AppRefused>, sqlx::Error> {
-    let id: Option<i64> = match app.id {
-        0 => sqlx::query_scalar("SELECT coalesce(max(id), 0) + 1 FROM app").fetch_optional(&mut *c).await?,
-        id => sqlx::query_scalar("SELECT id FROM app WHERE id = ?").bind(id).fetch_optional(&mut *c).await?,
+    let id: i64 = match app.id {
+        0 => sqlx::query_scalar("SELECT coalesce(max(id), 0) + 1 FROM app").fetch_one(&mut *c).await?,
+        id => {
+            let known: Option<i64> = sqlx::query_scalar("SELECT revision FROM app WHERE id = ?")
+                .bind(id)
+                .fetch_optional(&mut *c)
+                .await?;
+            match known {
+                None => return Ok(Err(AppRefused::Unknown)),
+                Some(known) if app.is_older_than(known.cast_unsigned()) => {
+                    return Ok(Err(AppRefused::Changed));
+                }
+                Some(_) => id.into(),
+            }
+        }
     };
-    let Some(id) = id else { return Ok(Err(AppRefused::Unknown)) };
     let revision: i64 = sqlx::query_scalar(
         "UPDATE counter SET value = value + 1 WHERE name = 'app_revision' RETURNING value",
     )

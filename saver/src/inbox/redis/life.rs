@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::*;
-use crate::archive::{Archive, ArchiveError, SharedLife};
+use crate::{
+    archive::{Archive, ArchiveError, SharedLife},
+    metrics::count_epoch,
+};
 
 /// How often the server's identity is asked for, and the archive's word.
 const LOOK: Duration = Duration::from_secs(1);
@@ -174,10 +177,11 @@ async fn establish<A: Archive>(store: &RedisInboxes, archive: &A, alone: &mut bo
             }
         }
     }
-    let reason = reason(life.as_ref(), &identity);
+    let (word, reason) = reason(life.as_ref(), &identity);
     let from = life.as_ref().map(|l| l.epoch);
     let name = format!("{identity} {}", first_number(life.as_ref(), cluster::now_ms()));
     let life = archive.begin_shared_life(from, &name, partitions).await?.ok_or(NoLife::Overtaken)?;
+    count_epoch(&store.shared.begun, word);
     info!(epoch = %life.epoch, reason, "a new epoch of the inboxes in Redis");
     let bases = bases(settings, life.partitions);
     install(archive, link, life, identity, bases).await
@@ -263,12 +267,13 @@ fn bases(settings: &RedisSettings, partitions: u32) -> Vec<String> {
     (0..partitions).map(|p| format!("{{lw:{}:{p}}}", settings.name)).collect()
 }
 
-fn reason(life: Option<&SharedLife>, identity: &str) -> &'static str {
+/// Why a life begins: for metrics, and for people.
+fn reason(life: Option<&SharedLife>, identity: &str) -> (&'static str, &'static str) {
     match life {
-        None => "the first",
-        Some(life) if life.unseen => "messages were stored while Redis was away",
-        Some(life) if known_by(life).0 != identity => "Redis started anew or was replaced",
-        Some(_) => "Redis lost its keys",
+        None => ("first", "the first"),
+        Some(life) if life.unseen => ("unseen", "something was stored while Redis was away"),
+        Some(life) if known_by(life).0 != identity => ("replaced", "Redis started anew or was replaced"),
+        Some(_) => ("lost", "Redis lost its keys"),
     }
 }
 

@@ -25,7 +25,9 @@ impl RedisInboxes {
         let name = codec::word(wanted);
         call.cmd.arg(mode).arg(name.as_slice()).arg(codec::tied_to(wanted));
         call.cmd.arg(settings.journal_records).arg(settings.journal_bytes);
-        call.cmd.arg((settings.words / partitions).max(1)).arg((settings.filter_bytes / partitions).max(8) * 8);
+        call.cmd
+            .arg((settings.words / partitions).max(1))
+            .arg((settings.filter_bytes / partitions).max(8) * 8);
         call.cmd.arg(i32::from(settings.cluster));
         places(hash).for_each(|place| _ = call.cmd.arg(place));
         let answer = self.call(&live, Line::Appends, call).await?;

@@ -33,13 +33,18 @@ async fn a_new_key_is_tied_and_lands() {
         assert_eq!(rig.tie("one", 1, NOW).await, Tied::New);
         assert_eq!(rig.tie("one", 2, NOW).await, Tied::Known(wanted("one", 1, NOW + DAY)));
         assert_eq!(rig.tie("two", 3, NOW).await, Tied::New);
-        let landed: HashSet<u64> = rig.land().await.into_iter().map(|r| match r {
-            Record::Reserved(r) => {
-                assert_eq!(r, wanted(&r.word, r.id.0, NOW + DAY));
-                r.id.0
-            }
-            other => panic!("{other:?}"),
-        }).collect();
+        let landed: HashSet<u64> = rig
+            .land()
+            .await
+            .into_iter()
+            .map(|r| match r {
+                Record::Reserved(r) => {
+                    assert_eq!(r, wanted(&r.word, r.id.0, NOW + DAY));
+                    r.id.0
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert_eq!(landed, [1, 3].into());
         assert_eq!(rig.tie("one", 4, NOW).await, Tied::Known(wanted("one", 1, NOW + DAY)));
         // Over: whether somebody has tied it since, only the archive can tell.
