@@ -252,7 +252,7 @@ fn outcome(done: Result<Outcome, PeerError>) -> Delivered {
         Ok(Outcome::Sent) => Delivered::Sent,
         Ok(Outcome::NotHere) => Delivered::Moved,
         // A room sheds only transient messages.
-        Ok(Outcome::Shed) => Delivered::Failed,
+        Ok(Outcome::Shed | Outcome::Away) => Delivered::Failed,
         Err(error) => {
             tracing::debug!(%error, "a delivery failed; the sweeper delivers");
             Delivered::Failed

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use wire::{
     codec::PREAMBLE,
-    frame::{Connect, Unbind, UnboundReason},
+    frame::{Connect, Leave, Unbind, UnboundReason},
     id::{BindingId, Cursor, Position},
 };
 
@@ -48,7 +48,8 @@ pub struct Session {
     /// Most devices have one.
     bindings: SmallVec<[Binding; 1]>,
     ups: Ups,
-    resume_token: Bytes,
+    /// Good for one more connection to the room that gave it.
+    resume_token: Option<Box<[u8]>>,
     dice: Dice,
     next_binding: u32,
     /// Only where several bindings share an app: a broadcast frame does not say whose it is.
@@ -69,26 +70,37 @@ impl Session {
             link: Link::down(),
             bindings: SmallVec::new(),
             ups: Ups::new(first_reference),
-            resume_token: Bytes::new(),
+            resume_token: None,
             dice,
             next_binding: 1,
             recent_broadcasts: None,
         }
     }
 
-    /// A network connection stands: greets the room.
+    /// The next connection goes to another room than the last, or comes too late: nothing is gone on with there.
+    pub fn forget_resume(&mut self) {
+        self.resume_token = None;
+        for binding in self.bindings.iter_mut().filter(|binding| binding.stage == Stage::Held) {
+            binding.start_over();
+        }
+    }
+
+    /// A network connection stands: greets the room, and asks to go on where the last connection broke. If it leads to
+    /// another room than the last one did, call [`forget_resume`](Self::forget_resume) before.
     pub fn opened(&mut self, now: Moment, out: &mut Output) {
         self.link.greet(now + self.config.handshake_timeout, now);
         out.bytes.extend_from_slice(&PREAMBLE);
         let heartbeat = self.config.heartbeat.unwrap_or(Duration::ZERO).as_secs();
+        let held = |binding: &&mut Binding| binding.stage == Stage::Held;
+        let resume = self.bindings.iter_mut().filter(held).map(Binding::offer_again).collect();
         let connect = Connect {
             device: self.device.as_ref().to_owned(),
             version: wire::limits::VERSION,
             network: self.config.network.into(),
             heartbeat_s: u32::try_from(heartbeat).unwrap_or(u32::MAX),
-            resume_token: self.resume_token.clone(),
+            resume_token: self.resume_token.as_deref().map(Bytes::copy_from_slice).unwrap_or_default(),
             sdk: self.config.sdk.clone(),
-            resume: Vec::new(),
+            resume,
         };
         self.link.send(&connect.into(), now, &mut out.bytes);
     }
@@ -96,10 +108,10 @@ impl Session {
     /// Does all that is due: binds, acks, upstream frames, pings, time-outs. To be called after any other
     /// call (or after several: after all frames of one read), and at [`next_deadline`](Self::next_deadline).
     pub fn advance(&mut self, now: Moment, out: &mut Output) {
-        self.leave(now, out);
+        self.leave_bindings(now, out);
         if let Some(ending) = self.overdue(now) {
             if matches!(ending.cause, Cause::Moved(_)) {
-                self.flush_acks(now, out);
+                self.take_leave(now, out);
             }
             return self.end(ending, out);
         }
@@ -152,15 +164,12 @@ impl Session {
         self.link.heard(now);
     }
 
-    /// Ends everything in good order: acks what is done with, unbinds and ends the connection.
+    /// Ends everything in good order: acks what is done with, takes leave and ends the connection.
     pub fn close(&mut self, now: Moment, out: &mut Output) {
         if self.link.stage == LinkStage::Down {
             return;
         }
-        self.flush_acks(now, out);
-        for binding in self.bindings.iter().filter(|binding| binding.is_bound()) {
-            self.link.send(&Unbind { binding: binding.id.0 }.into(), now, &mut out.bytes);
-        }
+        self.take_leave(now, out);
         self.end(Cause::Requested.into(), out);
     }
 
@@ -174,11 +183,16 @@ impl Session {
 
     /// Takes a binding away; [`Event::Unbound`] tells when.
     pub fn unbind(&mut self, id: BindingId) {
-        let live = self.link.is_live();
+        let link = self.link.stage;
         if let Some(binding) = self.find(id)
             && binding.stage != Stage::Left
         {
-            let tell = live && matches!(binding.stage, Stage::Bound | Stage::Asked(_));
+            let tell = match link {
+                LinkStage::Down => false,
+                // The room has been asked to go on with it.
+                LinkStage::Greeting(_) => binding.stage == Stage::Held,
+                LinkStage::Live => matches!(binding.stage, Stage::Bound | Stage::Asked(_)),
+            };
             binding.stage = Stage::Leaving { tell };
         }
     }
@@ -307,17 +321,19 @@ impl Session {
     }
 
     /// Carries out what the app has asked to unbind.
-    fn leave(&mut self, now: Moment, out: &mut Output) {
+    fn leave_bindings(&mut self, now: Moment, out: &mut Output) {
         let mut gone = SmallVec::<[BindingId; 2]>::new();
         for binding in &mut self.bindings {
             let Stage::Leaving { tell } = binding.stage else { continue };
             self.ups.drop_binding(binding.id, &mut out.events);
-            if tell && self.link.is_live() {
-                binding.ack(&mut self.link, now, &mut out.bytes);
-                self.link.send(&Unbind { binding: binding.id.0 }.into(), now, &mut out.bytes);
-                binding.stage = Stage::Left;
-            } else {
-                gone.push(binding.id);
+            match self.link.stage {
+                LinkStage::Live if tell => {
+                    binding.ack(&mut self.link, now, &mut out.bytes);
+                    self.link.send(&Unbind { binding: binding.id.0 }.into(), now, &mut out.bytes);
+                    binding.stage = Stage::Left;
+                }
+                LinkStage::Greeting(_) if tell => {}
+                _ => gone.push(binding.id),
             }
         }
         for id in gone {
@@ -331,18 +347,25 @@ impl Session {
         out.events.push(Event::Unbound { binding: id, reason: UnboundReason::Requested });
     }
 
-    fn flush_acks(&mut self, now: Moment, out: &mut Output) {
+    /// Says all that there is to say before it goes: the room need not keep anything for it.
+    fn take_leave(&mut self, now: Moment, out: &mut Output) {
         for binding in self.bindings.iter_mut().filter(|binding| binding.is_bound()) {
             binding.ack(&mut self.link, now, &mut out.bytes);
         }
+        self.link.send(&Leave {}.into(), now, &mut out.bytes);
     }
 
     fn end(&mut self, ending: Ending, out: &mut Output) {
+        if !matches!(ending.cause, Cause::Lost(_) | Cause::Silent) {
+            // The room has ended the bindings, or the two do not agree on where they stand.
+            self.resume_token = None;
+        }
+        let holds = self.resume_token.is_some();
         self.link = Link::down();
         self.ups.disconnected();
         let mut gone = SmallVec::<[BindingId; 2]>::new();
         for binding in &mut self.bindings {
-            if binding.disconnected() {
+            if binding.disconnected(holds) {
                 gone.push(binding.id);
             }
         }

@@ -28,7 +28,8 @@ enum Step {
     /// This many frames reach the device; then the connection breaks, if it is so.
     Exchange {
         frames: usize,
-        cut: bool,
+        /// Whether the room keeps the binding for the device to come back.
+        cut: Option<bool>,
     },
     /// The store is rebuilt.
     Rebuild {
@@ -48,7 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1u8..5).prop_map(Step::Append),
         1 => Just(Step::Expire),
-        4 => (0usize..6, any::<bool>()).prop_map(|(frames, cut)| Step::Exchange { frames, cut }),
+        4 => (0usize..6, any::<Option<bool>>()).prop_map(|(frames, cut)| Step::Exchange { frames, cut }),
         1 => any::<bool>().prop_map(|forgets| Step::Rebuild { forgets }),
         1 => Just(Step::Lose),
         1 => Just(Step::Repeat),
@@ -132,7 +133,7 @@ impl World {
         }
     }
 
-    fn exchange(&mut self, frames: usize, cut: bool) {
+    fn exchange(&mut self, frames: usize, cut: Option<bool>) {
         if !self.connected {
             self.room.accept();
             self.lost = false;
@@ -140,7 +141,8 @@ impl World {
             self.connected = true;
         }
         self.connected = exchange(&mut self.session, &mut self.room, self.now, &mut self.out, frames);
-        if cut && self.connected {
+        if let Some(keeps) = cut.filter(|_| self.connected) {
+            self.room.keep(keeps);
             self.session.lost(Cause::Lost("cut".into()), &mut self.out);
             self.connected = false;
         }
@@ -176,9 +178,9 @@ impl World {
     /// Lets everything come to rest without further mishaps.
     fn settle(&mut self) {
         // What the room lost at the very end shows only on the next connection.
-        self.exchange(usize::MAX, true);
+        self.exchange(usize::MAX, Some(false));
         for _ in 0..40 {
-            self.exchange(usize::MAX, false);
+            self.exchange(usize::MAX, None);
             self.confirm();
             self.now = self.now + Duration::from_secs(1);
         }
@@ -222,8 +224,8 @@ proptest! {
 /// The systematic counterpart: a cut after every single frame.
 #[test]
 fn a_cut_after_every_frame() {
-    for frames in 0..40 {
-        let cut = Step::Exchange { frames, cut: true };
+    for (frames, keeps) in (0..40).flat_map(|frames| [(frames, true), (frames, false)]) {
+        let cut = Step::Exchange { frames, cut: Some(keeps) };
         let steps = [Step::Append(4), cut.clone(), Step::Append(4), cut, Step::Append(4)];
         check(&steps, Confirm::Auto).unwrap();
         check(&steps, Confirm::ByApp).unwrap();

@@ -288,7 +288,7 @@ fn unbind_acks_first_and_ends_what_waits() {
     world.session.unbind(binding);
     assert_eq!(world.session.up(binding, "k".into(), Bytes::new()), Err(UpError::NoBinding));
     world.exchange();
-    assert_eq!(world.sent(), ["ack", "unbind"]);
+    assert_eq!(world.sent(), ["ack", "leave"]);
     let reason = UnboundReason::Requested;
     let done = Event::UpDone { reference, outcome: UpOutcome::NoBinding };
     assert_eq!(world.events(), [done, Event::Unbound { binding, reason }]);
@@ -425,7 +425,7 @@ fn a_silence_that_is_the_apps_own_doing_is_excused() {
 }
 
 #[test]
-fn close_acks_and_unbinds() {
+fn close_acks_and_takes_leave() {
     let ack = AckPolicy { max_delay: Duration::from_secs(60), ..AckPolicy::default() };
     let mut world = World::new(Config { ack, ..Config::default() });
     world.session.bind(spec("alice", Some("token")));

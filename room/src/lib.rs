@@ -2,12 +2,15 @@
 //!
 //! - [`session`]: all sessions of a thread as one state machine without I/O;
 //! - [`event_loop`]: one thread's sockets;
+//! - [`admission`]: who may connect;
 //! - [`exchange`]: what a thread and the rest of the room say to each other;
 //! - [`backend`]: the rest of the room, on tokio;
-//! - [`token`]: device tokens.
+//! - [`token`]: device tokens;
+//! - [`resume`]: the tokens by which a device goes on after its connection broke.
 //!
 //! What this crate must never know: SQL, HTTP, other rooms.
 
+pub mod admission;
 pub mod backend;
 mod bounds;
 pub mod clock;
@@ -17,6 +20,7 @@ pub mod event_loop;
 pub mod exchange;
 pub mod metrics;
 mod orders;
+pub mod resume;
 mod room;
 mod rpc;
 pub mod session;

@@ -40,6 +40,7 @@ impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
                 Delivery::NotHere => rpc::Delivery::NotHere,
                 Delivery::Sent => rpc::Delivery::Sent,
                 Delivery::Shed => rpc::Delivery::Shed,
+                Delivery::Away => rpc::Delivery::Away,
             }
             .into();
         }

@@ -7,18 +7,23 @@ mod apps;
 mod bind;
 mod binding;
 mod bound;
+mod census;
 mod connection;
 mod drain;
 mod ending;
 mod fanout;
 mod flags;
 mod frames;
+mod ghosts;
 mod inbox;
 mod jitter;
+mod life;
 mod limits;
 mod log;
 mod outlet;
+mod pace;
 mod renew;
+mod resume;
 mod serve;
 mod tally;
 mod timers;
@@ -35,8 +40,10 @@ use wire::{
     id::AppId,
 };
 
-pub use limits::{Heartbeat, Limits};
+pub use census::Census;
+pub use limits::{Heartbeat, Limits, Pace};
 pub use outlet::{Class, Outlet};
+pub use resume::{Moving, Next, Outcome};
 pub use tally::Tally;
 
 use self::{
@@ -45,12 +52,14 @@ use self::{
     connection::{Phase, Session},
     drain::Drain,
     fanout::RecallRound,
+    ghosts::Farewells,
     jitter::Jitter,
     users::Users,
 };
 use crate::{
     clock::Now,
     exchange::{AckAsk, Asks, BindingKey, ConnKey, Progress},
+    resume::Sealer,
     wheel::Wheel,
 };
 
@@ -82,6 +91,11 @@ pub struct Sessions {
     stalled: Vec<AppId>,
     recalls: VecDeque<RecallRound>,
     drain: Option<Drain>,
+    /// Makes and opens resume tokens; nothing = no connection is kept after its socket broke.
+    sealer: Option<Sealer>,
+    /// Connections that are kept so.
+    ghosts: usize,
+    farewells: Farewells,
     generation: u32,
     jitter: Jitter,
     tally: Tally,
@@ -107,6 +121,9 @@ impl Sessions {
             stalled: Vec::new(),
             recalls: VecDeque::new(),
             drain: None,
+            sealer: None,
+            ghosts: 0,
+            farewells: Farewells::default(),
             generation: 0,
             jitter: Jitter::new(seed),
             tally: Tally::default(),
@@ -114,34 +131,42 @@ impl Sessions {
         }
     }
 
+    /// Lets devices resume connections that broke, with tokens of this key.
+    #[must_use]
+    pub fn with_resume(self, sealer: Sealer) -> Self {
+        Self { sealer: Some(sealer), ..self }
+    }
+
     /// Takes other bounds for what comes from now on; those of memory stay as they are.
     pub fn set_limits(&mut self, limits: &Limits) {
-        let Limits { connections, bindings, asks, tail_bytes, up_bytes, .. } = self.limits;
-        self.limits = Limits { connections, bindings, asks, tail_bytes, up_bytes, ..limits.clone() };
+        let Limits { connections, ghosts, bindings, asks, tail_bytes, up_bytes, .. } = self.limits;
+        self.limits = Limits { connections, ghosts, bindings, asks, tail_bytes, up_bytes, ..limits.clone() };
     }
 
     /// A connection was accepted. `None`: there are as many as there may be; what to tell it is in
     /// [`Sessions::busy`].
     pub fn open(&mut self, now: Now) -> Option<ConnKey> {
-        if self.conns.len() >= self.limits.connections || self.drain.is_some() {
+        if self.connections() >= self.limits.connections || self.drain.is_some() {
             return None;
         }
         let generation = self.next_generation();
-        let session = Session::new(generation, now.ms, &self.limits);
-        let deadline = session.deadline_ms(&self.limits);
-        let conn = ConnKey { slot: self.conns.insert(session) as u32, generation };
-        self.wheel.schedule(conn, deadline);
+        let entry = self.conns.vacant_entry();
+        let conn = ConnKey { slot: entry.key() as u32, generation };
+        let session = entry.insert(Session::new(generation, now.ms, &self.limits));
+        session.due = self.wheel.schedule(conn, session.deadline_ms(&self.limits));
         self.tally.opened += 1;
         Some(conn)
     }
 
-    /// The socket is gone, whoever closed it.
+    /// The socket is gone in good order, or will not be missed: nothing of the connection is kept.
     pub fn on_closed(&mut self, slot: u32) {
-        if self.conns.contains(slot as usize) {
-            self.end_all(slot);
-            self.conns.remove(slot as usize);
-            self.tally.closed += 1;
+        let Some(session) = self.conns.get(slot as usize) else { return };
+        if session.phase == Phase::Ghost {
+            return self.end_ghost(slot);
         }
+        self.end_all(slot);
+        self.conns.remove(slot as usize);
+        self.tally.closed += 1;
     }
 
     /// What a connection over the bound is told before it is closed.
@@ -157,9 +182,11 @@ impl Sessions {
         if session.phase == Phase::Closing {
             return;
         }
+        if session.phase == Phase::Ghost {
+            return self.end_ghost(slot);
+        }
         session.enter(Phase::Closing, now.ms);
-        let conn = ConnKey { slot, generation: session.generation };
-        self.wheel.schedule(conn, session.deadline_ms(&self.limits));
+        self.watch(slot);
         self.end_all(slot);
         let retry_after_ms = match code {
             CloseCode::Busy | CloseCode::TooFast => self.jitter.from(self.limits.retry_after_ms),
@@ -177,9 +204,19 @@ impl Sessions {
         self.conns.get(slot as usize).map(|session| session.generation)
     }
 
-    /// Connections now.
+    /// Which thread these are of.
+    pub fn thread(&self) -> u8 {
+        self.thread
+    }
+
+    /// Connections now, without those whose sockets broke.
     pub fn connections(&self) -> usize {
-        self.conns.len()
+        self.conns.len() - self.ghosts
+    }
+
+    /// Connections whose sockets broke and that are kept for their devices to come back.
+    pub fn ghosts(&self) -> usize {
+        self.ghosts
     }
 
     /// Live bindings now.

@@ -28,10 +28,14 @@ impl Wheel {
 
     /// Puts a connection in, to come up at `deadline_ms` or up to a tick later; earlier only if it lies beyond the
     /// wheel's reach.
-    pub fn schedule(&mut self, conn: ConnKey, deadline_ms: u64) {
+    ///
+    /// Gives the tick at which it comes up, as [`Wheel::tick`] will then say: an owner that puts a connection in again before
+    /// its entry has come up tells by it which of the two counts.
+    pub fn schedule(&mut self, conn: ConnKey, deadline_ms: u64) -> u16 {
         let tick = deadline_ms.div_ceil(TICK_MS).clamp(self.tick + 1, self.tick + SLOTS - 1);
         self.slots[(tick % SLOTS) as usize].push(conn);
         self.len += 1;
+        tick as u16
     }
 
     /// Takes out what has come up by `now_ms`, at most one slot; call it until `None`.
@@ -47,9 +51,26 @@ impl Wheel {
         None
     }
 
+    /// The last tick that has come up. Its lower bits: all entries lie within far fewer ticks than those can tell apart.
+    pub fn tick(&self) -> u16 {
+        self.tick as u16
+    }
+
+    /// Whether an entry that comes up at the tick `due` is still to do so, and does so by `deadline_ms`.
+    pub fn comes_up_by(&self, due: u16, deadline_ms: u64) -> bool {
+        let ahead = u64::from(due.wrapping_sub(self.tick()));
+        (1..SLOTS).contains(&ahead) && self.tick + ahead <= deadline_ms.div_ceil(TICK_MS)
+    }
+
     /// Entries, those of connections that are gone included.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of the slots and of what is in them.
+    pub fn bytes(&self) -> usize {
+        let entries: usize = self.slots.iter().map(Vec::capacity).sum();
+        entries * size_of::<ConnKey>() + self.slots.len() * size_of::<Vec<ConnKey>>()
     }
 
     /// Whether there is no entry.
@@ -82,6 +103,18 @@ mod tests {
         assert!(all(&mut wheel, 11_249).is_empty());
         assert_eq!(all(&mut wheel, 11_250), [1]);
         assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn an_entry_that_comes_early_enough_needs_no_other() {
+        let mut wheel = Wheel::new(u64::from(u16::MAX) * TICK_MS);
+        let at = |ticks: u64| (u64::from(u16::MAX) + ticks) * TICK_MS;
+        let due = wheel.schedule(key(1), at(10));
+        assert!(wheel.comes_up_by(due, at(10)) && wheel.comes_up_by(due, at(9_000)));
+        assert!(!wheel.comes_up_by(due, at(9)), "too late for this");
+        assert_eq!(all(&mut wheel, at(10)), [1]);
+        assert_eq!(wheel.tick(), due);
+        assert!(!wheel.comes_up_by(due, at(9_000)), "it has come up");
     }
 
     #[test]

@@ -164,6 +164,8 @@ impl Ops {
             match self.peers.rooms.deliver(cluster::NodeId(room), item, payload.clone()).await? {
                 Outcome::Sent => return Ok(v1::Outcome::Sent),
                 Outcome::Shed => return Err(Error::Full("bytes queued for the user's connection")),
+                // As far as anybody can tell, the device is gone; that it may come back helps no transient message.
+                Outcome::Away => return Ok(v1::Outcome::Offline),
                 Outcome::NotHere => {}
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wire::{
     codec,
-    frame::{Bind, Bound},
+    frame::{Bind, Bound, ResumeBinding},
     id::{AppId, AppKey, BindingId, Bseq, Cursor, Position, Uid},
 };
 
@@ -41,6 +41,8 @@ pub(super) enum Stage {
     Asked(Moment),
     /// Bound.
     Bound,
+    /// Was bound when the connection broke, and may be gone on with on the next one.
+    Held,
     /// The app wants it to end; whether there is something to tell the room.
     Leaving { tell: bool },
     /// `Unbind` has been sent.
@@ -115,16 +117,42 @@ impl Binding {
         self.stage = Stage::Bound;
     }
 
-    /// The connection is gone. Whether the binding is, too.
-    pub(super) fn disconnected(&mut self) -> bool {
+    /// What to go on with after a broken connection.
+    pub(super) fn offer_again(&mut self) -> ResumeBinding {
+        let (inbox, confirmed) = self.inbox.offer_again();
+        let (log, broadcast_confirmed) = self.broadcasts.offer_again();
+        ResumeBinding {
+            binding: self.id.0,
+            epoch: inbox.epoch.0,
+            received: inbox.seq.0,
+            confirmed: confirmed.0,
+            log_epoch: log.epoch.0,
+            broadcast_received: log.bseq.0,
+            broadcast_confirmed: broadcast_confirmed.0,
+        }
+    }
+
+    /// The room goes on with it.
+    pub(super) fn resumed(&mut self) {
+        self.inbox.resumed();
+        self.failures = 0;
+        self.stage = Stage::Bound;
+    }
+
+    /// It has to be bound again.
+    pub(super) fn start_over(&mut self) {
+        self.stage = match self.token {
+            Some(_) => Stage::Idle(Moment(0)),
+            None => Stage::NeedsToken(Moment(0)),
+        };
+    }
+
+    /// The connection is gone; `holds`: the next one may go on with it. Whether the binding is gone, too.
+    pub(super) fn disconnected(&mut self, holds: bool) -> bool {
         self.ack_at = Moment::NEVER;
         match self.stage {
-            Stage::Asked(_) | Stage::Bound => {
-                self.stage = match self.token {
-                    Some(_) => Stage::Idle(Moment(0)),
-                    None => Stage::NeedsToken(Moment(0)),
-                };
-            }
+            Stage::Bound | Stage::Held if holds => self.stage = Stage::Held,
+            Stage::Asked(_) | Stage::Bound | Stage::Held => self.start_over(),
             Stage::Leaving { .. } | Stage::Left => return true,
             _ => {}
         }
@@ -165,11 +193,13 @@ impl Binding {
 
     pub(super) fn next_deadline(&self, live: bool) -> Moment {
         match self.stage {
+            // It waits for the room's word on what it goes on with.
+            Stage::Leaving { tell: true } if !live => Moment::NEVER,
             Stage::Leaving { .. } => Moment(0),
             _ if !live => Moment::NEVER,
             Stage::Idle(at) | Stage::NeedsToken(at) | Stage::Asked(at) => at,
             Stage::Bound => self.ack_at,
-            Stage::AwaitsToken | Stage::Left | Stage::Over => Moment::NEVER,
+            Stage::AwaitsToken | Stage::Held | Stage::Left | Stage::Over => Moment::NEVER,
         }
     }
 

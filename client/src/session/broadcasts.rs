@@ -22,6 +22,12 @@ impl Broadcasts {
         self.known.then_some(Cursor { epoch: self.received.epoch, bseq: self.confirmed })
     }
 
+    /// What to offer to go on with after a broken connection: what has come, and what of it is done with.
+    pub(super) fn offer_again(&mut self) -> (Cursor, Bseq) {
+        self.acked = self.confirmed;
+        (self.received, self.confirmed)
+    }
+
     /// Continues where the room says after a bind.
     pub(super) fn bound(&mut self, at: Cursor) {
         let same = self.known && at.epoch == self.received.epoch;

@@ -35,6 +35,8 @@ pub enum Event {
         conn: ConnId,
         /// The heartbeat agreed on.
         heartbeat: Duration,
+        /// It goes on where the last connection broke: what was bound is bound, without having been bound again.
+        resumed: bool,
     },
     /// The connection has ended; the session goes on with the next one.
     Disconnected(Ending),

@@ -24,6 +24,9 @@ use crate::moment::Moment;
 /// one burst to catch up.
 const RECENT_BROADCASTS: usize = 256;
 
+/// A longer token is not kept: it is not worth its memory in each of a million devices.
+const MAX_RESUME_TOKEN: usize = 64;
+
 /// The connection cannot go on.
 type Handled = Result<(), Ending>;
 
@@ -44,7 +47,7 @@ impl Session {
 
     fn handle(&mut self, body: ServerBody, now: Moment, out: &mut Output) -> Handled {
         match body {
-            ServerBody::Connected(frame) => return self.on_connected(frame, out),
+            ServerBody::Connected(frame) => return self.on_connected(frame, now, out),
             ServerBody::Close(frame) => return Err(closed(frame)),
             ServerBody::Reconnect(frame) => self.on_reconnect(frame, now),
             ServerBody::Error(frame) => self.on_error(&frame, now, out),
@@ -64,17 +67,39 @@ impl Session {
         Ok(())
     }
 
-    fn on_connected(&mut self, frame: Connected, out: &mut Output) -> Handled {
+    fn on_connected(&mut self, frame: Connected, now: Moment, out: &mut Output) -> Handled {
         if self.link.is_live() {
             return Err(violation("Connected twice"));
         }
         if frame.version > wire::limits::VERSION {
             return Err(violation("a version that was not offered"));
         }
+        let resumed = frame.resumed;
+        if resumed && self.resume_token.is_none() {
+            return Err(violation("resumed what was not asked for"));
+        }
         self.link.go_live(frame.heartbeat_s);
-        self.resume_token = frame.resume_token;
+        let token = &frame.resume_token[..];
+        self.resume_token = (1..=MAX_RESUME_TOKEN).contains(&token.len()).then(|| token.into());
         let heartbeat = self.link.heartbeat();
-        out.events.push(Event::Connected { conn: ConnId(frame.conn), heartbeat });
+        out.events.push(Event::Connected { conn: ConnId(frame.conn), heartbeat, resumed });
+        for binding in &mut self.bindings {
+            match &mut binding.stage {
+                Stage::Held if resumed => {
+                    binding.resumed();
+                    binding.plan_ack(&self.config.ack, now);
+                    out.events.push(Event::Bound {
+                        binding: binding.id,
+                        app: binding.app_id,
+                        inbox: binding.inbox.received(),
+                        broadcasts: binding.broadcasts.received(),
+                    });
+                }
+                Stage::Held => binding.start_over(),
+                Stage::Leaving { tell } => *tell &= resumed,
+                _ => {}
+            }
+        }
         Ok(())
     }
 

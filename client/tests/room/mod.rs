@@ -78,6 +78,11 @@ pub(crate) struct Room {
     acked: u64,
     pub(crate) bound: bool,
     binding: u32,
+    /// The token that would be taken. Each is good once.
+    pub(crate) token: Option<u64>,
+    pub(crate) tokens: u64,
+    /// What there is to tell about the binding when it is gone on with.
+    pub(crate) gone: Option<UnboundReason>,
     decoder: ServerDecoder,
     /// Frames on their way to the device.
     pub(crate) down: Vec<ServerFrame>,
@@ -96,6 +101,9 @@ impl Default for Room {
             acked: 0,
             bound: false,
             binding: 0,
+            token: None,
+            tokens: 0,
+            gone: None,
             decoder: ServerDecoder::for_server(MAX_CLIENT_FRAME),
             down: Vec::new(),
             up: Vec::new(),
@@ -114,6 +122,45 @@ impl Room {
         self.bound = false;
     }
 
+    /// The connection broke, and the room keeps what was bound, or not.
+    pub(crate) fn keep(&mut self, keeps: bool) {
+        self.token = (keeps && self.bound).then_some(self.tokens);
+    }
+
+    fn connect(&mut self, connect: &Connect) {
+        assert_eq!(connect.version, VERSION);
+        let good = self.token.take().is_some_and(|token| connect.resume_token == token.to_be_bytes().as_slice());
+        self.tokens += 1;
+        let resume_token = Bytes::copy_from_slice(&self.tokens.to_be_bytes());
+        let heartbeat_s = self.heartbeat_s;
+        self.send(Connected { conn: 7, version: VERSION, heartbeat_s, resume_token, resumed: good });
+        if !good {
+            return;
+        }
+        let has = connect.resume.iter().find(|has| has.binding == self.binding);
+        let Some(has) = has else { return };
+        if let Some(reason) = self.gone.take() {
+            return self.send(Unbound { binding: self.binding, reason: reason.into() });
+        }
+        self.bound = true;
+        assert!(has.confirmed <= has.received, "{has:?}");
+        if has.confirmed > 0 {
+            self.inbox.ack(InboxPosition { epoch: has.epoch, seq: has.confirmed });
+        }
+        assert!(has.epoch <= self.sent.epoch, "{has:?}");
+        if has.epoch == self.sent.epoch {
+            assert!(has.received <= self.sent.seq, "a device has only what it was sent");
+            self.sent.seq = has.received;
+            self.acked = self.acked.max(has.confirmed);
+        } else {
+            // The Rebased was lost.
+            self.sent.seq = self.inbox.translate(InboxPosition { epoch: has.epoch, seq: has.received });
+            self.acked = self.sent.seq;
+            self.send(Rebased { binding: self.binding, inbox: Some(self.sent) });
+        }
+        self.deliver();
+    }
+
     pub(crate) fn send(&mut self, frame: impl Into<ServerFrame>) {
         self.down.push(frame.into());
     }
@@ -122,13 +169,7 @@ impl Room {
         while let Some(frame) = self.decoder.decode(&mut bytes).expect("a device sends good frames") {
             self.up.push(frame.clone());
             match frame.body.expect("a device sends frames with a body") {
-                ClientBody::Connect(connect) => {
-                    assert_eq!(connect.version, VERSION);
-                    let (conn, version) = (7, VERSION);
-                    let resume_token = Bytes::from_static(b"again");
-                    let heartbeat_s = self.heartbeat_s;
-                    self.send(Connected { conn, version, heartbeat_s, resume_token, resumed: false });
-                }
+                ClientBody::Connect(connect) => self.connect(&connect),
                 ClientBody::Bind(bind) => self.bind(&bind),
                 ClientBody::Ack(ack) => self.ack(&ack),
                 ClientBody::Unbind(unbind) => {

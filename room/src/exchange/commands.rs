@@ -134,6 +134,8 @@ pub enum Delivery {
     Sent,
     /// Transient, and the connection is over its bound.
     Shed,
+    /// Transient, and the device's connection has just broken; it may come back.
+    Away,
 }
 
 /// One broadcast, encoded once for all who get it.

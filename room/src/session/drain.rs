@@ -3,10 +3,7 @@
 use wire::frame::{CloseCode, Reconnect};
 
 use super::{Sessions, connection::Phase, outlet::Outlet, tell};
-use crate::{
-    clock::Now,
-    exchange::{ConnKey, DrainOrder},
-};
+use crate::{clock::Now, exchange::DrainOrder};
 
 /// A drain under way.
 #[derive(Debug)]
@@ -23,6 +20,8 @@ impl Sessions {
     /// Begins to send the devices away; no connection is opened from now on.
     pub fn start_drain(&mut self, order: DrainOrder, now: Now) {
         if self.drain.is_none() {
+            // Nobody can resume here any more, and the other rooms are to hear of it now.
+            self.end_ghosts();
             let end = self.conns.iter().map(|(slot, _)| slot + 1).max().unwrap_or(0);
             self.drain = Some(Drain { order, began_ms: now.ms, told: 0, next: 0, end });
         }
@@ -55,10 +54,9 @@ impl Sessions {
         }
         let after_ms = self.jitter.up_to(order.spread_ms);
         let leave_ms = after_ms.saturating_add(order.linger_ms);
-        session.leave_s = u16::try_from(leave_ms.div_ceil(1_000)).unwrap_or(u16::MAX);
+        session.allowed_s = u16::try_from(leave_ms.div_ceil(1_000)).unwrap_or(u16::MAX);
         session.enter(Phase::Leaving, now.ms);
-        let conn = ConnKey { slot, generation: session.generation };
-        self.wheel.schedule(conn, session.deadline_ms(&self.limits));
+        self.watch(slot);
         tell(out, slot, Reconnect { addresses: Vec::new(), after_ms, reason: "drain".to_owned() });
         true
     }

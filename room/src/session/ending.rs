@@ -36,6 +36,9 @@ impl Sessions {
         let (conn, number) = (binding.conn, binding.number);
         self.end(slot);
         self.tally.unbound(reason);
+        if self.note_farewell(conn, number, reason) {
+            return;
+        }
         tell(out, conn, Unbound { binding: number, reason: reason.into() });
     }
 

@@ -18,6 +18,9 @@ impl Flags {
     /// The numbering has changed since the bind: an ack that does not name its epoch cannot be understood.
     pub(crate) const REBASED: Self = Self(1 << 5);
 
+    /// The load under way began after something that the device has not got: its answer is of no use.
+    pub(crate) const STALE: Self = Self(1 << 6);
+
     pub(crate) fn has(self, bit: Self) -> bool {
         self.0 & bit.0 != 0
     }

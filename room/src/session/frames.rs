@@ -3,8 +3,8 @@
 use wire::{
     codec::pong,
     frame::{
-        Ack, ClientBody, ClientFrame, CloseCode, Connect, Connected, Error, ErrorCode, Unbind, Unbound,
-        UnboundReason, Up, UpAck, UpCode,
+        Ack, ClientBody, ClientFrame, CloseCode, Error, ErrorCode, Unbind, Unbound, UnboundReason, Up, UpAck,
+        UpCode,
     },
     id::{Epoch, Position, Seq},
     limits,
@@ -16,37 +16,39 @@ use super::{
     connection::Phase,
     flags::Flags,
     outlet::{Class, Outlet},
+    resume::Next,
     tell,
 };
 use crate::{
+    admission::Reason,
     clock::Now,
     exchange::{AckAsk, ConnKey, UpAsk},
 };
 
 impl Sessions {
-    /// A frame has come. `false`: the connection is closing, and what follows need not be decoded.
-    pub fn on_frame(&mut self, slot: u32, frame: ClientFrame, now: Now, out: &mut impl Outlet) -> bool {
-        let Some(session) = self.conns.get_mut(slot as usize) else { return false };
-        if session.phase == Phase::Closing {
-            return false;
+    /// A frame has come.
+    pub fn on_frame(&mut self, slot: u32, frame: ClientFrame, now: Now, out: &mut impl Outlet) -> Next {
+        let Some(session) = self.conns.get_mut(slot as usize) else { return Next::Stop };
+        if matches!(session.phase, Phase::Closing | Phase::Ghost) {
+            return Next::Stop;
         }
         self.tally.frames_in += 1;
         if !session.spend(now.ms, &self.limits) {
-            self.close(slot, CloseCode::TooFast, "too many frames", now, out);
-            return false;
+            self.refuse(slot, Reason::FrameRate, now, out);
+            return Next::Stop;
         }
         session.heard(now.ms);
         let body = match (session.phase, frame.body) {
             (Phase::Handshake, Some(ClientBody::Connect(connect))) => {
-                return self.on_connect(slot, &connect, now, out);
+                return self.on_connect(slot, connect, now, out);
             }
             (Phase::Handshake, _) => {
                 self.close(slot, CloseCode::BadFrame, "the first frame must be Connect", now, out);
-                return false;
+                return Next::Stop;
             }
             (_, Some(ClientBody::Connect(_))) => {
                 self.close(slot, CloseCode::BadFrame, "Connect comes once", now, out);
-                return false;
+                return Next::Stop;
             }
             (_, body) => body,
         };
@@ -58,41 +60,13 @@ impl Sessions {
             Some(ClientBody::Ping(_)) => {
                 out.share(slot, &pong(), Class::Control);
             }
-            Some(ClientBody::Leave(_)) => self.on_leave(slot),
+            Some(ClientBody::Leave(_)) => self.leave(slot),
             Some(ClientBody::Connect(_)) | None => {
                 let message = "this version does not know the frame".to_owned();
                 tell(out, slot, Error { code: ErrorCode::UnknownFrame.into(), message, binding: 0 });
             }
         }
-        true
-    }
-
-    fn on_connect(&mut self, slot: u32, connect: &Connect, now: Now, out: &mut impl Outlet) -> bool {
-        let refusal = if connect.version == 0 {
-            Some((CloseCode::BadVersion, "version 0 is none"))
-        } else if connect.device.is_empty() || connect.device.len() > limits::MAX_DEVICE_BYTES {
-            Some((CloseCode::BadFrame, "device must have 1 to 128 bytes"))
-        } else if connect.sdk.len() > limits::MAX_SDK_BYTES {
-            Some((CloseCode::BadFrame, "sdk must have at most 64 bytes"))
-        } else {
-            None
-        };
-        if let Some((code, message)) = refusal {
-            self.close(slot, code, message, now, out);
-            return false;
-        }
-        let Some(session) = self.conns.get_mut(slot as usize) else { return false };
-        session.heartbeat_s = self.limits.heartbeat.negotiate(connect.network(), connect.heartbeat_s);
-        session.enter(Phase::Greeted, now.ms);
-        let (generation, heartbeat_s) = (session.generation, session.heartbeat_s.into());
-        let connected = Connected {
-            conn: ConnKey { slot, generation }.id(self.thread).0,
-            heartbeat_s,
-            resume_token: bytes::Bytes::new(),
-            version: connect.version.min(limits::VERSION),
-            resumed: false,
-        };
-        tell(out, slot, connected)
+        Next::More
     }
 
     fn on_unbind(&mut self, slot: u32, unbind: Unbind, out: &mut impl Outlet) {
@@ -102,11 +76,6 @@ impl Sessions {
         self.end(found);
         self.tally.unbound(UnboundReason::Requested);
         tell(out, slot, Unbound { binding: unbind.binding, reason: UnboundReason::Requested.into() });
-    }
-
-    /// The device goes in good order: nothing of it is kept for its return.
-    fn on_leave(&mut self, slot: u32) {
-        self.end_all(slot);
     }
 
     fn refund(&mut self, slot: u32) {
@@ -148,7 +117,7 @@ impl Sessions {
         }
     }
 
-    fn ack_broadcasts(&mut self, conn: u32, slot: u32, bseq: u64) {
+    pub(crate) fn ack_broadcasts(&mut self, conn: u32, slot: u32, bseq: u64) {
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
         let (before, now) = (binding.backed, bseq.min(binding.bsent));
         if now <= before {
@@ -211,7 +180,7 @@ impl Sessions {
         None
     }
 
-    fn find_live(&self, slot: u32, number: u32) -> Option<u32> {
+    pub(crate) fn find_live(&self, slot: u32, number: u32) -> Option<u32> {
         self.find(slot, number).filter(|found| self.bindings[*found as usize].is_live())
     }
 }

@@ -29,7 +29,17 @@ impl Sessions {
             .max_by_key(|(_, binding)| binding.fence)
             .map(|(slot, _)| slot);
         let Some(slot) = found else { return Delivery::NotHere };
+        let is_away = self.bindings.get(slot as usize).is_some_and(|binding| self.is_ghost(binding.conn));
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return Delivery::NotHere };
+        if is_away {
+            if item.payload.is_some() && item.seq == 0 {
+                self.tally.transients_away += 1;
+                return Delivery::Away;
+            }
+            // It waits in the inbox until the device is back, or binds elsewhere. Who asks need not do anything about it.
+            binding.flags.set(Flags::BEHIND);
+            return Delivery::Sent;
+        }
         let message = item.payload.as_ref().map(|payload| StoredMessage {
             seq: item.seq,
             id: item.id,
@@ -67,7 +77,11 @@ impl Sessions {
 
     /// Asks for what comes after the last that was sent, now or as soon as it makes sense.
     pub(crate) fn request_load(&mut self, slot: u32, out: &mut impl Outlet) {
+        let is_away = self.bindings.get(slot as usize).is_some_and(|binding| self.is_ghost(binding.conn));
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
+        if is_away {
+            return binding.flags.set(Flags::BEHIND);
+        }
         if binding.flags.has(Flags::LOADING) {
             binding.flags.set(Flags::AGAIN);
             return;
@@ -121,11 +135,18 @@ impl Sessions {
         let Some(binding) = self.binding(answer.binding) else { return };
         binding.flags.take(Flags::LOADING);
         let again = binding.flags.take(Flags::AGAIN);
+        let is_stale = binding.flags.take(Flags::STALE);
         if !binding.is_live() {
             return;
         }
+        let conn = binding.conn;
+        // A ghost's device may have less than was sent; what it has is known when it comes back.
+        if is_stale || self.is_ghost(conn) {
+            return self.request_load(slot, out);
+        }
+        let Some(binding) = self.binding(answer.binding) else { return };
         let Some(page) = answer.result else { return self.park(answer.binding) };
-        let (conn, number) = (binding.conn, BindingId(binding.number));
+        let number = BindingId(binding.number);
         let start = page.start;
         if start.epoch.0 != binding.epoch {
             if start.epoch.0 < binding.epoch {
@@ -153,18 +174,24 @@ impl Sessions {
         while let Some(binding) = self.bindings.get_mut(at as usize) {
             let (slot, app, next) = (at, binding.app, binding.next);
             if binding.is_live() {
-                if binding.flags.take(Flags::BEHIND) {
-                    self.request_load(slot, out);
-                }
-                if let Some(state) = self.apps.get_mut(&app)
-                    && state.log.lagging.contains(slot)
-                    && !state.log.waiting.contains(slot)
-                {
-                    state.log.ready.insert(slot);
-                    self.queue(app);
-                }
+                self.go_on(slot, app, out);
             }
             at = next;
+        }
+    }
+
+    /// A binding's socket takes something again.
+    pub(crate) fn go_on(&mut self, slot: u32, app: wire::id::AppId, out: &mut impl Outlet) {
+        let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
+        if binding.flags.take(Flags::BEHIND) {
+            self.request_load(slot, out);
+        }
+        if let Some(state) = self.apps.get_mut(&app)
+            && state.log.lagging.contains(slot)
+            && !state.log.waiting.contains(slot)
+        {
+            state.log.ready.insert(slot);
+            self.queue(app);
         }
     }
 

@@ -165,6 +165,15 @@ impl Log {
         }
     }
 
+    /// A binding has no socket: it is served no more until it comes back, and its cursor stays.
+    pub(crate) fn rest(&mut self, slot: u32) {
+        self.ready.remove(slot);
+        self.waiting.remove(slot);
+        if let Some(page) = &mut self.page {
+            page.slots.remove(slot);
+        }
+    }
+
     /// Notes that a binding goes on from its own cursor, as soon as its turn comes.
     pub(crate) fn lag(&mut self, slot: u32) {
         self.lagging.insert(slot);

@@ -2,6 +2,10 @@
 
 use wire::frame::{BindCode, CloseCode, UnboundReason};
 
+use crate::admission::Reason;
+
+use super::resume::Outcome;
+
 const CLOSE_CODES: usize = CloseCode::ALL.len();
 const BIND_CODES: usize = 10;
 const REASONS: usize = 5;
@@ -18,6 +22,10 @@ pub struct Tally {
     pub pushes: u64,
     pub transients: u64,
     pub transients_shed: u64,
+    pub transients_away: u64,
+    pub ghosts_made: u64,
+    pub ghosts_expired: u64,
+    pub ghosts_refused: u64,
     pub broadcasts: u64,
     pub recalls: u64,
     pub behind: u64,
@@ -30,8 +38,10 @@ pub struct Tally {
     pub log_stalls: u64,
     pub rebased: u64,
     pub closes: [u64; CLOSE_CODES],
+    pub refused: [u64; Reason::COUNT],
     pub bind_failures: [u64; BIND_CODES],
     pub unbound: [u64; REASONS],
+    pub resumes: [u64; Outcome::ALL.len()],
 }
 
 impl Tally {
@@ -39,8 +49,16 @@ impl Tally {
         self.closes[code as usize % CLOSE_CODES] += 1;
     }
 
+    pub(crate) fn refused(&mut self, reason: Reason) {
+        self.refused[reason as usize] += 1;
+    }
+
     pub(crate) fn bind_failed(&mut self, code: BindCode) {
         self.bind_failures[code as usize % BIND_CODES] += 1;
+    }
+
+    pub(crate) fn resume(&mut self, outcome: Outcome) {
+        self.resumes[outcome as usize] += 1;
     }
 
     pub(crate) fn unbound(&mut self, reason: UnboundReason) {

@@ -1,6 +1,7 @@
 //! The sessions in virtual time, with both ends simulated.
 
 mod broadcasts;
+mod ghosts;
 mod harness;
 mod inboxes;
 mod lifecycle;

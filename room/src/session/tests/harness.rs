@@ -1,6 +1,6 @@
 //! A thread's sessions with a simulated outside.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use wire::{
@@ -10,7 +10,7 @@ use wire::{
     id::{AppId, Cursor, Epoch, MessageId, Position, Seq, Uid},
 };
 
-use super::super::{Class, Limits, Outlet, Sessions};
+use super::super::{Class, Limits, Next, Outlet, Sessions};
 use crate::{
     clock::Now,
     exchange::{
@@ -29,6 +29,8 @@ pub(super) struct Wires {
     pub(super) room: HashMap<u32, usize>,
     pub(super) busy: HashMap<u32, bool>,
     pub(super) stalled_ms: HashMap<u32, u64>,
+    /// Connections without a socket.
+    pub(super) gone: HashSet<u32>,
     pub(super) finished: Vec<u32>,
     pub(super) aborted: Vec<u32>,
     /// Places in memory of the shared frames that were sent.
@@ -37,6 +39,9 @@ pub(super) struct Wires {
 
 impl Wires {
     fn admit(&mut self, slot: u32, len: usize, class: Class) -> bool {
+        if self.gone.contains(&slot) {
+            return false;
+        }
         if class != Class::Data {
             return true;
         }
@@ -114,7 +119,7 @@ impl World {
     }
 
     pub(super) fn send(&mut self, slot: u32, frame: impl Into<ClientFrame>) -> bool {
-        self.sessions.on_frame(slot, frame.into(), self.now, &mut self.out)
+        self.sessions.on_frame(slot, frame.into(), self.now, &mut self.out) == Next::More
     }
 
     /// A connection that has said Connect.
@@ -224,6 +229,10 @@ pub(super) fn bind(binding: u32, uid: &str, tags: &[&str]) -> Bind {
         inbox: None,
         broadcasts: None,
     }
+}
+
+pub(super) fn uid(uid: &str) -> Uid {
+    Uid::new(uid).unwrap()
 }
 
 pub(super) fn position(epoch: u64, seq: u64) -> Position {

@@ -1,0 +1,499 @@
+//! Connections that break and come back.
+
+use bytes::Bytes;
+use wire::frame::{
+    Connect, Connected, Leave, Ping, Push, ResumeBinding, ServerBody, Unbind, Unbound, UnboundReason,
+};
+
+use super::{
+    super::{Limits, Next, Outcome},
+    harness::{APP, World, ack, bind, cursor, done, hello, item, nudge, page, place, position, run},
+};
+use crate::{
+    exchange::{BindDone, Delivery, DrainOrder, KickOrder, KickWhy},
+    resume::Sealer,
+};
+
+/// A device that has bound alice as 1, and its token.
+fn bound(limits: Limits) -> (World, u32, Bytes) {
+    let mut world = World::new(limits);
+    world.sessions = world.sessions.with_resume(Sealer::with_key(&[7; 32]));
+    let (slot, token) = world.greet(hello());
+    world.bind(slot, 1, "alice", 1);
+    (world, slot, token)
+}
+
+fn alice() -> (World, u32, Bytes) {
+    bound(Limits::default())
+}
+
+/// What a device has of binding 1, all done with.
+fn has(seq: u64, bseq: u64) -> ResumeBinding {
+    ResumeBinding {
+        binding: 1,
+        epoch: 1,
+        received: seq,
+        confirmed: seq,
+        log_epoch: 1,
+        broadcast_received: bseq,
+        broadcast_confirmed: bseq,
+    }
+}
+
+fn again(token: &Bytes, has: &[ResumeBinding]) -> Connect {
+    Connect { resume_token: token.clone(), resume: has.to_vec(), ..hello() }
+}
+
+impl World {
+    /// A new connection of a device that is told that it begins.
+    fn greet(&mut self, connect: Connect) -> (u32, Bytes) {
+        let (slot, frames) = self.arrive(connect);
+        match &frames[..] {
+            [ServerBody::Connected(Connected { resumed: false, resume_token, .. })] => {
+                (slot, resume_token.clone())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// One that goes on: what it is told after that.
+    fn goes_on(&mut self, connect: Connect) -> (u32, Bytes, Vec<ServerBody>) {
+        let (slot, mut frames) = self.arrive(connect);
+        let ServerBody::Connected(Connected { resumed: true, resume_token, .. }) = frames.remove(0) else {
+            panic!("it begins afresh")
+        };
+        (slot, resume_token, frames)
+    }
+
+    /// A new socket, as the event loop has it.
+    fn arrive(&mut self, connect: Connect) -> (u32, Vec<ServerBody>) {
+        let mut slot = self.sessions.open(self.now).unwrap().slot;
+        self.out.gone.remove(&slot);
+        match self.sessions.on_frame(slot, connect.into(), self.now, &mut self.out) {
+            Next::More => {}
+            Next::Stop => panic!("closed"),
+            Next::Move(moving) => {
+                self.sessions.move_away(slot);
+                match self.sessions.take_seat(moving.seat, self.now) {
+                    Some(conn) => {
+                        slot = conn.slot;
+                        self.out.gone.remove(&slot);
+                        self.frames(slot);
+                        self.sessions.resume(slot, &moving.connect, self.now, &mut self.out);
+                    }
+                    None => {
+                        slot = self.sessions.open(self.now).unwrap().slot;
+                        self.sessions.greet(slot, &moving.connect, self.now, &mut self.out);
+                    }
+                }
+            }
+        }
+        (slot, self.frames(slot))
+    }
+
+    /// The socket breaks; what is on its way is lost.
+    fn cut(&mut self, slot: u32) {
+        self.sessions.on_lost(slot, self.now);
+        self.frames(slot);
+        self.out.gone.insert(slot);
+    }
+
+    fn outcome(&self, outcome: Outcome) -> u64 {
+        self.sessions.tally().resumes[outcome as usize]
+    }
+
+    /// Nothing was asked of anybody.
+    fn asks_nobody(&mut self) {
+        assert!(self.sessions.asks.is_empty(), "{:?}", self.sessions.asks);
+        assert!(!self.sessions.has_ends() && !self.sessions.has_acks());
+    }
+}
+
+fn unbound(frames: &[ServerBody]) -> Vec<(u32, UnboundReason)> {
+    let told = |frame: &ServerBody| match frame {
+        ServerBody::Unbound(Unbound { binding, reason }) => {
+            (*binding, UnboundReason::try_from(*reason).unwrap())
+        }
+        other => panic!("{other:?}"),
+    };
+    frames.iter().map(told).collect()
+}
+
+#[test]
+fn a_break_is_told_to_nobody_until_the_grace_is_over() {
+    let (mut world, slot, _) = alice();
+    world.cut(slot);
+    assert_eq!((world.sessions.connections(), world.sessions.ghosts(), world.sessions.live()), (0, 1, 1));
+    world.pass(29_500);
+    world.asks_nobody();
+    world.pass(1_000);
+    let ends = world.sessions.take_ends(9);
+    assert_eq!((ends.len(), ends[0].uid.as_str()), (1, "alice"));
+    assert_eq!((world.sessions.ghosts(), world.sessions.tally().ghosts_expired), (0, 1));
+    assert!(world.sessions.is_at_rest());
+}
+
+#[test]
+fn who_leaves_is_gone_at_once() {
+    let (mut world, slot, _) = alice();
+    assert!(world.send(slot, Leave {}));
+    assert_eq!(world.sessions.take_ends(9).len(), 1);
+    world.cut(slot);
+    assert_eq!(world.sessions.ghosts(), 0);
+    assert!(world.sessions.is_at_rest());
+
+    // So is who has unbound, as devices did before there was a Leave.
+    let (slot, _) = world.greet(hello());
+    world.bind(slot, 1, "bob", 2);
+    world.send(slot, Unbind { binding: 1 });
+    world.cut(slot);
+    assert_eq!((world.sessions.ghosts(), world.sessions.take_ends(9).len()), (0, 1));
+}
+
+#[test]
+fn whom_the_room_has_ended_leaves_no_ghost() {
+    let (mut world, slot, _) = alice();
+    world.pass(100_000);
+    assert_eq!(world.sessions.take_ends(9).len(), 1, "its silence was its grace");
+    world.cut(slot);
+    assert_eq!(world.sessions.ghosts(), 0);
+}
+
+#[test]
+fn nothing_is_asked_where_nothing_was_missed() {
+    let (mut world, slot, token) = alice();
+    world.deliver(&item("alice", 1, 1));
+    world.cut(slot);
+    world.pass(10_000);
+    let (same, _, frames) = world.goes_on(again(&token, &[has(1, 0)]));
+    assert_eq!((same, frames), (slot, vec![]));
+    assert_eq!((world.sessions.connections(), world.sessions.ghosts()), (1, 0));
+    // What the device has is acked, and that is all.
+    assert_eq!(world.sessions.take_acks(9)[0].inbox, position(1, 1));
+    world.asks_nobody();
+    // Its numbers go on, and so does its heartbeat.
+    world.deliver(&item("alice", 1, 2));
+    assert_eq!(world.pushed(slot), [(2, 0)]);
+    world.pass(90_000);
+    assert!(world.frames(slot).is_empty());
+    assert!(world.send(slot, Ping {}));
+}
+
+#[test]
+fn stored_messages_wait_and_come_in_order() {
+    let (mut world, slot, token) = alice();
+    world.deliver(&item("alice", 1, 1));
+    world.frames(slot);
+    world.cut(slot);
+    // Sent, for who asks: it is stored, and the room knows. So does a nudge of the sweeper.
+    assert_eq!(world.deliver(&item("alice", 1, 2)), Delivery::Sent);
+    assert_eq!(world.deliver(&nudge("alice", 1, 9)), Delivery::Sent);
+    world.asks_nobody();
+    assert_eq!(world.deliver(&item("alice", 0, 0)), Delivery::Away);
+    assert_eq!(world.sessions.tally().transients_away, 1);
+
+    let (slot, _, _) = world.goes_on(again(&token, &[has(1, 0)]));
+    let ask = world.load_ask().expect("the inbox is read once");
+    assert_eq!(ask.after, position(1, 1));
+    world.answer_load(&ask, Some(page((1, 1), &[2, 3], 3)));
+    assert_eq!(world.pushed(slot), [(2, 0), (3, 0)]);
+}
+
+#[test]
+fn what_was_sent_and_did_not_come_is_sent_again() {
+    let (mut world, slot, token) = alice();
+    for seq in 1..=5 {
+        world.deliver(&item("alice", 1, seq));
+    }
+    world.send(slot, ack(1, 1, 0));
+    world.cut(slot);
+    let (slot, _, _) = world.goes_on(again(&token, &[ResumeBinding { confirmed: 2, ..has(3, 0) }]));
+    assert_eq!(world.sessions.take_acks(9)[0].inbox, position(1, 2), "received is not done with");
+    let ask = world.load_ask().expect("4 and 5 were lost");
+    assert_eq!(ask.after, position(1, 3));
+    assert_eq!(world.deliver(&item("alice", 1, 6)), Delivery::Sent);
+    assert!(world.frames(slot).is_empty(), "not before its predecessors");
+    world.answer_load(&ask, Some(page((1, 3), &[4, 6], 6)));
+    assert_eq!(world.pushed(slot), [(4, 0), (6, 1)]);
+    world.send(slot, ack(1, 3, 0));
+    assert_eq!(world.sessions.take_acks(9)[0].inbox, position(1, 3));
+}
+
+/// A load that was asked for before the break would begin behind what the device has.
+#[test]
+fn a_load_from_before_the_break_is_of_no_use() {
+    let (mut world, slot, token) = alice();
+    world.deliver(&item("alice", 1, 1));
+    world.deliver(&item("alice", 1, 2));
+    world.deliver(&item("alice", 1, 5));
+    let early = world.load_ask().unwrap();
+    assert_eq!(early.after, position(1, 2));
+    world.cut(slot);
+    let (slot, token, _) = world.goes_on(again(&token, &[has(1, 0)]));
+    assert!(world.load_ask().is_none(), "one at a time");
+    world.answer_load(&early, Some(page((1, 2), &[5], 5)));
+    assert!(world.frames(slot).is_empty());
+    let ask = world.load_ask().unwrap();
+    assert_eq!(ask.after, position(1, 1));
+
+    // One that is answered while nobody is there is thrown away, too.
+    world.cut(slot);
+    world.answer_load(&ask, Some(page((1, 1), &[2, 5], 5)));
+    assert!(world.load_ask().is_none());
+    let (slot, _, _) = world.goes_on(again(&token, &[has(1, 0)]));
+    let ask = world.load_ask().unwrap();
+    world.answer_load(&ask, Some(page((1, 1), &[2, 5], 5)));
+    assert_eq!(world.pushed(slot), [(2, 0), (5, 2)]);
+}
+
+#[test]
+fn a_new_numbering_of_which_the_device_has_not_heard() {
+    let (mut world, slot, token) = alice();
+    world.deliver(&item("alice", 1, 1));
+    world.deliver(&nudge("alice", 2, 9));
+    let ask = world.load_ask().unwrap();
+    world.answer_load(&ask, Some(page((2, 7), &[8], 8)));
+    world.cut(slot);
+    let (slot, _, frames) = world.goes_on(again(&token, &[has(1, 0)]));
+    let [ServerBody::Rebased(rebased)] = &frames[..] else { panic!("{frames:?}") };
+    assert_eq!((rebased.binding, rebased.inbox), (1, place(2, 7)));
+    assert_eq!(world.sessions.take_acks(9)[0].inbox, position(1, 1), "by the numbers it had");
+    let ask = world.load_ask().unwrap();
+    assert_eq!(ask.after, position(2, 7));
+    world.answer_load(&ask, Some(page((2, 7), &[8], 8)));
+    assert_eq!(world.pushed(slot), [(8, 0)]);
+}
+
+#[test]
+fn broadcasts_wait_in_the_log() {
+    let (mut world, slot, token) = alice();
+    world.sessions.on_log(&run(0, 1, &[(1, "")]), false);
+    world.work();
+    assert_eq!(world.broadcasts(slot), [1]);
+    world.sessions.on_log(&run(1, 2, &[(2, "")]), false);
+    world.work();
+    // 2 is on its way when the connection breaks.
+    world.cut(slot);
+    world.sessions.on_log(&run(2, 4, &[(3, ""), (4, "")]), false);
+    world.work();
+    let (slot, _, frames) = world.goes_on(again(&token, &[has(0, 1)]));
+    assert_eq!(frames, vec![]);
+    world.work();
+    assert_eq!(world.broadcasts(slot), [2, 3, 4]);
+    let progress = world.sessions.progress(1_002);
+    assert_eq!((progress.targets, progress.sent), (1, 1), "sent twice, counted once");
+    assert_eq!(world.sessions.progress(1_001).acked, 1);
+    world.sessions.on_log(&run(4, 5, &[(5, "")]), false);
+    world.work();
+    assert_eq!(world.broadcasts(slot), [5]);
+    assert!(world.sessions.asks.is_empty());
+}
+
+#[test]
+fn what_has_gone_meanwhile_is_told_with_its_reason() {
+    let (mut world, slot, token) = alice();
+    for (number, uid) in [(2, "bob"), (3, "carol"), (4, "dave")] {
+        world.bind(slot, number, uid, number.into());
+    }
+    world.cut(slot);
+    for (uid, fence, why) in [("alice", 1, KickWhy::Replaced), ("bob", 2, KickWhy::Kicked)] {
+        let order = KickOrder { app: APP, uid: super::harness::uid(uid), fence: u64::into(fence), why };
+        assert!(world.sessions.kick(&order, &mut world.out));
+    }
+    assert_eq!(world.sessions.take_ends(9).len(), 2);
+    // It does not know of dave: his Bound was lost. And 9 is nobody.
+    let number = |binding| ResumeBinding { binding, ..has(0, 0) };
+    let (_, _, frames) = world.goes_on(again(&token, &[number(1), number(2), number(3), number(9)]));
+    let lost = UnboundReason::Lost;
+    assert_eq!(unbound(&frames), [(1, UnboundReason::Replaced), (2, UnboundReason::Kicked), (9, lost)]);
+    let ends = world.sessions.take_ends(9);
+    assert_eq!((ends.len(), ends[0].uid.as_str()), (1, "dave"));
+    assert_eq!(world.sessions.live(), 1);
+}
+
+#[test]
+fn a_binding_that_is_on_its_way_is_given_up() {
+    let (mut world, slot, token) = alice();
+    let ask = world.ask_bind(slot, 2, "bob", &[]);
+    world.cut(slot);
+    world.answer_bind(&ask, done(2, 0));
+    assert_eq!(world.sessions.take_ends(9).len(), 1, "the register has a session that nobody wants");
+    let (slot, _, _) = world.goes_on(again(&token, &[has(0, 0)]));
+    world.bind(slot, 2, "bob", 3);
+    assert_eq!(world.sessions.live(), 2);
+}
+
+#[test]
+fn a_device_that_has_less_than_it_acked_binds_again() {
+    let (mut world, slot, token) = alice();
+    world.deliver(&item("alice", 1, 1));
+    world.deliver(&item("alice", 1, 2));
+    world.send(slot, ack(1, 2, 0));
+    world.cut(slot);
+    let (_, _, frames) = world.goes_on(again(&token, &[has(1, 0)]));
+    assert_eq!(unbound(&frames), [(1, UnboundReason::Lost)]);
+    assert_eq!(world.sessions.live(), 0);
+}
+
+#[test]
+fn a_device_is_not_believed_more_than_it_was_sent() {
+    let (mut world, slot, token) = alice();
+    world.deliver(&item("alice", 1, 1));
+    world.cut(slot);
+    let (_, _, frames) = world.goes_on(again(&token, &[has(1_000, 1_000)]));
+    assert_eq!(frames, vec![]);
+    assert_eq!(world.sessions.take_acks(9)[0].inbox, position(1, 1));
+}
+
+#[test]
+fn acks_are_handed_over_while_the_device_is_away() {
+    let (mut world, slot, _) = alice();
+    world.deliver(&item("alice", 1, 1));
+    world.send(slot, ack(1, 1, 0));
+    world.cut(slot);
+    assert_eq!(world.sessions.take_acks(9)[0].inbox, position(1, 1));
+}
+
+#[test]
+fn a_token_is_good_once_for_its_device() {
+    let (mut world, slot, token) = alice();
+    world.cut(slot);
+    let other = Connect { device: "other".into(), ..again(&token, &[has(0, 0)]) };
+    let (stranger, _) = world.greet(other);
+    assert_ne!(stranger, slot);
+    let mut changed = token.to_vec();
+    changed[9] ^= 1;
+    world.greet(again(&changed.into(), &[has(0, 0)]));
+    world.greet(again(&Bytes::from_static(b"guess"), &[]));
+    assert_eq!(world.outcome(Outcome::Forged), 3);
+    assert_eq!(world.sessions.ghosts(), 1, "nobody has harmed it");
+
+    let (slot, second, _) = world.goes_on(again(&token, &[has(0, 0)]));
+    world.greet(again(&token, &[has(0, 0)]));
+    assert_eq!(world.outcome(Outcome::Spent), 1);
+    assert!(world.send(slot, Ping {}), "who is there is not disturbed");
+    world.cut(slot);
+    world.greet(again(&token, &[has(0, 0)]));
+    assert_eq!(world.outcome(Outcome::Spent), 2);
+    world.pass(31_000);
+    world.greet(again(&second, &[has(0, 0)]));
+    assert_eq!((world.outcome(Outcome::Gone), world.outcome(Outcome::Resumed)), (1, 1));
+}
+
+/// The device has changed its network, and the room still believes in the old connection.
+#[test]
+fn the_newer_socket_takes_over() {
+    let (mut world, slot, token) = alice();
+    world.deliver(&item("alice", 1, 1));
+    let (same, _, frames) = world.goes_on(again(&token, &[has(0, 0)]));
+    assert_eq!((same, frames), (slot, vec![]));
+    let tally = world.sessions.tally();
+    assert_eq!((tally.opened - tally.closed, world.sessions.connections()), (1, 1));
+    assert_eq!((world.outcome(Outcome::TakenOver), world.sessions.ghosts()), (1, 0));
+    let ask = world.load_ask().expect("1 went into the old socket");
+    world.answer_load(&ask, Some(page((1, 0), &[1], 1)));
+    assert!(matches!(world.one(slot), ServerBody::Push(Push { seq: 1, .. })));
+}
+
+#[test]
+fn ghosts_are_bounded() {
+    let (mut world, slot, _) = bound(Limits { ghosts: 1, ..Limits::default() });
+    let (second, _) = world.greet(hello());
+    world.bind(second, 1, "bob", 2);
+    world.cut(slot);
+    world.cut(second);
+    assert_eq!((world.sessions.ghosts(), world.sessions.tally().ghosts_refused), (1, 1));
+    let ends = world.sessions.take_ends(9);
+    assert_eq!((ends.len(), ends[0].uid.as_str()), (1, "bob"), "the newest");
+}
+
+#[test]
+fn a_ghost_takes_no_connections_place() {
+    let (mut world, slot, token) = bound(Limits { connections: 1, ..Limits::default() });
+    world.cut(slot);
+    world.goes_on(again(&token, &[has(0, 0)]));
+    assert!(world.sessions.open(world.now).is_none());
+}
+
+#[test]
+fn a_drain_ends_ghosts_at_once() {
+    let (mut world, slot, token) = alice();
+    let (stays, second) = world.greet(hello());
+    world.bind(stays, 1, "bob", 2);
+    world.cut(slot);
+    let late = world.sessions.open(world.now).unwrap().slot;
+    world.sessions.start_drain(DrainOrder { per_second: 10, spread_ms: 0, linger_ms: 1_000 }, world.now);
+    assert_eq!((world.sessions.ghosts(), world.sessions.take_ends(9).len()), (0, 1));
+    assert!(world.send(late, again(&token, &[has(0, 0)])));
+    let ServerBody::Connected(connected) = world.one(late) else { panic!() };
+    assert!(!connected.resumed && connected.resume_token.is_empty());
+    world.cut(stays);
+    assert_eq!((world.sessions.ghosts(), world.sessions.take_ends(9).len()), (0, 1));
+    assert!(world.send(late, bind(1, "carol", &[])) && !second.is_empty());
+}
+
+#[test]
+fn it_can_be_switched_off() {
+    let (mut world, slot, token) = alice();
+    world.cut(slot);
+    world.sessions.set_limits(&Limits { resume_ms: None, ..Limits::default() });
+    let (slot, none) = world.greet(again(&token, &[has(0, 0)]));
+    assert_eq!((world.outcome(Outcome::Off), none), (1, Bytes::new()));
+    world.bind(slot, 1, "bob", 2);
+    world.cut(slot);
+    assert_eq!(world.sessions.take_ends(9).len(), 1);
+    world.pass(31_000);
+    assert_eq!(world.sessions.ghosts(), 0);
+}
+
+/// Each break would put an entry into the timer wheel that comes up for ever.
+#[test]
+fn a_device_that_flaps_costs_the_wheel_nothing() {
+    let (mut world, mut slot, mut token) = alice();
+    for turn in 0..2_000 {
+        world.cut(slot);
+        (slot, token, _) = {
+            let next = world.goes_on(again(&token, &[has(0, 0)]));
+            if next.1.is_empty() {
+                // As often as a count of one byte can tell.
+                assert_eq!(turn % 255, 254, "{turn}");
+                world.cut(slot);
+                world.sessions.end_ghosts();
+                world.sessions.take_ends(9);
+                let (slot, token) = world.greet(hello());
+                world.bind(slot, 1, "alice", turn);
+                (slot, token, vec![])
+            } else {
+                next
+            }
+        };
+        world.pass(700);
+        // Those of the sockets that came and moved on, one for each of ten seconds, and its own.
+        assert!(world.sessions.wheel.len() < 20, "{turn}: {}", world.sessions.wheel.len());
+    }
+    world.cut(slot);
+    world.pass(31_000);
+    assert_eq!(world.sessions.ghosts(), 0);
+}
+
+#[test]
+fn a_binding_that_lags_far_behind_goes_on_by_pages() {
+    let (mut world, slot, token) = bound(Limits { tail_bytes: 1, ..Limits::default() });
+    world.bind_with(slot, 2, "bob", &[], BindDone { cursor: cursor(1, 0), ..done(2, 0) });
+    world.cut(slot);
+    for bseq in 1..=3 {
+        world.sessions.on_log(&run(bseq - 1, bseq, &[(bseq, "")]), false);
+        world.work();
+    }
+    world.asks_nobody();
+    let both = [has(0, 0), ResumeBinding { binding: 2, ..has(0, 0) }];
+    let (slot, _, _) = world.goes_on(again(&token, &both));
+    world.work();
+    let ask = world.sessions.asks.pages.take(9).pop().expect("the tail does not reach so far back");
+    assert_eq!(ask.after, 0);
+    world.sessions.on_log(&run(0, 3, &[(1, ""), (2, ""), (3, "")]), true);
+    world.work();
+    let mut all = world.broadcasts(slot);
+    all.sort_unstable();
+    assert_eq!(all, [1, 1, 2, 2, 3, 3]);
+}
