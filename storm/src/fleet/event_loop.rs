@@ -152,10 +152,11 @@ impl EventLoop {
             }
         };
         let max_delay = Duration::from_millis(spec.ack_delay_ms);
+        let confirm = if spec.line.no_acks { Confirm::ByApp } else { Confirm::Auto };
         let config = Arc::new(Config {
             heartbeat: spec.heartbeat_s.map(|s| Duration::from_secs(s.into())),
             sdk: concat!("storm/", env!("CARGO_PKG_VERSION")).into(),
-            ack: AckPolicy { confirm: Confirm::Auto, max_delay, ..AckPolicy::default() },
+            ack: AckPolicy { confirm, max_delay, ..AckPolicy::default() },
             backoff: BACKOFF,
             recent_ids: RECENT_IDS,
             forget_tokens: true,

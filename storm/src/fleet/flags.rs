@@ -30,6 +30,9 @@ pub struct LineOptions {
     /// How churn cuts: rst, fin, leave or silent, several times for several; default: rst and fin
     #[arg(long = "cut", value_name = "HOW")]
     pub cuts: Vec<Cut>,
+    /// Ack nothing, to measure what delivery alone costs; what is stored stays stored
+    #[arg(long)]
+    pub no_acks: bool,
     /// Processor that the storm's own threads are kept on; several times for several, worker by worker
     #[arg(long = "pin", value_name = "CPU")]
     pub cpus: Vec<usize>,
@@ -55,6 +58,7 @@ impl LineOptions {
             server_name: self.server_name.clone(),
             slow: self.slow,
             cuts: self.cuts.clone(),
+            no_acks: self.no_acks,
             cpus: self.cpus.clone(),
         })
     }

@@ -19,6 +19,8 @@ pub struct LineSpec {
     pub slow: f64,
     /// How connections are cut on purpose, one as likely as another; empty = [`Cut::USUAL`].
     pub cuts: Vec<Cut>,
+    /// Whether devices ack nothing, so that a server is measured that asks for no acks.
+    pub no_acks: bool,
     /// Processors for the event loops, in turn; empty = any.
     pub cpus: Vec<usize>,
 }

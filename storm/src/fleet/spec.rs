@@ -169,6 +169,9 @@ pub struct Snapshot {
     pub findings: Findings,
     /// Why connections and bindings failed or ended, and how often.
     pub reasons: BTreeMap<String, u64>,
+    /// Number of the app, once a device is bound.
+    #[serde(default)]
+    pub app: Option<u32>,
 }
 
 /// All that came to one user, in order of arrival.
@@ -239,6 +242,7 @@ impl Snapshot {
         self.broadcast.merge(&other.broadcast);
         Tally::merge(&mut self.tallies, other.tallies);
         self.findings.merge(other.findings);
+        self.app = self.app.or(other.app);
         for (reason, count) in other.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }

@@ -1,11 +1,11 @@
-//! What the kernel allows on this machine at this moment: a bare loop of `send` over as many sockets, a server that
-//! only accepts and answers, and a window of single messages. Every measurement of Longwire is told beside it.
+//! What the kernel allows on this machine at this moment: a bare loop of `send` over as many sockets, and a server that
+//! does the least that each of a room's tasks needs. Every measurement of Longwire is told beside it, line by line.
 
 mod client;
+mod report;
 mod server;
 
 use std::{
-    fmt,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -13,11 +13,11 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use serde::Serialize;
 
-use crate::{latency::Percentiles, limits, worker::frame};
+use crate::{limits, procfs, worker::frame};
 
-pub use server::serve;
+pub use report::FloorReport;
+pub use server::{ServerOptions, serve};
 
 /// Name of the hidden subcommand that makes a `storm` the floor's server.
 pub(crate) const SUBCOMMAND: &str = "floor-server";
@@ -26,7 +26,7 @@ pub(crate) const SUBCOMMAND: &str = "floor-server";
 #[derive(Debug, Clone, Args)]
 pub struct FloorOptions {
     /// Connections
-    #[arg(long, short = 'n', default_value_t = 10_000, value_name = "N")]
+    #[arg(long, short = 'n', default_value_t = 18_000, value_name = "N")]
     pub connections: u32,
     /// Bytes of a message
     #[arg(long, default_value_t = 256, value_name = "BYTES")]
@@ -37,9 +37,12 @@ pub struct FloorOptions {
     /// Messages outstanding in the measurement of single messages
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub window: u32,
-    /// Processor for the server, by taskset; the client's is that of `taskset -c N storm floor`
-    #[arg(long, value_name = "N")]
-    pub server_cpu: Option<u32>,
+    /// Processor for the server
+    #[arg(long, value_name = "CPU")]
+    pub server_cpu: Option<usize>,
+    /// Processor for the receivers
+    #[arg(long, value_name = "CPU")]
+    pub pin: Option<usize>,
     /// Program to start as the server; default: this one
     #[arg(skip)]
     pub program: Option<PathBuf>,
@@ -49,27 +52,6 @@ impl Default for FloorOptions {
     fn default() -> Self {
         crate::scenario::defaults()
     }
-}
-
-/// What the kernel allows.
-#[derive(Debug, Clone, Serialize)]
-pub struct FloorReport {
-    /// Connections.
-    pub connections: u32,
-    /// Bytes of a message.
-    pub payload: usize,
-    /// Connections opened, each with one request and one answer, per second.
-    pub connects_per_second: f64,
-    /// The bare loop: sends per second while the server does nothing else, receivers reading meanwhile.
-    pub sends_per_second: f64,
-    /// Deliveries per second, the next round when all have the one before.
-    pub round_by_round_per_second: f64,
-    /// Deliveries per second with ten rounds outstanding.
-    pub ten_rounds_per_second: f64,
-    /// Single messages per second with a window.
-    pub singles_per_second: f64,
-    /// From the request for a single message to its arrival.
-    pub singles: Percentiles,
 }
 
 /// Measures; blocks.
@@ -83,9 +65,10 @@ pub fn run(options: &FloorOptions) -> anyhow::Result<FloorReport> {
         options.connections <= most,
         "the floor takes at most {most} connections: each process opens them all"
     );
+    limits::pin(&Vec::from_iter(options.pin))?;
     let mut server = Server::start(options)?;
     let port = server.port()?;
-    let report = client::measure(options, port)?;
+    let report = client::measure(options, port, || server.resident())?;
     server.stop()?;
     Ok(report)
 }
@@ -98,15 +81,11 @@ impl Server {
             Some(program) => program.clone(),
             None => std::env::current_exe().context("finding this program")?,
         };
-        let mut command = match options.server_cpu {
-            Some(cpu) => {
-                let mut taskset = Command::new("taskset");
-                taskset.args(["-c", &cpu.to_string()]).arg(program);
-                taskset
-            }
-            None => Command::new(program),
-        };
+        let mut command = Command::new(program);
         command.arg(SUBCOMMAND).arg(options.payload.to_string());
+        if let Some(cpu) = options.server_cpu {
+            command.args(["--cpu", &cpu.to_string()]);
+        }
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -118,6 +97,11 @@ impl Server {
     fn port(&mut self) -> anyhow::Result<u16> {
         let mut output = self.0.stdout.take().context("the floor's server has no output")?;
         frame::read(&mut output)?.context("the floor's server ended before it listened")
+    }
+
+    /// Resident memory, bytes.
+    fn resident(&self) -> anyhow::Result<u64> {
+        Ok(procfs::usage(self.0.id()).context("looking at the floor's server")?.rss_bytes)
     }
 
     /// The server ends with its input.
@@ -134,22 +118,5 @@ impl Drop for Server {
         // After an error; when it has been waited for, this does nothing.
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-impl fmt::Display for FloorReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ratio = |rate: f64| rate / self.sends_per_second.max(1e-9);
-        writeln!(f, "floor: {} connections, {} bytes", self.connections, self.payload)?;
-        writeln!(f, "connect, ask, answer:     {:>9.0}/s", self.connects_per_second)?;
-        writeln!(f, "bare loop of send:        {:>9.0}/s  x1.00", self.sends_per_second)?;
-        for (name, rate) in [
-            ("rounds, one by one (w1): ", self.round_by_round_per_second),
-            ("rounds, ten at once (w10):", self.ten_rounds_per_second),
-            ("single messages, window: ", self.singles_per_second),
-        ] {
-            writeln!(f, "{name} {rate:>8.0}/s  x{:.2}", ratio(rate))?;
-        }
-        writeln!(f, "single messages:  {}", self.singles)
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::Args;
 use mio::{
     Events, Interest, Poll, Token, Waker,
     net::{TcpListener, TcpStream},
@@ -26,6 +27,11 @@ pub(super) const ORDER: usize = 4;
 pub(super) const ALL: u32 = u32::MAX;
 /// Order to tell, on the feeder, the nanoseconds spent in rounds and the messages sent in them.
 pub(super) const TELL: u32 = u32::MAX - 1;
+/// Order to send ten messages at once to all receivers.
+pub(super) const ALL_TEN: u32 = u32::MAX - 2;
+/// A receiver's byte up to this is the number of messages that it answers; the greetings are above. For every round that
+/// all have answered, the feeder is sent a byte.
+pub(super) const ACK_MAX: u8 = 63;
 
 const LISTENER: Token = Token(usize::MAX);
 const STOP: Token = Token(usize::MAX - 1);
@@ -44,16 +50,31 @@ struct Server {
     /// Beginning of an order.
     partial: Vec<u8>,
     payload: Vec<u8>,
+    ten: Vec<u8>,
     in_rounds: Duration,
     sent: u64,
+    /// Messages that receivers have answered and the feeder was not told of.
+    acked: usize,
+}
+
+/// What the server is told.
+#[derive(Debug, Clone, Args)]
+pub struct ServerOptions {
+    /// Bytes of a message
+    pub payload: usize,
+    /// Processor to run on
+    #[arg(long)]
+    pub cpu: Option<usize>,
 }
 
 /// Serves until standard input ends. Tells its port on standard output first.
 ///
 /// # Errors
 /// If it cannot listen or poll.
-pub fn serve(payload: usize) -> anyhow::Result<()> {
+pub fn serve(options: &ServerOptions) -> anyhow::Result<()> {
     crate::limits::raise_open_files();
+    crate::limits::pin(&Vec::from_iter(options.cpu))?;
+    let payload = vec![b'x'; options.payload.max(1)];
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
@@ -77,9 +98,11 @@ pub fn serve(payload: usize) -> anyhow::Result<()> {
         receivers: Vec::new(),
         feeder: None,
         partial: Vec::new(),
-        payload: vec![b'x'; payload.max(1)],
+        ten: payload.repeat(10),
+        payload,
         in_rounds: Duration::ZERO,
         sent: 0,
+        acked: 0,
     }
     .run();
     drop(waker);
@@ -102,6 +125,7 @@ impl Server {
                     Token(index) => self.read(index, &mut buffer)?,
                 }
             }
+            self.tell_answers()?;
         }
     }
 
@@ -130,23 +154,29 @@ impl Server {
                 // A reset is the client's good-bye.
                 Err(_) => return Ok(()),
             };
-            let mut bytes = &buffer[..got];
-            if self.feeder != Some(index) {
-                match bytes[0] {
-                    HELLO => {
-                        self.receivers.push(index);
-                        send(&mut self.connections[index], &[HELLO])?;
-                        continue;
-                    }
-                    FEEDER => {
-                        self.feeder = Some(index);
-                        bytes = &bytes[1..];
-                    }
-                    _ => continue,
-                }
+            self.take(index, &buffer[..got])?;
+            // A short read has emptied the socket.
+            if got < buffer.len() {
+                return Ok(());
             }
-            self.obey(bytes)?;
         }
+    }
+
+    fn take(&mut self, index: usize, bytes: &[u8]) -> anyhow::Result<()> {
+        match bytes[0] {
+            _ if self.feeder == Some(index) => self.obey(bytes)?,
+            0..=ACK_MAX => self.acked += bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>(),
+            HELLO => {
+                self.receivers.push(index);
+                send(&mut self.connections[index], &[HELLO])?;
+            }
+            FEEDER => {
+                self.feeder = Some(index);
+                self.obey(&bytes[1..])?;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn obey(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
@@ -156,6 +186,11 @@ impl Server {
         for order in whole {
             match u32::from_be_bytes(*order) {
                 ALL => self.round()?,
+                ALL_TEN => {
+                    for index in &self.receivers {
+                        send(&mut self.connections[*index], &self.ten)?;
+                    }
+                }
                 TELL => self.tell()?,
                 receiver => {
                     if let Some(index) = self.receivers.get(receiver as usize) {
@@ -176,6 +211,16 @@ impl Server {
         }
         self.in_rounds += start.elapsed();
         self.sent += self.receivers.len() as u64;
+        Ok(())
+    }
+
+    /// A byte for each round that everybody has answered.
+    fn tell_answers(&mut self) -> io::Result<()> {
+        let Some(feeder) = self.feeder else { return Ok(()) };
+        while self.acked >= self.receivers.len() && !self.receivers.is_empty() {
+            self.acked -= self.receivers.len();
+            send(&mut self.connections[feeder], b".")?;
+        }
         Ok(())
     }
 

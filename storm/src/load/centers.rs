@@ -10,7 +10,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{Failure, http_push::HttpPush};
+use super::{Failure, http_push::HttpPush, rooms::Rooms};
 use crate::http;
 
 /// Connections to each center. One HTTP/2 connection has one flow-control window and one lock; two keep a core of
@@ -39,6 +39,7 @@ type Result<T> = std::result::Result<T, Failure>;
 pub struct Centers {
     clients: Vec<PushServiceClient<Channel>>,
     http: Option<HttpPush>,
+    rooms: Option<Rooms>,
     bearer: MetadataValue<Ascii>,
     app: String,
     turn: AtomicUsize,
@@ -67,7 +68,20 @@ impl Centers {
         }
         let http = options.http.then(|| HttpPush::new(&options.centers, &options.key)).transpose()?;
         let bearer = format!("Bearer {}", options.key).parse().context("the API key is not legible")?;
-        Ok(Self { clients, http, bearer, app: options.app.clone(), turn: AtomicUsize::new(0) })
+        Ok(Self { clients, http, rooms: None, bearer, app: options.app.clone(), turn: AtomicUsize::new(0) })
+    }
+
+    /// No centers: pushes go straight to the rooms, as transient messages, and nothing else can be asked.
+    #[must_use]
+    pub fn of_rooms(rooms: Rooms, app: &str) -> Self {
+        Self {
+            clients: Vec::new(),
+            http: None,
+            rooms: Some(rooms),
+            bearer: MetadataValue::from_static(""),
+            app: app.to_owned(),
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// The app that all calls are about.
@@ -76,8 +90,10 @@ impl Centers {
         &self.app
     }
 
-    fn next(&self) -> PushServiceClient<Channel> {
-        self.clients[self.turn.fetch_add(1, Relaxed) % self.clients.len()].clone()
+    fn next(&self) -> Result<PushServiceClient<Channel>> {
+        let turn = self.turn.fetch_add(1, Relaxed).checked_rem(self.clients.len());
+        turn.map(|turn| self.clients[turn].clone())
+            .ok_or_else(|| Failure::from_word("no_route", "there is no center", 0))
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -94,9 +110,12 @@ impl Centers {
         if let Some(http) = &self.http {
             return Ok(http.push(pushes).await);
         }
+        if let Some(rooms) = &self.rooms {
+            return Ok(rooms.push(pushes).await);
+        }
         let asked = pushes.len();
         let request = self.request(v1::PushBatchRequest { pushes });
-        let results = self.next().push_batch(request).await?.into_inner().results;
+        let results = self.next()?.push_batch(request).await?.into_inner().results;
         if results.len() != asked {
             return Err(Failure::unanswered("the center answered another number of pushes"));
         }
@@ -113,7 +132,16 @@ impl Centers {
     /// # Errors
     /// If it was not accepted.
     pub async fn broadcast(&self, broadcast: v1::BroadcastRequest) -> Result<v1::BroadcastResponse> {
-        Ok(self.next().broadcast(self.request(broadcast)).await?.into_inner())
+        Ok(self.next()?.broadcast(self.request(broadcast)).await?.into_inner())
+    }
+
+    /// How far a broadcast has come.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn broadcast_state(&self, id: u64) -> Result<v1::BroadcastState> {
+        let asked = v1::GetBroadcastRequest { app: self.app.clone(), id };
+        Ok(self.next()?.get_broadcast(self.request(asked)).await?.into_inner())
     }
 
     /// The ledger of a message.
@@ -122,7 +150,7 @@ impl Centers {
     /// If there is none.
     pub async fn ledger(&self, id: u64) -> Result<v1::MessageLedger> {
         let asked = v1::GetMessageRequest { app: self.app.clone(), id };
-        Ok(self.next().get_message(self.request(asked)).await?.into_inner())
+        Ok(self.next()?.get_message(self.request(asked)).await?.into_inner())
     }
 
     /// A user's state.
@@ -131,7 +159,7 @@ impl Centers {
     /// If there is no answer.
     pub async fn user(&self, uid: String) -> Result<v1::UserState> {
         let asked = v1::GetUserRequest { app: self.app.clone(), uid };
-        Ok(self.next().get_user(self.request(asked)).await?.into_inner())
+        Ok(self.next()?.get_user(self.request(asked)).await?.into_inner())
     }
 
     /// A device's token.
@@ -140,6 +168,6 @@ impl Centers {
     /// If it was refused.
     pub async fn token(&self, uid: String) -> Result<String> {
         let asked = v1::IssueTokenRequest { app: self.app.clone(), uid, ttl_s: None };
-        Ok(self.next().issue_token(self.request(asked)).await?.into_inner().token)
+        Ok(self.next()?.issue_token(self.request(asked)).await?.into_inner().token)
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
+    acks::Acks,
     opened::{Opening, open, reasons, write_servers},
     options::{Api, Devices},
     progress::{Progress, REFRESH},
@@ -37,6 +38,9 @@ pub struct BroadcastOptions {
     /// Broadcasts that not everybody has yet at most: 1 = the next when all have the one before
     #[arg(long, short = 'w', default_value_t = 1, value_name = "N")]
     pub outstanding: u64,
+    /// A broadcast counts as complete only when the center has counted an ack of every device
+    #[arg(long)]
+    pub acked: bool,
     /// Bytes of a payload
     #[arg(long, default_value_t = 256, value_name = "BYTES")]
     pub payload: usize,
@@ -73,6 +77,8 @@ pub struct BroadcastReport {
     pub failed: u64,
     /// Of the accepted: at every device.
     pub complete: u64,
+    /// Whether a broadcast was complete only when all acks were counted.
+    pub acked: bool,
     /// Deliveries in all.
     pub deliveries: u64,
     /// Per second, from the first broadcast sent to the last delivery.
@@ -113,6 +119,7 @@ pub async fn run(options: &BroadcastOptions) -> anyhow::Result<BroadcastReport> 
     let progress = Progress::new(options.quiet, "broadcasting", options.count);
     let (mut calling, mut sent) = (Calling::default(), 0);
     let mut calls = FuturesUnordered::new();
+    let mut acks = Acks::new(centers.clone(), u64::from(opened.opening.devices));
     let changed = opened.fleet.changed();
     let (mut complete, mut last_change) = (0, Instant::now());
     while complete < options.count {
@@ -128,18 +135,26 @@ pub async fn run(options: &BroadcastOptions) -> anyhow::Result<BroadcastReport> 
                 idempotency_key: String::new(),
             };
             let centers = centers.clone();
-            let began = Instant::now();
+            let (began, number) = (Instant::now(), sent);
             calls.push(async move {
-                let answer = centers.broadcast(request).await.map(drop);
+                let answer = centers.broadcast(request).await.map(|response| (number, response.id));
                 (began.elapsed(), answer)
             });
         }
+        let arrived = opened.fleet.counts().broadcasts_complete;
         tokio::select! {
-            Some(answer) = calls.next() => calling.note(answer),
+            Some((took, answer)) = calls.next() => {
+                if let Ok((number, id)) = answer {
+                    acks.accepted(number, id);
+                }
+                calling.note((took, answer.map(drop)));
+            }
+            followed = acks.follow(arrived), if options.acked => followed?,
             () = changed.notified() => {}
             () = tokio::time::sleep(REFRESH) => opened.fleet.check()?,
         }
-        let now_complete = opened.fleet.counts().broadcasts_complete;
+        let now_complete =
+            if options.acked { acks.complete() } else { opened.fleet.counts().broadcasts_complete };
         if now_complete > complete {
             (complete, last_change) = (now_complete, Instant::now());
             progress.set(complete, "complete");
@@ -150,8 +165,8 @@ pub async fn run(options: &BroadcastOptions) -> anyhow::Result<BroadcastReport> 
     }
     drop(progress);
     // A broadcast may be everywhere before its sender hears that it was accepted.
-    while let Some(answer) = calls.next().await {
-        calling.note(answer);
+    while let Some((took, answer)) = calls.next().await {
+        calling.note((took, answer.map(drop)));
     }
     finish(options, opened, calling).await
 }
@@ -200,6 +215,7 @@ async fn finish(
     Ok(BroadcastReport {
         opening: opened.opening,
         outstanding: options.outstanding,
+        acked: options.acked,
         accepted,
         failed,
         complete: snapshot.tallies.iter().filter(|tally| tally.count >= devices).count() as u64,

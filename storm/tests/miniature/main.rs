@@ -4,4 +4,5 @@
 
 mod fake;
 mod judge;
+mod lines;
 mod scenarios;

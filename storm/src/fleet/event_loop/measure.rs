@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use client::session::{Broadcast, Message};
+use wire::id::AppId;
 
 use super::{device::Device, unacked::Unacked, wrap::Wrap};
 use crate::{
@@ -28,6 +29,7 @@ pub(super) struct Measured {
     unacked: Unacked,
     findings: Findings,
     reasons: BTreeMap<String, u64>,
+    app: Option<u32>,
     run: u32,
     /// Number of the first device.
     first: u32,
@@ -47,6 +49,7 @@ impl Measured {
             unacked: Unacked::default(),
             findings: Findings::default(),
             reasons: BTreeMap::new(),
+            app: None,
             run: spec.run,
             first: spec.first,
             receipts: if spec.receipts { users.map(receipt).collect() } else { Vec::new() },
@@ -60,7 +63,8 @@ impl Measured {
         self.counts.tls_resumed += u64::from(resumed == Some(true));
     }
 
-    pub(super) fn bound(&mut self, device: &mut Device, now_ns: u64) {
+    pub(super) fn bound(&mut self, device: &mut Device, app: AppId, now_ns: u64) {
+        self.app = Some(app.0);
         self.counts.binds += 1;
         self.counts.bound += 1;
         self.counts.ever_bound += u64::from(!device.ever_bound);
@@ -187,6 +191,7 @@ impl Measured {
             tallies: self.tallies.to_vec(),
             findings: self.findings.clone(),
             reasons: self.reasons.clone(),
+            app: self.app,
         }
     }
 

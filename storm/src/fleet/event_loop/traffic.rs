@@ -175,8 +175,8 @@ impl EventLoop {
                     device.session.set_token(binding, token.into());
                     token_set = true;
                 }
-                Event::Bound { .. } => {
-                    self.measured.bound(device, now_ns);
+                Event::Bound { app, .. } => {
+                    self.measured.bound(device, app, now_ns);
                     self.opening -= u32::from(device.opening);
                     device.opening = false;
                     device.failures = 0;

@@ -1,7 +1,10 @@
 //! A center and a room in miniature, that can be told to break their promises: the judge must see it.
 
 mod api;
+mod certificates;
+mod framing;
 mod room;
+mod room_rpc;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,7 +13,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use proto::v1::{PushResponse, push_service_server::PushServiceServer};
+use proto::{
+    internal::room_server::RoomServer,
+    v1::{PushResponse, push_service_server::PushServiceServer},
+};
+use tempfile::NamedTempFile;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use wire::frame::{Broadcast, Push, ServerFrame};
 
@@ -59,6 +66,10 @@ struct State {
 pub(crate) struct Fake {
     pub(crate) center: String,
     pub(crate) room: SocketAddr,
+    /// The room's gRPC, `host:port`.
+    pub(crate) room_rpc: String,
+    /// Whom devices trust.
+    pub(crate) ca: NamedTempFile,
     _tasks: JoinSet<()>,
 }
 
@@ -79,19 +90,23 @@ impl Fake {
         let mut tasks = JoinSet::new();
         let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let center = format!("http://{}", api.local_addr().unwrap());
+        let room_rpc = api.local_addr().unwrap().to_string();
         let service = PushServiceServer::new(api::Api(shared.clone()));
+        let rpc = RoomServer::new(room_rpc::Rpc(shared.clone()));
         tasks.spawn(async move {
             let incoming = tokio_stream::wrappers::TcpListenerStream::new(api);
             tonic::transport::Server::builder()
                 .add_service(service)
+                .add_service(rpc)
                 .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
         let devices = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let room = devices.local_addr().unwrap();
-        tasks.spawn(room::serve(devices, shared));
-        Self { center, room, _tasks: tasks }
+        let (tls, ca) = certificates::make();
+        tasks.spawn(room::serve(devices, tls, shared));
+        Self { center, room, room_rpc, ca, _tasks: tasks }
     }
 }
 

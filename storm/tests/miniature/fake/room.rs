@@ -3,36 +3,45 @@
 use std::io;
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
 };
-use wire::{
-    ServerDecoder, codec,
-    frame::{Bound, BroadcastPosition, ClientBody, Connected, InboxPosition, Pong, Push, ServerFrame},
-};
+use tokio_rustls::TlsAcceptor;
+use wire::frame::{Bound, BroadcastPosition, ClientBody, Connected, InboxPosition, Pong, Push, ServerFrame};
 
-use super::Shared;
+use super::{Shared, framing::Framing};
 
 /// More than any test has on its way to one device.
 const QUEUE: usize = 10_000;
 
-pub(super) async fn serve(listener: TcpListener, shared: Shared) {
+pub(super) async fn serve(listener: TcpListener, tls: TlsAcceptor, shared: Shared) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let shared = shared.clone();
+        let (tls, shared) = (tls.clone(), shared.clone());
         connections.spawn(async move {
             // The device cuts its connection now and then: that is what is tested.
-            let _ = connection(stream, &shared).await;
+            let _ = sniff(stream, &tls, &shared).await;
         });
     }
 }
 
-async fn connection(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+/// TLS, WebSocket and native frames are told apart by their first byte.
+async fn sniff(stream: TcpStream, tls: &TlsAcceptor, shared: &Shared) -> io::Result<()> {
+    const TLS_HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    if first[0] == TLS_HANDSHAKE {
+        return connection(tls.accept(stream).await?, shared).await;
+    }
+    connection(stream, shared).await
+}
+
+async fn connection(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) -> io::Result<()> {
     let (frames, mut outgoing) = mpsc::channel(QUEUE);
-    let mut decoder = ServerDecoder::for_server(64 * 1024);
+    let mut framing = Framing::Unknown(Vec::new());
     let (mut uid, mut buffer) = (String::new(), vec![0; 4096]);
     loop {
         tokio::select! {
@@ -41,15 +50,21 @@ async fn connection(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 if got == 0 {
                     return Ok(());
                 }
-                let mut input = &buffer[..got];
-                while let Some(frame) = decoder.decode(&mut input).map_err(io::Error::other)? {
+                let mut out = Vec::new();
+                for frame in framing.take(&buffer[..got], &mut out)? {
                     for answer in answers(frame.body, &mut uid, &frames, shared) {
-                        stream.write_all(&codec::encode_server_frame(&answer)).await?;
+                        framing.put(&answer, &mut out);
                     }
                 }
+                stream.write_all(&out).await?;
             }
-            Some(frame) = outgoing.recv() => stream.write_all(&codec::encode_server_frame(&frame)).await?,
+            Some(frame) = outgoing.recv() => {
+                let mut out = Vec::new();
+                framing.put(&frame, &mut out);
+                stream.write_all(&out).await?;
+            }
         }
+        stream.flush().await?;
     }
 }
 
