@@ -12,12 +12,16 @@ use super::{
 
 /// Two users of two apps on one device: pages, live messages, broadcasts, acks, a rebuilt inbox, data, an expiry, a
 /// socket that is full for a while.
-fn conversation(confirm: Confirm, cut: (Option<u64>, Option<u64>, bool)) -> World {
+fn conversation(
+    confirm: Confirm,
+    resume_ms: Option<u64>,
+    cut: (Option<u64>, Option<u64>, bool),
+) -> World {
     let ack = AckPolicy { confirm, max_delay: Duration::from_millis(20), max_unacked: 3 };
     let config = Config { ack, recent_ids: 1_000, ..Config::default() };
     let pace = Pace { usual_s: 10, max_s: 60 };
     let heartbeat = Heartbeat { min_s: 10, fixed: pace, mobile: pace };
-    let limits = Limits { slice: 2, heartbeat, ..Limits::default() };
+    let limits = Limits { slice: 2, heartbeat, resume_ms, ..Limits::default() };
     let mut world = World::new(7, 1, 2, limits, config);
     world.weather.segment = 100;
     world.weather.window = 300;
@@ -55,29 +59,45 @@ fn conversation(confirm: Confirm, cut: (Option<u64>, Option<u64>, bool)) -> Worl
     world
 }
 
-
-fn everywhere(confirm: Confirm) {
-    let whole = conversation(confirm, (None, None, false));
+fn everywhere(confirm: Confirm, resume_ms: Option<u64>) {
+    let whole = conversation(confirm, resume_ms, (None, None, false));
     let (up, down) = (whole.lines[0].up.carried, whole.lines[0].down.carried);
     assert!(up > 150 && down > 1_000 && whole.lines.len() == 1, "{up} and {down} bytes");
     let places = (0..=up).map(|place| (Some(place), None)).chain((0..=down).map(|place| (None, Some(place))));
+    let mut resumed = 0;
     for (up, down) in places {
         for half_open in [false, true] {
-            let run = || drop(conversation(confirm, (up, down, half_open)));
-            if let Err(panic) = std::panic::catch_unwind(run) {
-                eprintln!("cut at byte {up:?} up or {down:?} down, half open: {half_open}");
-                std::panic::resume_unwind(panic);
+            let run = || conversation(confirm, resume_ms, (up, down, half_open)).resumed;
+            match std::panic::catch_unwind(run) {
+                Ok(times) => resumed += times,
+                Err(panic) => {
+                    eprintln!("cut at byte {up:?} up or {down:?} down, half open: {half_open}");
+                    std::panic::resume_unwind(panic);
+                }
             }
         }
     }
+    assert_eq!(resumed > 1_000, resume_ms.is_some(), "{resumed} connections were resumed");
 }
+
+const GRACE: Option<u64> = Some(30_000);
 
 #[test]
 fn a_cut_at_every_byte() {
-    everywhere(Confirm::Auto);
+    everywhere(Confirm::Auto, None);
 }
 
 #[test]
 fn a_cut_at_every_byte_when_the_app_confirms() {
-    everywhere(Confirm::ByApp);
+    everywhere(Confirm::ByApp, None);
+}
+
+#[test]
+fn a_cut_at_every_byte_and_the_connection_is_resumed() {
+    everywhere(Confirm::Auto, GRACE);
+}
+
+#[test]
+fn a_cut_at_every_byte_and_the_connection_is_resumed_when_the_app_confirms() {
+    everywhere(Confirm::ByApp, GRACE);
 }

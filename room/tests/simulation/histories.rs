@@ -22,7 +22,9 @@ fn number(name: &str) -> Option<u64> {
 /// Small bounds, so that they are reached.
 fn limits(dice: &mut Dice) -> Limits {
     let mut pick = |of: &[usize]| of[dice.below(of.len() as u64) as usize];
+    let resume_ms = [None, Some(2_000), Some(30_000)][pick(&[0, 1, 2])];
     Limits {
+        resume_ms,
         connections: 8,
         slice: pick(&[1, 2, 16]),
         tail_bytes: pick(&[150, 1_000, 4 << 20]),

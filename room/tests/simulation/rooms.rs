@@ -1,6 +1,10 @@
 //! A room's thread: does with its sessions what the event loop does, on simulated sockets.
 
-use room::{exchange::{Asks, DrainOrder}, session::Sessions};
+use room::{
+    exchange::{Asks, ConnKey, DrainOrder},
+    resume::Sealer,
+    session::{Moving, Next, Sessions},
+};
 use wire::{ServerDecoder, limits::MAX_CLIENT_FRAME};
 
 use super::{
@@ -26,9 +30,11 @@ pub(crate) struct Room {
 impl Room {
     pub(crate) fn new(world: &World, life: Life) -> Self {
         let seed = u64::from(life.number) + 1;
+        let sessions = Sessions::new(world.limits.clone(), life.room as u8, seed, world.clock());
+        let key = [life.room as u8 * 16 + life.number as u8; 32];
         Self {
             life,
-            sessions: Sessions::new(world.limits.clone(), life.room as u8, seed, world.clock()),
+            sessions: sessions.with_resume(Sealer::with_key(&key)),
             wires: Wires::default(),
             decoders: Vec::new(),
             lines: Vec::new(),
@@ -44,14 +50,7 @@ impl World {
         let now = self.clock();
         let key = self.rooms[room].sessions.open(now)?;
         let line = self.new_line(device, self.rooms[room].life, key);
-        let room = &mut self.rooms[room];
-        while room.lines.len() <= key.slot as usize {
-            room.lines.push(usize::MAX);
-            room.decoders.push(ServerDecoder::for_server(MAX_CLIENT_FRAME));
-        }
-        room.lines[key.slot as usize] = line;
-        room.decoders[key.slot as usize] = ServerDecoder::for_server(MAX_CLIENT_FRAME);
-        room.wires.insert(key.slot);
+        self.seat(line, key, ServerDecoder::for_server(MAX_CLIENT_FRAME));
         Some(line)
     }
 
@@ -64,17 +63,69 @@ impl World {
             return;
         }
         loop {
-            match room.decoders[slot as usize].decode(&mut bytes) {
-                Ok(Some(frame)) => {
-                    if !room.sessions.on_frame(slot, frame, now, &mut room.wires) {
-                        break;
-                    }
-                }
+            let slot = self.lines[line].key.slot;
+            let room = &mut self.rooms[number];
+            let frame = match room.decoders[slot as usize].decode(&mut bytes) {
+                Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => panic!("the device sends what is no frame: {error}"),
+            };
+            match room.sessions.on_frame(slot, frame, now, &mut room.wires) {
+                Next::More => {}
+                Next::Stop => break,
+                Next::Move(moving) if self.go_on(line, &moving) => {}
+                Next::Move(_) => return,
             }
         }
         self.turn(number);
+    }
+
+    /// A line takes its place in the room.
+    fn seat(&mut self, line: usize, key: ConnKey, decoder: ServerDecoder) {
+        let number = self.lines[line].life.room;
+        self.lines[line].key = key;
+        let room = &mut self.rooms[number];
+        while room.lines.len() <= key.slot as usize {
+            room.lines.push(usize::MAX);
+            room.decoders.push(ServerDecoder::for_server(MAX_CLIENT_FRAME));
+        }
+        room.lines[key.slot as usize] = line;
+        room.decoders[key.slot as usize] = decoder;
+        room.wires.insert(key.slot);
+    }
+
+    /// The device goes on in the seat of an earlier connection, if it is still there; else it begins anew. `false`: the room
+    /// has no place.
+    fn go_on(&mut self, line: usize, moving: &Moving) -> bool {
+        let (number, now) = (self.lines[line].life.room, self.clock());
+        let from = self.lines[line].key.slot;
+        let room = &mut self.rooms[number];
+        let decoder = std::mem::replace(
+            &mut room.decoders[from as usize],
+            ServerDecoder::for_server(MAX_CLIENT_FRAME),
+        );
+        room.sessions.move_away(from);
+        room.wires.remove(from);
+        let seat = room.sessions.take_seat(moving.seat, now);
+        if let Some(key) = seat {
+            let old = room.lines[key.slot as usize];
+            if old != line && !std::mem::replace(&mut self.lines[old].room_gone, true) {
+                self.end_down(old);
+            }
+            self.seat(line, key, decoder);
+            self.resumed += 1;
+            let room = &mut self.rooms[number];
+            room.sessions.resume(key.slot, &moving.connect, now, &mut room.wires);
+        } else if let Some(key) = room.sessions.open(now) {
+            self.seat(line, key, decoder);
+            let room = &mut self.rooms[number];
+            room.sessions.greet(key.slot, &moving.connect, now, &mut room.wires);
+        } else {
+            self.lines[line].room_gone = true;
+            self.end_down(line);
+            return false;
+        }
+        true
     }
 
     /// The socket takes bytes again.
@@ -93,8 +144,9 @@ impl World {
     }
 
     fn let_go(&mut self, number: usize, slot: u32) {
+        let now = self.clock();
         let room = &mut self.rooms[number];
-        room.sessions.on_closed(slot);
+        room.sessions.on_lost(slot, now);
         room.wires.remove(slot);
         let line = room.lines[slot as usize];
         self.lines[line].room_gone = true;

@@ -135,6 +135,8 @@ pub(crate) struct World {
     pub(crate) next_id: u64,
     /// References of upstream data that the backend has.
     pub(crate) taken: HashSet<(usize, u64)>,
+    /// Connections that went on where an earlier one broke.
+    pub(crate) resumed: u64,
     /// No device dials any more.
     pub(crate) over: bool,
     /// Where the first lines are cut, for whoever tries all places: bytes up, bytes down.
@@ -161,6 +163,7 @@ impl World {
             fence: 0,
             next_id: 0,
             taken: HashSet::new(),
+            resumed: 0,
             over: false,
             cuts: Vec::new(),
             trace: std::env::var_os("SIMULATION_TRACE").map(|_| Vec::new()),
