@@ -119,7 +119,12 @@ impl RunReport {
             }
         }
         let storm = &self.storm;
-        write!(f, "storm: {:.1} MiB resident, {:.2} processors busy", storm.rss_bytes as f64 / MIB, storm.cpus)?;
+        write!(
+            f,
+            "storm: {:.1} MiB resident, {:.2} processors busy",
+            storm.rss_bytes as f64 / MIB,
+            storm.cpus
+        )?;
         if let Some(bytes) = storm.bytes_per_connection {
             write!(f, ", {bytes:.0} bytes a connection")?;
         }

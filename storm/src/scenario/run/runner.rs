@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    schedule::{Event, Schedule},
     sampler::Sampler,
+    schedule::{Event, Schedule},
     totals::Totals,
     track::{Mark, Track},
     verdict,
@@ -226,8 +226,13 @@ impl Runner {
         whole.lost = Some(whole.sent.owed().saturating_sub(came) + missing);
         whole.doubled = Some(came.saturating_sub(whole.sent.pushes));
         whole.disordered = Some(snapshot.findings.misnumbered + snapshot.findings.misdelivered);
-        let phases: Vec<_> =
-            self.script.phases.iter().zip(&self.tracks).map(|(phase, track)| track.report(phase, &mark)).collect();
+        let phases: Vec<_> = self
+            .script
+            .phases
+            .iter()
+            .zip(&self.tracks)
+            .map(|(phase, track)| track.report(phase, &mark))
+            .collect();
         let longest = phases.iter().map(|phase| phase.figures.accept).max_by_key(|accept| accept.count);
         whole.accept = longest.unwrap_or_default();
         let mut report = RunReport {

@@ -133,11 +133,13 @@ impl Sampler {
 
     fn storm_now(&self) -> ProgramSample {
         let living = self.storm.values().filter(|one| !one.gone);
-        living.fold(ProgramSample { name: "storm".into(), ..ProgramSample::default() }, |sum, one| ProgramSample {
-            processes: sum.processes + 1,
-            rss_bytes: sum.rss_bytes + one.last.rss_bytes,
-            cpus: sum.cpus + one.cpus,
-            ..sum
+        living.fold(ProgramSample { name: "storm".into(), ..ProgramSample::default() }, |sum, one| {
+            ProgramSample {
+                processes: sum.processes + 1,
+                rss_bytes: sum.rss_bytes + one.last.rss_bytes,
+                cpus: sum.cpus + one.cpus,
+                ..sum
+            }
         })
     }
 
@@ -241,7 +243,12 @@ mod tests {
         let mut sampler = Sampler::new(Duration::from_secs(1), &[], &[]);
         for s in 0..3 * MOST as u64 {
             if Duration::from_secs(s) >= sampler.next() {
-                sampler.take(Duration::from_secs(s), Counts::default(), Sent::default(), &Interval::default());
+                sampler.take(
+                    Duration::from_secs(s),
+                    Counts::default(),
+                    Sent::default(),
+                    &Interval::default(),
+                );
             }
         }
         assert!(sampler.samples.len() <= MOST && sampler.samples.len() > MOST / 2);

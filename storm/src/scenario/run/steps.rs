@@ -48,11 +48,7 @@ impl Runner {
         Ok(())
     }
 
-    fn spawn(
-        &mut self,
-        index: usize,
-        work: impl Future<Output = anyhow::Result<Outcome>> + Send + 'static,
-    ) {
+    fn spawn(&mut self, index: usize, work: impl Future<Output = anyhow::Result<Outcome>> + Send + 'static) {
         self.work.spawn(async move { (index, work.await) });
     }
 
@@ -139,7 +135,8 @@ impl Runner {
                 self.finish(index);
             } else if now >= goal.deadline {
                 let bound = counts.ever_bound;
-                track.outcome.failed = Some(format!("{bound} of {} devices were bound in time", goal.devices));
+                track.outcome.failed =
+                    Some(format!("{bound} of {} devices were bound in time", goal.devices));
                 self.finish(index);
             }
         }

@@ -48,7 +48,8 @@ impl Totals {
     }
 
     pub(super) fn failed(&self, code: &str, count: u64) {
-        *self.failures.lock().unwrap_or_else(PoisonError::into_inner).entry(code.to_owned()).or_default() += count;
+        *self.failures.lock().unwrap_or_else(PoisonError::into_inner).entry(code.to_owned()).or_default() +=
+            count;
     }
 
     /// Why pushes and broadcasts were not accepted, and how often.

@@ -150,7 +150,8 @@ mod tests {
             storm_bytes_per_connection: Some(400.0),
             ..Expect::default()
         };
-        let told: Vec<(&str, bool)> = judge(&expect, &judged).iter().map(|check| (check.key, check.ok)).collect();
+        let told: Vec<(&str, bool)> =
+            judge(&expect, &judged).iter().map(|check| (check.key, check.ok)).collect();
         let wanted = [
             ("lost", true),
             ("failed", false),

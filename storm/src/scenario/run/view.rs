@@ -102,8 +102,7 @@ pub(super) fn told(now: &Sample) -> String {
             words.push(format!("{rate:.0} {what}/s"));
         }
     }
-    let latencies =
-        [(&now.delivery, "delivery"), (&now.broadcast, "broadcast"), (&now.connect, "connect")];
+    let latencies = [(&now.delivery, "delivery"), (&now.broadcast, "broadcast"), (&now.connect, "connect")];
     if let Some((latency, what)) = latencies.into_iter().find(|(latency, _)| latency.count > 0) {
         words.push(format!("{what} p50 {:.1} p99 {:.1} ms", latency.p50_ms, latency.p99_ms));
     }

@@ -70,7 +70,10 @@ mod tests {
             "fleet: unknown key `usres`; did you mean `users`?"
         );
         let said = "unknown field `xyz`, expected `users` or `rooms`";
-        assert_eq!(ScriptError::typed("fleet", &said).to_string(), "fleet: unknown key `xyz`; known are users, rooms");
+        assert_eq!(
+            ScriptError::typed("fleet", &said).to_string(),
+            "fleet: unknown key `xyz`; known are users, rooms"
+        );
     }
 
     #[test]

@@ -66,10 +66,8 @@ impl Script {
     /// # Errors
     /// If the file cannot be read, or says something that a scenario cannot.
     pub fn load(path: &Path, settings: &[String]) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let mut script =
-            Self::parse(&text, settings).with_context(|| format!("in {}", path.display()))?;
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let mut script = Self::parse(&text, settings).with_context(|| format!("in {}", path.display()))?;
         if script.name.is_empty() {
             script.name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
         }
@@ -124,7 +122,10 @@ impl Script {
 }
 
 /// A section, or its defaults.
-fn section<T: serde::de::DeserializeOwned + Default>(table: &mut Table, name: &str) -> Result<T, ScriptError> {
+fn section<T: serde::de::DeserializeOwned + Default>(
+    table: &mut Table,
+    name: &str,
+) -> Result<T, ScriptError> {
     match table.remove(name) {
         None => Ok(T::default()),
         Some(value) => T::deserialize(value).map_err(|error| ScriptError::typed(name, &error)),

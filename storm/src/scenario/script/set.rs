@@ -21,7 +21,8 @@ pub(super) fn apply(table: &mut Table, setting: &str) -> Result<(), ScriptError>
             let number = which.parse().ok().filter(|n| *n < names.len());
             // Dashes in the names of phases stay what they are.
             let index = number.or_else(|| names.iter().position(|name| name.replace('-', "_") == *which));
-            let phase = index.and_then(|at| table.get_mut("phase")?.as_array_mut()?.get_mut(at)?.as_table_mut());
+            let phase =
+                index.and_then(|at| table.get_mut("phase")?.as_array_mut()?.get_mut(at)?.as_table_mut());
             let Some(phase) = phase else {
                 return Err(ScriptError::new(format!(
                     "--set {setting}: there is no phase `{which}`; there are {}",
@@ -73,7 +74,9 @@ mod tests {
     #[test]
     fn values_are_toml_or_words() {
         let mut table = table();
-        for setting in ["fleet.users=7", "fleet.rooms=[\"a:1\"]", "run.settle=5s", "phase.the-load.rate = 9.5"] {
+        for setting in
+            ["fleet.users=7", "fleet.rooms=[\"a:1\"]", "run.settle=5s", "phase.the-load.rate = 9.5"]
+        {
             apply(&mut table, setting).unwrap();
         }
         assert_eq!(table["fleet"]["users"].as_integer(), Some(7));

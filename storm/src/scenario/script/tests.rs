@@ -33,7 +33,8 @@ fn the_examples_are_sound() {
 
 #[test]
 fn settings_lie_over_the_file() {
-    let settings = ["fleet.users=7".to_owned(), "phase.hold.duration=2s".to_owned(), "line.slow=0.5".to_owned()];
+    let settings =
+        ["fleet.users=7".to_owned(), "phase.hold.duration=2s".to_owned(), "line.slow=0.5".to_owned()];
     let script = Script::parse(&format!("[fleet]\nusers = 5\n{HOLD}"), &settings).unwrap();
     assert_eq!((script.fleet.users, script.fleet.line.slow), (7, 0.5));
     assert_eq!(script.phases[0].when.duration, Some(Duration::from_secs(2)));
@@ -68,7 +69,10 @@ fn unknown_keys_are_refused_with_a_suggestion() {
         said(&format!("[expect]\np99 = 3\n{HOLD}")),
         "expect: unknown key `p99`; did you mean `p99_ms`?"
     );
-    assert!(said("[[phase]]\nkind='ramp'\nexpect = { lots = 0 }\n").starts_with("phase 0 (ramp), expect: unknown"));
+    assert!(
+        said("[[phase]]\nkind='ramp'\nexpect = { lots = 0 }\n")
+            .starts_with("phase 0 (ramp), expect: unknown")
+    );
 }
 
 #[test]
@@ -81,7 +85,10 @@ fn what_makes_no_sense_is_refused() {
     assert!(said("[[phase]]\nkind='drain'\n").contains("exactly one of"));
     assert!(said("[[phase]]\nkind='churn'\nshare=2\nduration='1s'\n").contains("share"));
     assert!(said("[[phase]]\nkind='hold'\nduration='1s'\nuntil='x'\n").contains("only one of"));
-    assert!(said("[[phase]]\nname='a'\nkind='ramp'\n[[phase]]\nname='a'\nkind='ramp'\n").contains("another phase"));
+    assert!(
+        said("[[phase]]\nname='a'\nkind='ramp'\n[[phase]]\nname='a'\nkind='ramp'\n")
+            .contains("another phase")
+    );
     assert!(said("[fleet]\nusers = 'many'\n[[phase]]\nkind='ramp'\n").contains("fleet: invalid type"));
     assert!(said("[fleet\n").contains("TOML"));
 }
@@ -114,16 +121,19 @@ fn expects() -> impl Strategy<Value = Expect> {
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
-    let ramp = (prop::option::of(1u32..1 << 20), prop::option::of(0.1f64..1e5), prop::option::of(durations()))
-        .prop_map(|(connections, rate, within)| Kind::Ramp(Ramp { connections, rate, within }));
-    let unicast = (prop::option::of(0.1f64..1e6), prop::option::of(1u64..1 << 30), 0usize..70_000, any::<bool>())
-        .prop_map(|(rate, window, payload, transient)| {
-            Kind::Unicast(Unicast { rate, window, payload, transient, ..Unicast::default() })
-        });
-    let broadcast = (prop::option::of(durations()), prop::option::of(1u64..99), "[a-z &|()]{0,12}", durations())
-        .prop_map(|(every, count, audience, patience)| {
-            Kind::Broadcast(Broadcast { every, count, audience, patience, ..Broadcast::default() })
-        });
+    let ramp =
+        (prop::option::of(1u32..1 << 20), prop::option::of(0.1f64..1e5), prop::option::of(durations()))
+            .prop_map(|(connections, rate, within)| Kind::Ramp(Ramp { connections, rate, within }));
+    let unicast =
+        (prop::option::of(0.1f64..1e6), prop::option::of(1u64..1 << 30), 0usize..70_000, any::<bool>())
+            .prop_map(|(rate, window, payload, transient)| {
+                Kind::Unicast(Unicast { rate, window, payload, transient, ..Unicast::default() })
+            });
+    let broadcast =
+        (prop::option::of(durations()), prop::option::of(1u64..99), "[a-z &|()]{0,12}", durations())
+            .prop_map(|(every, count, audience, patience)| {
+                Kind::Broadcast(Broadcast { every, count, audience, patience, ..Broadcast::default() })
+            });
     prop_oneof![
         ramp,
         unicast,
@@ -131,8 +141,11 @@ fn kinds() -> impl Strategy<Value = Kind> {
         (0.001f64..1.0).prop_map(|share| Kind::Churn(Churn { share })),
         (0.001f64..1.0).prop_map(|share| Kind::Slow(Slow { share })),
         Just(Kind::Hold(Hold {})),
-        (1u32..99_999, durations())
-            .prop_map(|(pid, within)| Kind::Drain(Drain { pid: Some(pid), within, ..Drain::default() })),
+        (1u32..99_999, durations()).prop_map(|(pid, within)| Kind::Drain(Drain {
+            pid: Some(pid),
+            within,
+            ..Drain::default()
+        })),
         prop::collection::vec("[a-zA-Z\"' =-]{1,9}", 1..4)
             .prop_map(|command| Kind::Execute(Execute { command, ..Execute::default() })),
         Just(Kind::Floor(Floor::default())),
