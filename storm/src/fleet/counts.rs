@@ -96,6 +96,8 @@ counts! {
     tls_full: sum,
     /// Connections that resumed TLS by a ticket.
     tls_resumed: sum,
+    /// Connections that took up the bindings of the one before.
+    resumed: sum,
     /// Connections that became a WebSocket.
     web_sockets: sum,
     /// Bytes read.

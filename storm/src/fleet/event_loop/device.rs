@@ -1,6 +1,9 @@
 //! One device: the SDK's session, and the little that a driver keeps beside it.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+};
 
 use client::{Moment, Session};
 use mio::net::TcpStream;
@@ -32,6 +35,8 @@ pub(super) struct Device {
     pub(super) failures: u16,
     /// Which of the fixed rooms is next, counted from the device's own first.
     pub(super) room: u16,
+    /// Digest of the address connected to last: only there a connection can be gone on with.
+    pub(super) home: u16,
     /// Whether the binding stands.
     pub(super) bound: bool,
     /// Whether it has ever stood.
@@ -96,6 +101,7 @@ impl Device {
             unacked: Handle::default(),
             failures: 0,
             room: 0,
+            home: 0,
             bound: false,
             ever_bound: false,
             opening: false,
@@ -121,6 +127,20 @@ impl Device {
     /// Whether it leaves unread what has come.
     pub(super) fn is_deaf(&self) -> bool {
         self.slow && self.bound
+    }
+
+    /// It connects to `address`. If that is not where it was last, it begins anew there.
+    pub(super) fn head_for(&mut self, address: SocketAddr) {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => u64::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits() as u64,
+        };
+        // Two addresses with one digest only cost a token that their room does not know.
+        let home = ((ip << 16 | u64::from(address.port())).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16;
+        if home != self.home {
+            self.home = home;
+            self.session.forget_resume();
+        }
     }
 
     /// Remembers that an address did not answer.

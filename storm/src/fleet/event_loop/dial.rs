@@ -124,6 +124,7 @@ impl EventLoop {
                 let device = &mut self.devices[index as usize];
                 device.line = Line::Connecting(stream);
                 device.wrap = wrap;
+                device.head_for(address);
                 device.dial.get_or_insert_default().retry_at = self.now + CONNECT_TIMEOUT;
                 self.arm(index);
             }

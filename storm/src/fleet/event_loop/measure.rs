@@ -18,6 +18,10 @@ const MAX_REASONS: usize = 64;
 /// Longest reason in characters.
 const MAX_REASON: usize = 120;
 
+/// Runs of numbers that all receipts of a worker keep beyond the first of each stream. A server that keeps its promises
+/// needs none; one that does not is found out long before, and cannot fill more than 32 MB with it.
+const MAX_RUNS: usize = 1 << 20;
+
 /// Histograms, tallies and receipts of a worker's devices.
 pub(super) struct Measured {
     pub(super) counts: Counts,
@@ -35,6 +39,8 @@ pub(super) struct Measured {
     first: u32,
     /// One for each device, or empty if nobody will ask.
     receipts: Vec<Receipt>,
+    /// Runs that all receipts together may still take.
+    runs_left: usize,
 }
 
 impl Measured {
@@ -52,6 +58,7 @@ impl Measured {
             app: None,
             run: spec.run,
             first: spec.first,
+            runs_left: MAX_RUNS,
             receipts: if spec.receipts { users.map(receipt).collect() } else { Vec::new() },
         }
     }
@@ -105,8 +112,12 @@ impl Measured {
         }
         device.place = place;
         self.unacked.push(&mut device.unacked, header.sent_ns);
-        if let Some(receipt) = self.receipts.get_mut(index as usize) {
-            receipt.messages.push(header.number);
+        let kept = match self.receipts.get_mut(index as usize) {
+            Some(receipt) => receipt.messages.push_within(header.number, &mut self.runs_left),
+            None => true,
+        };
+        if !kept {
+            self.findings.note(Violation::Unkept { stream, number: header.number });
         }
     }
 
@@ -130,8 +141,12 @@ impl Measured {
             self.findings.note(Violation::Misnumbered { stream, place, after: device.log_place });
         }
         device.log_place = place;
-        if let Some(receipt) = self.receipts.get_mut(index as usize) {
-            receipt.broadcasts.push(header.number);
+        let kept = match self.receipts.get_mut(index as usize) {
+            Some(receipt) => receipt.broadcasts.push_within(header.number, &mut self.runs_left),
+            None => true,
+        };
+        if !kept {
+            self.findings.note(Violation::Unkept { stream, number: header.number });
         }
     }
 

@@ -192,8 +192,8 @@ impl EventLoop {
                     self.measured.unbound(device);
                     self.lose(index, !reason.binds_again());
                 }
-                Event::Connected { .. }
-                | Event::Unreachable { .. }
+                Event::Connected { resumed, .. } => self.measured.counts.resumed += u64::from(resumed),
+                Event::Unreachable { .. }
                 | Event::Disconnected(_)
                 | Event::Recalled { .. }
                 | Event::UpDone { .. } => {}
