@@ -39,6 +39,10 @@ use crate::{
     snapshot::{SavedBinding, Snapshot},
 };
 
+/// Broadcasts remembered where several bindings share an app, 8 bytes each: as many as a room would send in
+/// one burst to catch up.
+const RECENT_BROADCASTS: usize = 256;
+
 /// A device's side of the protocol.
 #[derive(Debug)]
 pub struct Session {
@@ -177,7 +181,14 @@ impl Session {
     pub fn bind(&mut self, spec: BindSpec) -> BindingId {
         let id = BindingId(self.next_binding);
         self.next_binding = self.next_binding.wrapping_add(1);
-        self.bindings.push(Binding::new(id, spec, self.config.recent_ids));
+        let mut binding = Binding::new(id, spec, self.config.recent_ids);
+        for other in self.bindings.iter_mut().filter(|other| other.app == binding.app) {
+            (other.shares_app, binding.shares_app) = (true, true);
+        }
+        if binding.shares_app {
+            self.recent_broadcasts.get_or_insert_with(|| Box::new(Recent::new(RECENT_BROADCASTS)));
+        }
+        self.bindings.push(binding);
         id
     }
 

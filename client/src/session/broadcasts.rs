@@ -17,9 +17,15 @@ impl Broadcasts {
         Self { received: at, confirmed: at.bseq, acked: at.bseq, known: start.is_some() }
     }
 
-    /// The cursor to offer in a bind and to keep over a restart.
+    /// The cursor to keep over a restart.
     pub(super) fn resume(&self) -> Option<Cursor> {
         self.known.then_some(Cursor { epoch: self.received.epoch, bseq: self.confirmed })
+    }
+
+    /// The cursor to offer in a bind; the room does not go back behind it.
+    pub(super) fn offer(&mut self) -> Option<Cursor> {
+        self.acked = self.confirmed;
+        self.resume()
     }
 
     /// What to offer to go on with after a broken connection: what has come, and what of it is done with.
@@ -31,7 +37,7 @@ impl Broadcasts {
     /// Continues where the room says after a bind.
     pub(super) fn bound(&mut self, at: Cursor) {
         let same = self.known && at.epoch == self.received.epoch;
-        if !same || at.bseq > self.received.bseq || at.bseq < self.confirmed {
+        if !same || at.bseq > self.received.bseq || at.bseq < self.acked {
             self.received = at;
             self.confirmed = at.bseq;
             self.known = true;

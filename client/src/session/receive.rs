@@ -15,14 +15,10 @@ use wire::{
 use super::{
     Broadcast, Cause, Ending, Event, Message, Output, Session,
     binding::Stage,
-    inbox::{Recent, Verdict},
+    inbox::Verdict,
     link::{Moving, Stage as LinkStage},
 };
 use crate::moment::Moment;
-
-/// Broadcasts remembered where several bindings share an app, 8 bytes each: as many as a room would send in
-/// one burst to catch up.
-const RECENT_BROADCASTS: usize = 256;
 
 /// A longer token is not kept: it is not worth its memory in each of a million devices.
 const MAX_RESUME_TOKEN: usize = 64;
@@ -47,7 +43,7 @@ impl Session {
 
     fn handle(&mut self, body: ServerBody, now: Moment, out: &mut Output) -> Handled {
         match body {
-            ServerBody::Connected(frame) => return self.on_connected(frame, now, out),
+            ServerBody::Connected(frame) => return self.on_connected(&frame, now, out),
             ServerBody::Close(frame) => return Err(closed(frame)),
             ServerBody::Reconnect(frame) => self.on_reconnect(frame, now),
             ServerBody::Error(frame) => self.on_error(&frame, now, out),
@@ -67,7 +63,7 @@ impl Session {
         Ok(())
     }
 
-    fn on_connected(&mut self, frame: Connected, now: Moment, out: &mut Output) -> Handled {
+    fn on_connected(&mut self, frame: &Connected, now: Moment, out: &mut Output) -> Handled {
         if self.link.is_live() {
             return Err(violation("Connected twice"));
         }
@@ -111,7 +107,9 @@ impl Session {
 
     fn on_error(&mut self, frame: &frame::Error, now: Moment, out: &mut Output) {
         let id = BindingId(frame.binding);
-        if frame.code() == ErrorCode::NoSuchBinding && self.is_bound(id) {
+        // Left: the bind had failed when the Unbind came.
+        let left = self.find(id).is_some_and(|binding| binding.stage == Stage::Left);
+        if frame.code() == ErrorCode::NoSuchBinding && (left || self.is_bound(id)) {
             self.on_unbound(Unbound { binding: id.0, reason: UnboundReason::Lost.into() }, now, out);
         }
     }
@@ -131,10 +129,6 @@ impl Session {
             inbox: frame.inbox.unwrap_or_default().into(),
             broadcasts: frame.broadcasts.unwrap_or_default().into(),
         });
-        let app = binding.app_id;
-        if self.bindings.iter().filter(|binding| binding.app_id == app).count() > 1 {
-            self.recent_broadcasts.get_or_insert_with(|| Box::new(Recent::new(RECENT_BROADCASTS)));
-        }
         Ok(())
     }
 

@@ -49,8 +49,14 @@ impl Sessions {
 
     fn send_away(&mut self, slot: u32, order: DrainOrder, now: Now, out: &mut impl Outlet) -> bool {
         let Some(session) = self.conns.get_mut(slot as usize) else { return false };
-        if !matches!(session.phase, Phase::Handshake | Phase::Greeted | Phase::Open) {
-            return false;
+        match session.phase {
+            // It has not said what it would have to know to be sent away.
+            Phase::Handshake => {
+                self.close(slot, CloseCode::GoingAway, "the room is going away", now, out);
+                return true;
+            }
+            Phase::Greeted | Phase::Open => {}
+            Phase::Leaving | Phase::Closing | Phase::Ghost => return false,
         }
         let after_ms = self.jitter.up_to(order.spread_ms);
         let leave_ms = after_ms.saturating_add(order.linger_ms);

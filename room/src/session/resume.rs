@@ -8,7 +8,7 @@
 //! A token that is not good, for whatever reason, counts as none: the device is told nothing that a guess would learn from.
 
 use wire::{
-    frame::{CloseCode, Connect, Connected, Rebased, ResumeBinding, Unbound, UnboundReason},
+    frame::{CloseCode, Connect, Connected, ResumeBinding, Unbound, UnboundReason},
     id::{Epoch, Position, Seq},
     limits,
 };
@@ -243,35 +243,36 @@ impl Sessions {
         let Some(binding) = self.bindings.get(slot as usize) else { return false };
         let (app, conn) = (binding.app, binding.conn);
         let log_epoch = self.apps.get(&app).map_or(0, |state| state.log.epoch);
-        let is_behind = has.epoch == binding.epoch && has.received < binding.acked;
+        let (received, confirmed) = match has.log_epoch {
+            0 => (binding.backed, 0),
+            _ => (has.broadcast_received, has.broadcast_confirmed.min(has.broadcast_received)),
+        };
         // It knows less than it has acked, or numbers of which the room has not heard.
-        if has.epoch > binding.epoch || is_behind || has.log_epoch != log_epoch || has.broadcast_received < binding.backed {
+        let is_behind = has.epoch == binding.epoch && has.received < binding.acked;
+        let is_other = has.epoch > binding.epoch || ![0, log_epoch].contains(&has.log_epoch);
+        if is_other || is_behind || received < binding.backed {
             return false;
         }
-        self.take_up_inbox(slot, has, out);
-        self.ack_broadcasts(conn, slot, has.broadcast_confirmed.min(has.broadcast_received));
-        self.take_up_broadcasts(slot, has.broadcast_received);
+        self.take_up_inbox(slot, has);
+        self.ack_broadcasts(conn, slot, confirmed);
+        self.take_up_broadcasts(slot, received);
         self.go_on(slot, app, out);
         true
     }
 
-    fn take_up_inbox(&mut self, slot: u32, has: &ResumeBinding, out: &mut impl Outlet) {
+    fn take_up_inbox(&mut self, slot: u32, has: &ResumeBinding) {
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
-        let (conn, number) = (binding.conn, binding.number);
         if has.epoch < binding.epoch {
-            // The numbers of this epoch, of which it was told or not, have not come.
-            (binding.sent, binding.told) = (binding.acked, binding.acked);
-            let here = binding.acked_position();
-            let older = AckAsk {
-                app: binding.app,
-                uid: binding.uid.clone(),
-                inbox: Position { epoch: Epoch(has.epoch), seq: Seq(has.confirmed) },
-            };
+            // It knows nothing of the numbers of this epoch. What it has of the older one only the saver can tell, whose
+            // answer says Rebased as any other does.
+            let received = Position { epoch: Epoch(has.epoch), seq: Seq(has.received) };
+            let confirmed = Position { seq: Seq(has.confirmed.min(has.received)), ..received };
+            let older = AckAsk { app: binding.app, uid: binding.uid.clone(), inbox: confirmed };
+            binding.epoch = has.epoch;
+            (binding.sent, binding.told, binding.acked) = (has.received, has.received, confirmed.seq.0);
             if has.confirmed > 0 && self.old_acks.len() < self.limits.asks {
                 self.old_acks.push(older);
             }
-            self.tally.rebased += 1;
-            tell(out, conn, Rebased { binding: number, inbox: Some(here.into()) });
             return self.load_again(slot);
         }
         let received = has.received.min(binding.told);

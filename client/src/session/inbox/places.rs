@@ -154,7 +154,7 @@ impl Places {
 
     /// The least place in the present epoch that the room may send this device back to.
     fn floor(&self) -> Seq {
-        if self.confirmed.epoch == self.received.epoch { self.confirmed.seq } else { Seq::ZERO }
+        if self.acked.epoch == self.received.epoch { self.acked.seq } else { Seq::ZERO }
     }
 
     fn restart(&mut self, at: Position) {
