@@ -78,7 +78,7 @@ pub struct Sessions {
     /// Bytes of upstream payloads that have been asked for and not answered.
     up_bytes: usize,
     /// Bindings whose load found no place or no answer.
-    parked: Vec<BindingKey>,
+    parked: VecDeque<BindingKey>,
     /// Bindings with an ack to hand over.
     dirty: Vec<BindingKey>,
     /// Acks in a numbering that has passed.
@@ -113,7 +113,7 @@ impl Sessions {
             wheel: Wheel::new(now.ms),
             asks: Asks::new(limits.asks),
             up_bytes: 0,
-            parked: Vec::new(),
+            parked: VecDeque::new(),
             dirty: Vec::new(),
             old_acks: Vec::new(),
             ending: VecDeque::new(),

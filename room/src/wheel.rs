@@ -15,7 +15,9 @@ const SLOTS: u64 = 2_048;
 #[derive(Debug)]
 pub struct Wheel {
     slots: Box<[Vec<ConnKey>]>,
-    /// The last tick that has been taken out.
+    /// What has come up at `tick` and has not been taken out.
+    due: Vec<ConnKey>,
+    /// The last tick that has been begun.
     tick: u64,
     len: usize,
 }
@@ -23,7 +25,8 @@ pub struct Wheel {
 impl Wheel {
     /// An empty wheel that begins at `now_ms`.
     pub fn new(now_ms: u64) -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), tick: now_ms / TICK_MS, len: 0 }
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Self { slots, due: Vec::new(), tick: now_ms / TICK_MS, len: 0 }
     }
 
     /// Puts a connection in, to come up at `deadline_ms` or up to a tick later; earlier only if it lies beyond the
@@ -38,17 +41,22 @@ impl Wheel {
         tick as u16
     }
 
-    /// Takes out what has come up by `now_ms`, at most one slot; call it until `None`.
-    pub fn expire(&mut self, now_ms: u64) -> Option<Vec<ConnKey>> {
-        while self.tick < now_ms / TICK_MS {
-            self.tick += 1;
-            let due = std::mem::take(&mut self.slots[(self.tick % SLOTS) as usize]);
-            if !due.is_empty() {
-                self.len -= due.len();
-                return Some(due);
+    /// Takes out one entry that has come up by `now_ms`; call it until `None`, or go on later: a hundred thousand may come up
+    /// at once. [`Wheel::tick`] is that of the entry.
+    pub fn expire(&mut self, now_ms: u64) -> Option<ConnKey> {
+        loop {
+            if let Some(conn) = self.due.pop() {
+                self.len -= 1;
+                return Some(conn);
             }
+            if self.tick >= now_ms / TICK_MS {
+                // A crowd that came up together leaves no buffer behind.
+                self.due = Vec::new();
+                return None;
+            }
+            self.tick += 1;
+            self.due = std::mem::take(&mut self.slots[(self.tick % SLOTS) as usize]);
         }
-        None
     }
 
     /// The last tick that has come up. Its lower bits: all entries lie within far fewer ticks than those can tell apart.
@@ -69,7 +77,7 @@ impl Wheel {
 
     /// Bytes of the slots and of what is in them.
     pub fn bytes(&self) -> usize {
-        let entries: usize = self.slots.iter().map(Vec::capacity).sum();
+        let entries = self.slots.iter().map(Vec::capacity).sum::<usize>() + self.due.capacity();
         entries * size_of::<ConnKey>() + self.slots.len() * size_of::<Vec<ConnKey>>()
     }
 
@@ -90,7 +98,7 @@ mod tests {
     }
 
     fn all(wheel: &mut Wheel, now_ms: u64) -> Vec<u32> {
-        std::iter::from_fn(|| wheel.expire(now_ms)).flatten().map(|conn| conn.slot).collect()
+        std::iter::from_fn(|| wheel.expire(now_ms)).map(|conn| conn.slot).collect()
     }
 
     #[test]
@@ -124,7 +132,7 @@ mod tests {
         wheel.schedule(key(7), far);
         let mut turns = 0;
         for now in (0..=far).step_by(TICK_MS as usize) {
-            for conn in std::iter::from_fn(|| wheel.expire(now)).flatten().collect::<Vec<_>>() {
+            for conn in std::iter::from_fn(|| wheel.expire(now)).collect::<Vec<_>>() {
                 turns += 1;
                 if now < far {
                     wheel.schedule(conn, far);

@@ -140,6 +140,11 @@ impl<T> Outgoing<T> {
         self.items.is_empty()
     }
 
+    /// Whether there is no place.
+    pub fn is_full(&self) -> bool {
+        self.items.len() >= self.bound
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.items.len()

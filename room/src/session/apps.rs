@@ -36,6 +36,10 @@ struct Tag {
     members: RoaringBitmap,
 }
 
+/// The numbers of one binding's tags in the app's table. A struct, so that a box of it is one word in each binding.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TagNumbers(Box<[u32]>);
+
 /// The app has as many different tags as it may.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooManyTags;
@@ -51,7 +55,7 @@ impl App {
         slot: u32,
         tags: &[String],
         max_tags: usize,
-    ) -> Result<Option<Box<[u32]>>, TooManyTags> {
+    ) -> Result<Option<Box<TagNumbers>>, TooManyTags> {
         let mut tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         tags.sort_unstable();
         tags.dedup();
@@ -61,13 +65,13 @@ impl App {
         }
         let numbers: Vec<u32> = tags.into_iter().map(|tag| self.tags.enter(tag, slot)).collect();
         self.members.insert(slot);
-        Ok((!numbers.is_empty()).then(|| numbers.into_boxed_slice()))
+        Ok((!numbers.is_empty()).then(|| Box::new(TagNumbers(numbers.into_boxed_slice()))))
     }
 
     /// Takes a binding out. `tags` is what [`App::enter`] gave.
-    pub(crate) fn leave(&mut self, slot: u32, tags: Option<&[u32]>) {
+    pub(crate) fn leave(&mut self, slot: u32, tags: Option<&TagNumbers>) {
         self.members.remove(slot);
-        for tag in tags.unwrap_or_default() {
+        for tag in tags.iter().flat_map(|tags| &tags.0) {
             self.tags.leave(*tag, slot);
         }
         self.log.forget(slot);

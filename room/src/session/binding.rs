@@ -2,7 +2,7 @@
 
 use wire::id::{AppId, Cursor, Epoch, Position, Seq, Uid};
 
-use super::flags::Flags;
+use super::{apps::TagNumbers, flags::Flags};
 
 /// No slot: the end of a list.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -42,7 +42,7 @@ pub(crate) struct Binding {
     /// The cursor that the saver has.
     pub(crate) bsaved: u64,
     /// Numbers of its tags in the app's table. Boxed: most bindings have none.
-    pub(crate) tags: Option<Box<[u32]>>,
+    pub(crate) tags: Option<Box<TagNumbers>>,
     pub(crate) generation: u32,
     pub(crate) app: AppId,
     /// Its connection.

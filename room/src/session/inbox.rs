@@ -2,6 +2,8 @@
 //! loaded from the saver after the last that was sent. So a hole, a restart of the store or a slow socket all end in
 //! the same way, and a device never sees a number before its predecessor.
 
+use std::collections::VecDeque;
+
 use wire::{
     codec::{push_into, push_len},
     frame::{Push, Rebased},
@@ -16,6 +18,9 @@ use super::{
     tell,
 };
 use crate::exchange::{BindingKey, Delivery, DeliveryItem, LoadAnswer, LoadAsk, StoredMessage, UpAnswer};
+
+/// Bindings that ask again at one tick. With a look each that is half a millisecond.
+const UNPARKED: usize = 4_096;
 
 impl Sessions {
     /// A message for a user, or a nudge.
@@ -113,19 +118,26 @@ impl Sessions {
         let Some(binding) = self.binding(key) else { return };
         if !binding.flags.has(Flags::PARKED) {
             binding.flags.set(Flags::PARKED);
-            self.parked.push(key);
+            self.parked.push_back(key);
             self.tally.loads_parked += 1;
         }
     }
 
-    /// Those that found no place ask again.
+    /// Some of those that found no place ask again, as long as there is place.
     pub(crate) fn unpark(&mut self, out: &mut impl Outlet) {
-        for key in std::mem::take(&mut self.parked) {
+        for _ in 0..self.parked.len().min(UNPARKED) {
+            if self.asks.loads.is_full() {
+                return;
+            }
+            let Some(key) = self.parked.pop_front() else { break };
             let Some(binding) = self.binding(key) else { continue };
             binding.flags.take(Flags::PARKED);
             if binding.is_live() {
                 self.request_load(key.slot, out);
             }
+        }
+        if self.parked.is_empty() && self.parked.capacity() > 1024 {
+            self.parked = VecDeque::new();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use smol_str::SmolStr;
 
 use crate::limits::{MAX_APP_KEY_BYTES, MAX_UID_BYTES};
 
@@ -27,9 +28,10 @@ pub enum BadId {
     },
 }
 
-/// A user inside an app: 1 to 128 bytes of UTF-8. Clones share the text.
+/// A user inside an app: 1 to 128 bytes of UTF-8. 24 bytes, in which most uids have room (up to 23 bytes): a million of them
+/// are a million allocations less. Clones of longer ones share the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Uid(Arc<str>);
+pub struct Uid(SmolStr);
 
 /// An app's name: 1 to 64 lower-case letters, digits, `-`, `_` and `.`. Clones share the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,9 +50,9 @@ impl Uid {
 }
 
 impl From<Uid> for Arc<str> {
-    /// The shared text itself, for whoever binds it to a statement without a copy.
+    /// For whoever binds it to a statement that keeps it.
     fn from(uid: Uid) -> Self {
-        uid.0
+        uid.0.into()
     }
 }
 
@@ -125,7 +127,7 @@ macro_rules! text {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0.as_ref().into()
+                id.as_str().into()
             }
         }
 
