@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     floor::{self, FloorOptions},
+    limits,
     report::html,
     scenario::{
         Devices,
@@ -132,7 +133,12 @@ fn run_file(options: &RunOptions, quiet: bool, json: bool) -> anyhow::Result<boo
         std::fs::write(path, html::page(&report)).with_context(|| format!("writing {}", path.display()))?;
         eprintln!("report: {}", path.display());
     }
-    show(&report, json).map(|()| report.is_ok())
+    if json {
+        println!("{:#}", report.to_json()?);
+    } else {
+        print!("{report}");
+    }
+    Ok(report.is_ok())
 }
 
 /// Says the seed before anything happens, so that it is known however the run ends.
@@ -140,6 +146,8 @@ fn start(devices: &mut Devices) -> anyhow::Result<()> {
     let seed = devices.seed();
     devices.seed = Some(seed);
     devices.worker_program = Some(std::env::current_exe()?);
+    // Before the first thread, which inherits it.
+    limits::pin(&devices.line.cpus)?;
     eprintln!("seed {seed}");
     Ok(())
 }

@@ -65,8 +65,9 @@ pub fn run(options: &FloorOptions) -> anyhow::Result<FloorReport> {
         options.connections <= most,
         "the floor takes at most {most} connections: each process opens them all"
     );
-    limits::pin(&Vec::from_iter(options.pin))?;
+    // The server first: it would inherit the receivers' processor.
     let mut server = Server::start(options)?;
+    limits::pin(&Vec::from_iter(options.pin))?;
     let port = server.port()?;
     let report = client::measure(options, port, || server.resident())?;
     server.stop()?;
