@@ -95,3 +95,37 @@ async fn the_judge_as_a_program() -> anyhow::Result<()> {
     ensure!(defaults.api.centers == ["http://127.0.0.1:7800"], "{:?}", defaults.api.centers);
     Ok(())
 }
+
+/// A scenario's file against `up`: phases that follow and overlap each other, a verdict, and a page to look at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scenario_as_a_program() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let up = UpProcess::start(folder.path(), "").await?;
+    let scenario = folder.path().join("small.toml");
+    let text = format!(
+        "[fleet]\nusers = 20\ndispatcher = 'http://{}'\nprocesses = 2\nprograms = ['longwire']\n\
+         [api]\ncenters = ['http://{}']\nkey = '{}'\n\
+         [[phase]]\nkind = 'ramp'\nrate = 100\n\
+         [[phase]]\nname = 'load'\nkind = 'unicast'\nrate = 50\nduration = '3s'\n\
+         [[phase]]\nkind = 'churn'\nwith = 'load'\nshare = 0.05\nuntil = 'load'\n\
+         [[phase]]\nname = 'news'\nkind = 'broadcast'\nwith = 'load'\nevery = '500ms'\ncount = 3\n\
+         [expect]\nlost = 0\ndoubled = 0\ndisordered = 0\nfailed = 0\ngone = 0\n",
+        up.ports().route,
+        up.ports().api,
+        up.key()?
+    );
+    std::fs::write(&scenario, text)?;
+    let page = folder.path().join("report.html");
+    let mut command = Command::new(program("storm")?);
+    command.arg("run").arg(&scenario).arg("--html").arg(&page).args(["--json", "--quiet"]);
+    let output = finish(command).await?;
+    ensure!(output.status.success(), "{}", describe(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let whole = &report["whole"];
+    ensure!(whole["counts"]["messages"].as_u64().is_some_and(|n| n > 100), "{whole}");
+    ensure!(whole["counts"]["broadcasts"] == 60 && whole["lost"] == 0, "{whole}");
+    ensure!(report["servers"].as_array().is_some_and(|servers| !servers.is_empty()), "{report}");
+    let page = std::fs::read_to_string(&page)?;
+    ensure!(page.matches("<svg").count() >= 6 && page.ends_with("</html>\n"), "no plots");
+    Ok(())
+}

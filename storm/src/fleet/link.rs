@@ -74,6 +74,8 @@ impl Worker {
     ) -> anyhow::Result<Self> {
         let counts = SharedCounts::telling(changed);
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        // Ctrl-C is for the storm, which lets its workers end in good order.
+        program.process_group(0);
         let mut child = program.spawn().context("starting a worker process")?;
         let (Some(mut input), Some(mut output)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("a worker process has no pipes");

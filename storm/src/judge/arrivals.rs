@@ -20,6 +20,18 @@ impl Arrivals {
         }
     }
 
+    /// Adds the next number unless it needs a run that `runs_left` does not have; whether it was added.
+    pub fn push_within(&mut self, number: u64, runs_left: &mut usize) -> bool {
+        let before = self.runs.len();
+        if before > 0 && *runs_left == 0 && self.last().is_none_or(|last| last + 1 != number) {
+            return false;
+        }
+        self.push(number);
+        // The first is free: what arrives as it should costs nothing.
+        *runs_left = runs_left.saturating_sub(if before == 0 { 0 } else { self.runs.len() - before });
+        true
+    }
+
     /// How many numbers there are, repeats counted.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -75,6 +87,15 @@ mod tests {
         assert_eq!(arrivals.runs, [(1, 1_000_000)]);
         assert_eq!(arrivals.last(), Some(1_000_000));
         assert!(arrivals.ascending_contains(1_000_000) && !arrivals.ascending_contains(0));
+    }
+
+    #[test]
+    fn disorder_has_a_bound() {
+        let (mut arrivals, mut left) = (Arrivals::default(), 2);
+        let took = [5, 6, 1, 9, 10, 3, 11].map(|number| arrivals.push_within(number, &mut left));
+        // 5 6, 1, 9 10: there is room for no more, but 11 goes on where 10 was.
+        assert_eq!(took, [true, true, true, true, true, false, true]);
+        assert_eq!((arrivals.len(), left), (6, 0));
     }
 
     proptest! {

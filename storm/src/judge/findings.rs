@@ -74,6 +74,13 @@ pub enum Violation {
         /// What is wrong.
         why: String,
     },
+    /// Came in such disorder that there was no room to remember it; what looks lost in this stream may be this.
+    Unkept {
+        /// Where.
+        stream: Stream,
+        /// The message's number.
+        number: u64,
+    },
     /// An inbox is not empty though all that it held was delivered and acked.
     Leftover {
         /// The user.
@@ -102,6 +109,9 @@ pub struct Findings {
     pub ledger: u64,
     /// Inboxes that are not empty.
     pub leftover: u64,
+    /// Arrivals that could not be remembered.
+    #[serde(default)]
+    pub unkept: u64,
     first: Vec<Violation>,
 }
 
@@ -117,6 +127,7 @@ impl Findings {
             Violation::Misdelivered { .. } => &mut self.misdelivered,
             Violation::Ledger { .. } => &mut self.ledger,
             Violation::Leftover { .. } => &mut self.leftover,
+            Violation::Unkept { .. } => &mut self.unkept,
         } += 1;
         if self.first.len() < KEPT {
             self.first.push(violation);
@@ -133,6 +144,7 @@ impl Findings {
         self.misdelivered += other.misdelivered;
         self.ledger += other.ledger;
         self.leftover += other.leftover;
+        self.unkept += other.unkept;
         let room = KEPT.saturating_sub(self.first.len());
         self.first.extend(other.first.into_iter().take(room));
     }
@@ -148,6 +160,7 @@ impl Findings {
             + self.misdelivered
             + self.ledger
             + self.leftover
+            + self.unkept
     }
 
     /// Whether every promise was kept.
@@ -190,6 +203,9 @@ impl fmt::Display for Violation {
                 write!(f, "{stream}: got a message for user {meant_for}")
             }
             Self::Ledger { id, why } => write!(f, "message {id}: {why}"),
+            Self::Unkept { stream, number } => {
+                write!(f, "{stream}: number {number} came in such disorder that it could not be remembered")
+            }
             Self::Leftover { user, depth } => {
                 write!(f, "user {user}: {depth} messages are left in the inbox")
             }

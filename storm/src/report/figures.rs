@@ -51,6 +51,12 @@ pub struct Figures {
     pub sent: Sent,
     /// What the devices did; `bound` and `slow` are those at the end.
     pub counts: Counts,
+    /// Bindings per second.
+    pub binds_per_s: f64,
+    /// Messages per second that reached their users.
+    pub messages_per_s: f64,
+    /// Deliveries of broadcasts per second.
+    pub deliveries_per_s: f64,
     /// Accepted and not arrived. Only known of a whole run.
     pub lost: Option<u64>,
     /// Arrived more often than sent. Only known of a whole run.
@@ -73,10 +79,14 @@ impl Figures {
     /// From the differences of a span.
     #[must_use]
     pub fn new(span_s: f64, sent: Sent, counts: Counts, measured: &Interval) -> Self {
+        let per_s = |count: u64| if span_s > 0.0 { count as f64 / span_s } else { 0.0 };
         Self {
             span_s,
             sent,
             counts,
+            binds_per_s: per_s(counts.binds),
+            messages_per_s: per_s(counts.messages + counts.transients),
+            deliveries_per_s: per_s(counts.broadcasts),
             connect: measured.connect.percentiles(),
             delivery: measured.delivery.percentiles(),
             acked: measured.acked.percentiles(),
@@ -85,31 +95,9 @@ impl Figures {
         }
     }
 
-    fn per_s(&self, count: u64) -> f64 {
-        if self.span_s > 0.0 { count as f64 / self.span_s } else { 0.0 }
-    }
-
-    /// Bindings per second.
-    #[must_use]
-    pub fn binds_per_s(&self) -> f64 {
-        self.per_s(self.counts.binds)
-    }
-
-    /// Messages per second that reached their users.
-    #[must_use]
-    pub fn messages_per_s(&self) -> f64 {
-        self.per_s(self.counts.messages + self.counts.transients)
-    }
-
-    /// Deliveries of broadcasts per second.
-    #[must_use]
-    pub fn deliveries_per_s(&self) -> f64 {
-        self.per_s(self.counts.broadcasts)
-    }
-
     /// Both together.
     #[must_use]
     pub fn arrivals_per_s(&self) -> f64 {
-        self.messages_per_s() + self.deliveries_per_s()
+        self.messages_per_s + self.deliveries_per_s
     }
 }

@@ -192,6 +192,18 @@ impl RunReport {
         self.problems.is_empty() && phases_ok && self.checks.iter().all(|check| check.ok)
     }
 
+    /// The report as JSON, with the figures that follow from the others.
+    ///
+    /// # Errors
+    /// If a figure cannot be written.
+    pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
+        let mut json = serde_json::to_value(self)?;
+        json["ok"] = self.is_ok().into();
+        json["floor_ratio"] = self.floor_ratio().into();
+        json["kernel_bytes_per_connection"] = self.kernel_bytes_per_connection().into();
+        Ok(json)
+    }
+
     /// Messages and deliveries per second of the busiest phase, as a share of the floor's bare loop.
     #[must_use]
     pub fn floor_ratio(&self) -> Option<f64> {

@@ -47,9 +47,9 @@ fn write_phase(f: &mut fmt::Formatter<'_>, phase: &PhaseReport, width: usize) ->
     write!(f, "{:>width$}  {start:>7.1} to {end:>7.1} s  {:<9}", phase.name, phase.kind)?;
     let figures = &phase.figures;
     for (count, rate, what) in [
-        (figures.counts.binds, figures.binds_per_s(), "bindings"),
-        (figures.counts.messages + figures.counts.transients, figures.messages_per_s(), "messages"),
-        (figures.counts.broadcasts, figures.deliveries_per_s(), "deliveries"),
+        (figures.counts.binds, figures.binds_per_s, "bindings"),
+        (figures.counts.messages + figures.counts.transients, figures.messages_per_s, "messages"),
+        (figures.counts.broadcasts, figures.deliveries_per_s, "deliveries"),
     ] {
         if count > 0 {
             write!(f, "  {count} {what}, {rate:.0}/s")?;

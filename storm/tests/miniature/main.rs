@@ -5,4 +5,5 @@
 mod fake;
 mod judge;
 mod lines;
+mod runs;
 mod scenarios;

@@ -77,9 +77,9 @@ fn tiles(out: &mut String, report: &RunReport) -> fmt::Result {
     let most = report.samples.iter().map(|sample| sample.bound).max().unwrap_or(0).max(whole.counts.bound);
     let mut all = vec![
         ("connections at most", count(most)),
-        ("bindings, busiest phase", rate(best(super::Figures::binds_per_s))),
+        ("bindings, busiest phase", rate(best(|f| f.binds_per_s))),
     ];
-    let (messages, deliveries) = (best(super::Figures::messages_per_s), best(super::Figures::deliveries_per_s));
+    let (messages, deliveries) = (best(|f| f.messages_per_s), best(|f| f.deliveries_per_s));
     if messages > 0.0 {
         all.push(("messages, busiest phase", rate(messages)));
         all.push(("message to the app, p50 / p99", spread(&whole.delivery)));

@@ -46,10 +46,13 @@ fn fake() -> RunReport {
         start_s: Some(start),
         end_s: Some(end),
         figures: Figures {
-            span_s: end - start,
-            counts: Counts { binds: 10_000, messages: 5_000, ..Counts::default() },
             delivery: latency(2.0, 5_000),
-            ..Figures::default()
+            ..Figures::new(
+                end - start,
+                Sent { pushes: 5_000, accepted: 5_000, ..Sent::default() },
+                Counts { binds: 10_000, messages: 5_000, ..Counts::default() },
+                &crate::fleet::Interval::default(),
+            )
         },
         note: String::new(),
         failed: None,

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     fleet::{Counts, Fleet, FleetSpec, Interval, Snapshot},
     floor::FloorReport,
+    latency::Latencies,
     procfs::Machine,
     report::{Figures, RunReport, Sent, StormUse},
     scenario::script::{Kind, Script},
@@ -233,8 +234,9 @@ impl Runner {
             .zip(&self.tracks)
             .map(|(phase, track)| track.report(phase, &mark))
             .collect();
-        let longest = phases.iter().map(|phase| phase.figures.accept).max_by_key(|accept| accept.count);
-        whole.accept = longest.unwrap_or_default();
+        let mut accept = Latencies::default();
+        self.tracks.iter().for_each(|track| accept.merge(&track.outcome.accept));
+        whole.accept = accept.percentiles();
         let mut report = RunReport {
             name: self.script.name.clone(),
             description: self.script.description.clone(),

@@ -95,9 +95,9 @@ impl Runner {
         let figures = &report.figures;
         let whole = Sample {
             bound: figures.counts.bound,
-            binds_per_s: figures.binds_per_s(),
-            messages_per_s: figures.messages_per_s(),
-            deliveries_per_s: figures.deliveries_per_s(),
+            binds_per_s: figures.binds_per_s,
+            messages_per_s: figures.messages_per_s,
+            deliveries_per_s: figures.deliveries_per_s,
             connect: figures.connect,
             delivery: figures.delivery,
             broadcast: figures.broadcast,

@@ -60,7 +60,7 @@ impl Track {
             None => (0.0, Counts::default()),
         };
         let mut figures = Figures::new(span_s, self.part.sent(), counts, &self.measured);
-        figures.accept = self.outcome.accept;
+        figures.accept = self.outcome.accept.percentiles();
         PhaseReport {
             name: phase.name.clone(),
             kind: phase.kind.word(),

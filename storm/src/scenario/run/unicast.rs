@@ -15,6 +15,10 @@ const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 /// How often what was sent is told to the runner.
 const TELL: Duration = Duration::from_millis(100);
 
+/// How long a phase waits, at most, for what it sent last.
+const TAIL: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Most pushes outstanding, unless a phase says otherwise: what `storm push` has.
 const WINDOW: u64 = 1000;
 
@@ -35,7 +39,7 @@ pub(super) async fn run(ground: Ground, unicast: Unicast, part: Part) -> anyhow:
     let mut pusher = Pusher::new(ground.centers()?.clone(), plan);
     let live = pusher.live();
     let counts = ground.counts.clone();
-    let came = move || {
+    let came = || {
         let counts = counts.counts();
         counts.messages + counts.transients
     };
@@ -54,10 +58,16 @@ pub(super) async fn run(ground: Ground, unicast: Unicast, part: Part) -> anyhow:
         }
     }
     part.tell(sent(&live));
+    // What is under way still belongs to this phase and its latencies; what takes longer shows in the whole run's.
+    let owed = sent(&live).owed();
+    let until = tokio::time::Instant::now() + TAIL;
+    while came().saturating_sub(before) < owed && tokio::time::Instant::now() < until {
+        tokio::time::sleep(LOOK).await;
+    }
     for (code, count) in &pusher.report.reasons {
         ground.totals.failed(code, *count);
     }
-    Ok(Outcome { accept: pusher.report.accept.percentiles(), ..Outcome::default() })
+    Ok(Outcome { accept: pusher.report.accept.clone(), ..Outcome::default() })
 }
 
 fn sent(live: &Arc<crate::load::Live>) -> Sent {

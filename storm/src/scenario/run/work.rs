@@ -12,7 +12,7 @@ use super::totals::Totals;
 use crate::{
     fleet::{FleetSpec, Reader},
     floor::FloorReport,
-    latency::Percentiles,
+    latency::Latencies,
     load::Centers,
     report::Sent,
 };
@@ -50,7 +50,7 @@ struct Cells {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// From the intended sending to acceptance.
-    pub(super) accept: Percentiles,
+    pub(super) accept: Latencies,
     /// What the phase has to say of itself.
     pub(super) note: String,
     /// The floor, if that was measured.

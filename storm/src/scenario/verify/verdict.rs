@@ -74,6 +74,7 @@ impl Verdict {
             (f.misdelivered, "at the wrong user"),
             (f.ledger, "ledgers are wrong"),
             (f.leftover, "inboxes are not empty"),
+            (f.unkept, "came in too much disorder to be judged"),
             (self.refused, "refused for good"),
             (self.unsettled, "sent without ever being answered"),
             (self.counts.gone, "devices will not come back"),
