@@ -288,7 +288,7 @@ fn unbind_acks_first_and_ends_what_waits() {
     world.session.unbind(binding);
     assert_eq!(world.session.up(binding, "k".into(), Bytes::new()), Err(UpError::NoBinding));
     world.exchange();
-    assert_eq!(world.sent(), ["ack", "leave"]);
+    assert_eq!(world.sent(), ["ack", "unbind"]);
     let reason = UnboundReason::Requested;
     let done = Event::UpDone { reference, outcome: UpOutcome::NoBinding };
     assert_eq!(world.events(), [done, Event::Unbound { binding, reason }]);
@@ -392,7 +392,7 @@ fn close_codes_and_moves_end_with_advice() {
     assert_eq!(world.out.ended, None, "the connection serves until then");
     world.pass(SECOND);
     assert_eq!(world.out.ended.take().unwrap().addresses, ["b:1"]);
-    assert_eq!(world.sent(), ["ack"], "nothing is left to be sent again");
+    assert_eq!(world.sent(), ["ack", "leave"], "nothing is left to be sent again");
 }
 
 #[test]
@@ -434,7 +434,7 @@ fn close_acks_and_takes_leave() {
     world.sent();
     world.session.close(world.now, &mut world.out);
     world.room.receive(&std::mem::take(&mut world.out.bytes));
-    assert_eq!(world.sent(), ["ack", "unbind"]);
+    assert_eq!(world.sent(), ["ack", "leave"]);
     assert_eq!(world.cause(), Some(Cause::Requested));
     assert_eq!(world.session.snapshot().bindings[0].inbox.unwrap().seq.0, 1);
 }

@@ -2,13 +2,14 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use client::{
-    Config, Device, Event, Snapshot,
+    Config, Device, Event, Snapshot, Tls, Transport,
     device::Events,
     session::{Broadcast, Message},
 };
@@ -49,6 +50,32 @@ impl TestDevice {
     /// # Errors
     /// When it cannot be started.
     pub fn resume(stack: &Stack, name: &str, saved: Snapshot) -> anyhow::Result<Self> {
+        Self::assemble(stack, name, saved, Transport::Native, None)
+    }
+
+    /// A device without bindings that connects by this transport.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn over(stack: &Stack, name: &str, transport: Transport) -> anyhow::Result<Self> {
+        Self::assemble(stack, name, Snapshot::default(), transport, None)
+    }
+
+    /// A device without bindings that connects to this address and no other.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn at(stack: &Stack, name: &str, address: SocketAddr) -> anyhow::Result<Self> {
+        Self::assemble(stack, name, Snapshot::default(), Transport::Native, Some(address))
+    }
+
+    fn assemble(
+        stack: &Stack,
+        name: &str,
+        saved: Snapshot,
+        transport: Transport,
+        address: Option<SocketAddr>,
+    ) -> anyhow::Result<Self> {
         let issuers = Issuers::default();
         issuers.lock().unwrap_or_else(PoisonError::into_inner).insert("demo".to_owned(), stack.api());
         let known = issuers.clone();
@@ -57,8 +84,16 @@ impl TestDevice {
         config.ack.max_delay = Duration::from_millis(5);
         config.backoff.initial = Duration::from_millis(100);
         config.backoff.cap = Duration::from_secs(1);
-        let (device, events) = Device::builder(name)
-            .dispatcher(&stack.addresses().route)
+        let mut builder = Device::builder(name);
+        if transport.is_secure() {
+            builder = builder.tls(Tls::with_roots(&stack.room_roots()?)?);
+        }
+        builder = match address {
+            Some(address) => builder.address(&address.to_string()),
+            None => builder.dispatcher(&stack.addresses().route),
+        };
+        let (device, events) = builder
+            .transport(transport)
             .config(config)
             .restore(saved)
             .token(move |app, uid| {

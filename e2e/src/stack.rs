@@ -16,6 +16,7 @@ use crate::{
     cluster::{Layout, Processes},
     eventually, external,
     in_process::InProcess,
+    room_tls,
 };
 
 /// How the six services run.
@@ -30,7 +31,8 @@ pub enum Shape {
 /// What a test wants otherwise than the defaults. TOML for the sections of the services, the same in both shapes.
 #[derive(Clone, Debug, Default)]
 pub struct Tuning {
-    /// For example `[saver]\nmax_loads = 2\n`.
+    /// For example `[saver]\nmax_loads = 2\n`. In the section `[room.tls]`, `{room_cert}` and `{room_key}` stand for the
+    /// files of a certificate that is made for the stack, and which its devices trust.
     pub toml: String,
     /// How a cluster is laid out.
     pub layout: Layout,
@@ -76,8 +78,9 @@ impl Stack {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub async fn start(shape: Shape, tuning: Tuning) -> anyhow::Result<Self> {
+    pub async fn start(shape: Shape, mut tuning: Tuning) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("longwire-e2e-").tempdir()?;
+        tuning.toml = room_tls::put_in(&tuning.toml, folder.path())?;
         let (running, addresses) = match shape {
             Shape::AllInOne => {
                 let (running, addresses) = Box::pin(InProcess::start(folder.path(), &tuning)).await?;
@@ -204,6 +207,22 @@ impl Stack {
         self.folder.path()
     }
 
+    /// What devices trust, in PEM: the certificate of the rooms, if the tuning gave them one.
+    ///
+    /// # Errors
+    /// When it gave none.
+    pub fn room_roots(&self) -> anyhow::Result<Vec<u8>> {
+        room_tls::roots(self.folder())
+    }
+
+    /// Puts a new certificate into the rooms' files.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn renew_room_certificate(&self) -> anyhow::Result<()> {
+        room_tls::renew(self.folder())
+    }
+
     /// Folders that hold everything that it has written.
     pub fn folders(&self) -> Vec<PathBuf> {
         let stores = self.processes().map_or_else(Vec::new, Processes::folders);
@@ -244,6 +263,27 @@ impl Stack {
         let address =
             answer["endpoints"][0]["address"].as_str().with_context(|| format!("no room: {answer}"))?;
         Ok(address.parse()?)
+    }
+
+    /// The sum of a counter or gauge over all processes, `longwire_room_loads_total`, or of those of its series that carry
+    /// this label, `outcome="resumed"`.
+    ///
+    /// # Errors
+    /// When a process does not tell its metrics.
+    pub async fn metric(&self, name: &str, label: &str) -> anyhow::Result<u64> {
+        let mut sum = 0.0;
+        for admin in &self.addresses.admin {
+            let url = format!("http://{admin}/metrics");
+            let text = crate::api::http().get(url).send().await?.text().await?;
+            for line in text.lines() {
+                let Some((series, value)) = line.rsplit_once(' ') else { continue };
+                let (family, labels) = series.split_once('{').unwrap_or((series, ""));
+                if family == name && labels.contains(label) {
+                    sum += value.parse::<f64>().with_context(|| line.to_owned())?;
+                }
+            }
+        }
+        Ok(sum as u64)
     }
 
     /// All rooms that the dispatcher knows.

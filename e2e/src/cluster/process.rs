@@ -12,6 +12,7 @@ pub(super) struct Process {
     pub(super) role: &'static str,
     pub(super) server: Server,
     pub(super) admin: SocketAddr,
+    pub(super) rpc: SocketAddr,
     /// In front of its rpc port.
     pub(super) proxy: Option<Proxy>,
     /// That its system clock seems to be.
@@ -35,6 +36,6 @@ impl Process {
         command.push(folder.join(format!("{name}.toml")).into());
         let env = clock.as_ref().map_or_else(|| Ok(vec![]), Clock::env)?;
         let server = Server::new(name, command, folder.join(format!("{name}.log"))).with_env(env);
-        Ok(Self { role, server, admin: listens.admin, proxy, clock })
+        Ok(Self { role, server, admin: listens.admin, rpc: listens.rpc, proxy, clock })
     }
 }

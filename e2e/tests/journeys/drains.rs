@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use e2e::{RawDevice, Stack, TestDevice};
+use e2e::{
+    RawDevice, Shape, Stack, TestDevice,
+    judge::{judge, options_for, pass},
+};
+use storm::scenario::verify::VerifyOptions;
 use wire::frame::{Push, Reconnect, ServerBody};
 
 crate::journeys! { a_drain_sends_devices_away_and_loses_nothing expects ["peer does not answer"] }
@@ -54,4 +58,35 @@ async fn a_drain_sends_devices_away_and_loses_nothing(stack: &mut Stack) -> anyh
     api.push("carol", "welcome back").await?;
     carol.expect_text("welcome back").await?;
     Ok(())
+}
+
+/// Two rooms go and come back one after the other, the first by a signal and the second by a call, while users are pushed to
+/// and broadcast to. The judge looks at what every device's app was given: nothing lost, nothing twice, all in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_drain_one_after_the_other_under_load() -> anyhow::Result<()> {
+    crate::travel(Shape::Cluster, "", &["peer does not answer"], drain_one_after_the_other).await
+}
+
+async fn drain_one_after_the_other(stack: &mut Stack) -> anyhow::Result<()> {
+    let options = VerifyOptions {
+        // The drains' end is the end.
+        seconds: Duration::from_secs(3_600),
+        churn: 1.0,
+        drain: Duration::from_secs(60),
+        // All of them.
+        sample: 1_000_000,
+        ..options_for(stack)
+    };
+    let processes = stack.processes().context("a cluster has processes")?;
+    let verdict = judge(options, async {
+        processes.terminate("room-1").await?;
+        processes.spawn("room-1")?;
+        processes.ready().await?;
+        // Devices come back to it, so that it is not only the second that is full.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        processes.drain_by_rpc("room-2").await?;
+        processes.spawn("room-2")?;
+        processes.ready().await
+    });
+    pass(&verdict.await?)
 }

@@ -12,7 +12,8 @@ crate::journeys! {
     an_ack_forgets_all_before_it,
     a_message_expires,
     a_full_inbox_drops_its_oldest,
-    a_message_that_is_never_acked_becomes_a_dead_letter with "[saver]\nmax_loads = 2\n",
+    a_message_that_is_never_acked_becomes_a_dead_letter
+        with "[saver]\nmax_loads = 2\n[room]\nresume_grace = \"500ms\"\n",
     who_does_not_read_harms_nobody_and_misses_nothing,
     a_restart_keeps_everything expects ["peer does not answer"],
     a_lost_delivery_is_made_up_for with "[center.delivery]\nqueue_bytes = 1\n",

@@ -17,9 +17,11 @@ mod inboxes;
 mod kills;
 mod pushes;
 mod recalls;
+mod resumes;
 mod storms;
 mod tcp;
 mod tokens;
+mod transports;
 mod users;
 mod webhooks;
 

@@ -14,7 +14,8 @@ use wire::{
 
 crate::journeys! {
     bytes_that_are_no_frames_end_the_connection,
-    silent_and_slow_devices_are_not_waited_for with "[room]\nhandshake_timeout = \"2s\"\n",
+    silent_and_slow_devices_are_not_waited_for
+        with "[room]\nhandshake_timeout = \"2s\"\nresume_grace = \"1s\"\n",
     what_a_room_does_not_know_does_no_harm,
     random_bytes_harm_nobody,
 }
@@ -120,7 +121,7 @@ async fn silent_and_slow_devices_are_not_waited_for(stack: &mut Stack) -> anyhow
         slow.write(byte).await?;
     }
     let _: wire::frame::Bound = slow.expect().await?;
-    // Truncated: gone in the middle of a frame. The user is offline at once.
+    // Truncated: gone in the middle of a frame. The user is offline when the grace is over.
     slow.write(&encode_client_frame(&e2e::raw::bind("demo", "x", &token).into())[..20]).await?;
     drop(slow);
     stack.api().online_becomes("slow", false).await?;

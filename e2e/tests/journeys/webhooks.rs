@@ -14,7 +14,7 @@ crate::journeys! {
     upstream_reaches_the_webhook_signed,
     a_failing_webhook_gets_it_again_in_order,
     a_backend_that_hangs_slows_nobody_else with "[coordinator.webhook]\ntimeout = \"3s\"\n",
-    comings_and_goings_reach_the_state_webhook,
+    comings_and_goings_reach_the_state_webhook with "[room]\nresume_grace = \"1s\"\n",
 }
 
 async fn up_done(device: &mut TestDevice, reference: u64) -> anyhow::Result<UpOutcome> {
@@ -164,7 +164,7 @@ async fn comings_and_goings_reach_the_state_webhook(stack: &mut Stack) -> anyhow
         "{offline} after {replaced}"
     );
 
-    // A connection that just breaks.
+    // A connection that just breaks: when the grace is over.
     let mut raw = RawDevice::connect(stack.room_for("bob").await?, "raw").await?;
     raw.bind(1, "chat", "bob", &app.api.token("chat", "bob").await?).await?;
     ensure!(state(&backend, &app).await?["type"] == "online", "bob came");

@@ -47,7 +47,8 @@ impl Gate {
         if self.tickets.len() <= at {
             self.tickets.resize(at + 1, Ticket::NONE);
         }
-        self.tickets[at] = ticket;
+        let before = std::mem::replace(&mut self.tickets[at], ticket);
+        self.give_back(before);
     }
 
     /// Takes the ticket of a connection whose line goes to another.
@@ -57,7 +58,10 @@ impl Gate {
 
     /// The line that it came with is in this slot now.
     pub(super) fn put_pass(&mut self, slot: u32, mut pass: Pass) {
-        self.put(slot, std::mem::replace(&mut pass.ticket, Ticket::NONE));
+        // Another admission has not counted it; then it goes back to its own.
+        let is_ours = Arc::ptr_eq(&self.admission, &pass.admission);
+        let ticket = if is_ours { std::mem::replace(&mut pass.ticket, Ticket::NONE) } else { Ticket::NONE };
+        self.put(slot, ticket);
     }
 
     fn take(&mut self, slot: u32) -> Ticket {
@@ -113,6 +117,9 @@ pub(super) struct Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.admission.leave(self.ticket, Instant::now());
+        // It has arrived, or came with none.
+        if self.ticket != Ticket::NONE {
+            self.admission.leave(self.ticket, Instant::now());
+        }
     }
 }

@@ -1,5 +1,12 @@
 //! The loop over real loopback sockets, with a simulated tokio side.
 
+mod memory;
+mod one_port;
+pub(super) mod peer;
+mod resumes;
+mod sealed;
+mod websocket;
+
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -65,6 +72,13 @@ impl Room {
     fn bound(&mut self, uid: &str, head: u64) -> Device {
         let mut device = self.device();
         device.send(bind(uid));
+        self.answer_bind(uid, head);
+        assert!(matches!(device.next(), ServerBody::Bound(_)));
+        device
+    }
+
+    /// Says yes to the bind that has come.
+    fn answer_bind(&mut self, uid: &str, head: u64) {
         let ask = self.asks.binds.blocking_recv().unwrap().pop().unwrap();
         assert_eq!(ask.uid.as_str(), uid);
         let cursor = Cursor { epoch: Epoch(1), bseq: head.into() };
@@ -81,8 +95,6 @@ impl Room {
         };
         let answer = BindAnswer { binding: ask.binding, tags: ask.tags, result: Ok(done) };
         self.order(Order::Bound(vec![answer]));
-        assert!(matches!(device.next(), ServerBody::Bound(_)));
-        device
     }
 
     fn order(&self, order: Order) {
@@ -230,7 +242,7 @@ fn frames_may_come_in_any_pieces() {
 fn what_is_not_the_protocol_is_told_so_and_closed() {
     let room = Room::start(setup());
     for (bytes, code) in [
-        (&b"GET / HTTP/1.1\r\n\r\n"[..], CloseCode::BadFrame),
+        (&b"get / HTTP/1.1\r\n\r\n"[..], CloseCode::BadFrame),
         (&b"LW\x09"[..], CloseCode::BadVersion),
         (&b"LW\x01\xff\xff\xff\x07"[..], CloseCode::TooLarge),
         (&b"LW\x01\x03\xff\xff\xff"[..], CloseCode::BadFrame),

@@ -474,8 +474,8 @@ fn a_device_that_flaps_costs_the_wheel_nothing() {
             }
         };
         world.pass(700);
-        // Those of the sockets that came and moved on, one for each of ten seconds, and its own.
-        assert!(world.sessions.wheel.len() < 20, "{turn}: {}", world.sessions.wheel.len());
+        // Those of the sockets that came and moved on, in ten seconds, and some of its own.
+        assert!(world.sessions.wheel.len() < 40, "{turn}: {}", world.sessions.wheel.len());
     }
     world.cut(slot);
     world.pass(31_000);
