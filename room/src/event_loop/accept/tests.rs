@@ -246,7 +246,8 @@ fn who_says_nothing_holds_a_handshake_until_its_time_is_up() {
 
 #[test]
 fn too_many_bytes_end_a_connection() {
-    let limits = Limits { bytes_per_second: 1_024, bytes_burst: 8_192, ..Limits::default() };
+    let limits =
+        Limits { bytes_per_second: 1_024, bytes_burst: 8_192, frames_burst: 1_000_000, ..Limits::default() };
     let room = Room::limited(1, Rules::default(), 10, limits);
     let mut device = Device::connected(room.address);
     let ping = encode_client_frame(&Ping {}.into());

@@ -49,11 +49,11 @@ fn heartbeat_and_version_are_negotiated() {
         world.one(slot)
     };
     let ServerBody::Connected(Connected { heartbeat_s, version, conn, .. }) =
-        greet(Connect { heartbeat_s: 0, network: i32::from(Network::Network3g), version: 9, ..hello() })
+        greet(Connect { heartbeat_s: 400, network: i32::from(Network::Network3g), version: 9, ..hello() })
     else {
         panic!("refused")
     };
-    assert_eq!((heartbeat_s, version), (240, 1));
+    assert_eq!((heartbeat_s, version), (300, 1), "a mobile network has bounds of its own");
     assert_ne!(conn, 0);
     let ServerBody::Connected(connected) = greet(Connect { heartbeat_s: 1, ..hello() }) else {
         panic!("refused")
