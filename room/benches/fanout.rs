@@ -23,7 +23,9 @@ fn broadcasts(c: &mut Criterion) {
         group.measurement_time(Duration::from_secs(2));
         group.throughput(Throughput::Elements(count.into()));
         let mut crowd = Crowd::new(count);
-        for (name, audience) in [("everyone", ""), ("half and half", "even and (all or not third) or not even")] {
+        for (name, audience) in
+            [("everyone", ""), ("half and half", "even and (all or not third) or not even")]
+        {
             group.bench_function(name, |b| {
                 b.iter(|| {
                     crowd.broadcast(audience);
@@ -72,7 +74,8 @@ fn devices(c: &mut Criterion) {
     let mut group = c.benchmark_group("connect and bind");
     group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
     group.throughput(Throughput::Elements(18_000));
-    group.bench_function("18000", |b| b.iter_batched(|| (), |()| Crowd::new(18_000), BatchSize::PerIteration));
+    group
+        .bench_function("18000", |b| b.iter_batched(|| (), |()| Crowd::new(18_000), BatchSize::PerIteration));
     group.finish();
 }
 

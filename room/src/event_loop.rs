@@ -53,8 +53,8 @@ use crate::{
 
 const LISTENER: Token = Token(usize::MAX);
 const BELL: Token = Token(usize::MAX - 1);
-/// Events taken at a time; with some microseconds each, a turn stays within milliseconds.
-const EVENTS: usize = 1_024;
+/// Events taken at a time. Reading takes about 2 µs and answering 7 µs, so a turn stays within 5 ms.
+const EVENTS: usize = 512;
 /// One read. Larger than most devices' sends by far, and it stays in the second-level cache.
 const READ_BYTES: usize = 64 * 1024;
 /// Orders that may wait for a thread. Each is a batch; at its bound the callers wait.

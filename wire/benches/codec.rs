@@ -36,7 +36,10 @@ fn bind() -> Bind {
 
 fn encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode");
-    group.sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500));
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(500));
     let (push, mut buffer) = (push(), Vec::with_capacity(1024));
     group.bench_function("push of 256 bytes", |b| {
         b.iter(|| {
@@ -46,7 +49,8 @@ fn encode(c: &mut Criterion) {
         });
     });
     let frame = ServerFrame::from(push);
-    group.bench_function("push of 256 bytes, by prost", |b| b.iter(|| encode_server_frame(black_box(&frame))));
+    group
+        .bench_function("push of 256 bytes, by prost", |b| b.iter(|| encode_server_frame(black_box(&frame))));
     let payload = Bytes::from_static(&[7; 256]);
     let broadcast = Broadcast { app: 7, bseq: 4_711, id: 1 << 60, payload, accepted_ms: 1_800_000_000_000 };
     group.bench_function("broadcast of 256 bytes", |b| b.iter(|| encode_broadcast(black_box(&broadcast))));
@@ -56,7 +60,10 @@ fn encode(c: &mut Criterion) {
 
 fn decode(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
-    group.sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500));
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(500));
     let frames = [
         ("ack", encode_ack(&ack())),
         ("ping", ping()),

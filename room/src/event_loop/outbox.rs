@@ -170,6 +170,11 @@ impl Outbox {
         !self.drained.is_empty()
     }
 
+    /// Connections with something to write at the turn's end.
+    pub(crate) fn staged(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Bytes in all backlogs.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting

@@ -14,6 +14,9 @@ use crate::{clock::Now, wheel::TICK_MS};
 
 /// Orders are followed for so long before the sockets have their turn.
 const ORDER_TIME: Duration = Duration::from_millis(2);
+/// Connections with something to write at which further orders wait for the next turn: orders are followed much faster than
+/// they are written out. A write takes about 7 µs, so these are 4 ms.
+const STAGED: usize = 512;
 /// While something could not be handed over, or a drain is under way, the loop looks again after this.
 const SOON: Duration = Duration::from_millis(10);
 
@@ -107,7 +110,7 @@ impl EventLoop {
                     return;
                 }
             }
-            if began.elapsed() > ORDER_TIME {
+            if began.elapsed() > ORDER_TIME || self.outbox.staged() >= STAGED {
                 return;
             }
         }

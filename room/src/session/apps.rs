@@ -84,9 +84,11 @@ impl App {
 
     /// Bytes of the bitmaps.
     pub(crate) fn bitmap_bytes(&self) -> usize {
-        let bytes = |members: &RoaringBitmap| members.statistics().n_bytes_array_containers
-            + members.statistics().n_bytes_bitset_containers
-            + members.statistics().n_bytes_run_containers;
+        let bytes = |members: &RoaringBitmap| {
+            members.statistics().n_bytes_array_containers
+                + members.statistics().n_bytes_bitset_containers
+                + members.statistics().n_bytes_run_containers
+        };
         let tags = self.tags.tags.iter().map(|(_, tag)| bytes(&tag.members));
         (bytes(&self.members) + tags.sum::<u64>()) as usize
     }

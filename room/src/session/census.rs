@@ -39,8 +39,19 @@ pub struct Census {
 impl Census {
     /// Whether nothing is held but the apps' newest broadcasts.
     pub fn is_empty(&self) -> bool {
-        let Self { connections, bindings, users, members, tags, timers, waiting, work, lagging, up_bytes, .. } =
-            *self;
+        let Self {
+            connections,
+            bindings,
+            users,
+            members,
+            tags,
+            timers,
+            waiting,
+            work,
+            lagging,
+            up_bytes,
+            ..
+        } = *self;
         connections + bindings + users + members + tags + timers + waiting + work + lagging + up_bytes == 0
     }
 }

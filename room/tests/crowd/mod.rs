@@ -17,14 +17,14 @@ use wire::{
     id::{AppId, Cursor, Epoch, MessageId, Position, Seq, Uid},
 };
 
-pub const APP: AppId = AppId(7);
-pub const NOW: Now = Now { ms: 0, unix_ms: 1_800_000_000_000 };
+pub(crate) const APP: AppId = AppId(7);
+pub(crate) const NOW: Now = Now { ms: 0, unix_ms: 1_800_000_000_000 };
 
 /// Takes everything and keeps nothing.
 #[derive(Debug, Default)]
-pub struct Nowhere {
-    pub frames: u64,
-    pub bytes: u64,
+pub(crate) struct Nowhere {
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Outlet for Nowhere {
@@ -54,26 +54,26 @@ impl Outlet for Nowhere {
 }
 
 /// As long as real ones are.
-pub fn uid(number: u32) -> Uid {
+pub(crate) fn uid(number: u32) -> Uid {
     Uid::new(format!("user-{number:07}")).unwrap()
 }
 
 /// Everyone of an app.
-pub struct Crowd {
-    pub sessions: Sessions,
-    pub out: Nowhere,
+pub(crate) struct Crowd {
+    pub(crate) sessions: Sessions,
+    pub(crate) out: Nowhere,
     sent: Vec<u32>,
     head: u64,
 }
 
 impl Crowd {
     /// So many devices, bound; all have the tag `all`, every second `even`, every third `third`.
-    pub fn new(count: u32) -> Self {
+    pub(crate) fn new(count: u32) -> Self {
         Self::with(count, true)
     }
 
     /// Without tags if `tagged` is false.
-    pub fn with(count: u32, tagged: bool) -> Self {
+    pub(crate) fn with(count: u32, tagged: bool) -> Self {
         let limits = Limits { connections: count as usize, bindings: count as usize, ..Limits::default() };
         let sessions = Sessions::new(limits, 0, 1, NOW);
         let mut crowd = Self { sessions, out: Nowhere::default(), sent: vec![0; count as usize], head: 0 };
@@ -85,7 +85,8 @@ impl Crowd {
         let slot = self.sessions.open(NOW).unwrap().slot;
         assert_eq!(slot, number);
         self.frame(slot, Connect { device: "device".to_owned(), version: 1, ..Connect::default() });
-        let tags = [("all", 1), ("even", 2), ("third", 3)].into_iter().filter(|(_, every)| number % every == 0);
+        let tags =
+            [("all", 1), ("even", 2), ("third", 3)].into_iter().filter(|(_, every)| number % every == 0);
         let tags = tags.filter(|_| tagged).map(|(tag, _)| tag.to_owned()).collect();
         let bind = Bind {
             binding: 1,
@@ -114,22 +115,22 @@ impl Crowd {
     }
 
     /// A frame of a device.
-    pub fn frame(&mut self, slot: u32, frame: impl Into<ClientFrame>) {
+    pub(crate) fn frame(&mut self, slot: u32, frame: impl Into<ClientFrame>) {
         self.sessions.on_frame(slot, frame.into(), NOW, &mut self.out);
     }
 
     /// The number of the last message to a device.
-    pub fn sent(&self, number: u32) -> u64 {
+    pub(crate) fn sent(&self, number: u32) -> u64 {
         self.sent[number as usize].into()
     }
 
     /// It was sent one.
-    pub fn note_sent(&mut self, number: u32) {
+    pub(crate) fn note_sent(&mut self, number: u32) {
         self.sent[number as usize] += 1;
     }
 
     /// A broadcast of 256 bytes is new.
-    pub fn broadcast(&mut self, audience: &str) {
+    pub(crate) fn broadcast(&mut self, audience: &str) {
         let (after, bseq) = (self.head, self.head + 1);
         self.head = bseq;
         let frame = Broadcast {
@@ -151,7 +152,7 @@ impl Crowd {
     }
 
     /// Fan-out to the end; how many slices it took.
-    pub fn work(&mut self) -> u64 {
+    pub(crate) fn work(&mut self) -> u64 {
         let mut slices = 1;
         while self.sessions.work(NOW, &mut self.out) {
             slices += 1;

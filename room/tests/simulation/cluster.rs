@@ -169,8 +169,7 @@ impl World {
 
     fn refuse(&mut self, bind: Bind) {
         self.leave(bind.user, bind.life);
-        let result =
-            Err(BindRefusal { code: BindCode::Busy, message: "busy".to_owned(), retry_after_ms: 0 });
+        let result = Err(BindRefusal { code: BindCode::Busy, message: "busy".to_owned(), retry_after_ms: 0 });
         let answer = BindAnswer { binding: bind.ask.binding, tags: bind.ask.tags, result };
         let now = self.clock();
         self.order(bind.life, |sessions, wires| sessions.on_bound(answer, now, wires));
@@ -215,7 +214,9 @@ impl World {
     }
 
     fn bound(&mut self, bind: Bind) {
-        let Some(mut done) = bind.done.filter(|_| self.rooms[bind.life.room].life == bind.life) else { return };
+        let Some(mut done) = bind.done.filter(|_| self.rooms[bind.life.room].life == bind.life) else {
+            return;
+        };
         let pending = &self.users[bind.user].pending[bind.life.room];
         done.kicked = pending.kick.filter(|(newest, _)| bind.fence <= *newest).map(|(_, why)| why);
         done.reload = pending.reload;

@@ -97,7 +97,10 @@ impl World {
 
     pub(crate) fn dial(&mut self, number: usize) {
         self.devices[number].dials = false;
-        if self.over || self.devices[number].line.is_some() || !self.devices[number].session.wants_connection() {
+        if self.over
+            || self.devices[number].line.is_some()
+            || !self.devices[number].session.wants_connection()
+        {
             return;
         }
         if self.devices[number].frozen_until > self.now {
@@ -236,9 +239,10 @@ impl World {
                 let id = broadcast.id.0;
                 assert_eq!(broadcast.payload, super::inbox::payload(id));
                 assert!(device.broadcasts.insert(id), "broadcast {id} twice on device {number}");
-                let alone = device.seen.values().filter(|seen| {
-                    self.users[seen.user].app == broadcast.app.0 as usize - 1
-                });
+                let alone = device
+                    .seen
+                    .values()
+                    .filter(|seen| self.users[seen.user].app == broadcast.app.0 as usize - 1);
                 let alone = alone.count() == 1;
                 let mut confirmed = Vec::new();
                 for binding in broadcast.bindings {

@@ -119,7 +119,8 @@ fn everything_arrives_once_and_in_order_in_any_weather() {
         return run(seed);
     }
     // Other runs each time; what once failed has a test of its own.
-    let first = u64::from(std::process::id()) << 32 | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
+    let first = u64::from(std::process::id()) << 32
+        | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
     for seed in first..first + number("SIMULATION_RUNS").unwrap_or(RUNS) {
         run(seed);
     }

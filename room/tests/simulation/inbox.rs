@@ -48,8 +48,7 @@ impl Inbox {
 
     /// A page after `after`; without it, of everything there is.
     pub(crate) fn load(&self, after: Option<Position>, page: usize) -> LoadDone {
-        let covered =
-            |entry: &Entry, at: Position| entry.birth <= at.epoch.0 && entry.seq <= at.seq.0;
+        let covered = |entry: &Entry, at: Position| entry.birth <= at.epoch.0 && entry.seq <= at.seq.0;
         let start = match after {
             Some(at) if at.epoch.0 == self.epoch => at.seq.0.min(self.last),
             Some(at) if at.epoch.0 < self.epoch => {

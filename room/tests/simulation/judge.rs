@@ -120,7 +120,10 @@ impl World {
             for seen in device.seen.values().filter(|seen| !seen.left && !seen.shared) {
                 let lost = self.missing_broadcasts(number, seen);
                 if !lost.is_empty() {
-                    open.push(format!("device {number}: broadcasts {lost:?} of {}", self.users[seen.user].uid));
+                    open.push(format!(
+                        "device {number}: broadcasts {lost:?} of {}",
+                        self.users[seen.user].uid
+                    ));
                 }
             }
             if !device.over.is_empty() {

@@ -100,10 +100,8 @@ impl World {
         let (number, now) = (self.lines[line].life.room, self.clock());
         let from = self.lines[line].key.slot;
         let room = &mut self.rooms[number];
-        let decoder = std::mem::replace(
-            &mut room.decoders[from as usize],
-            ServerDecoder::for_server(MAX_CLIENT_FRAME),
-        );
+        let decoder =
+            std::mem::replace(&mut room.decoders[from as usize], ServerDecoder::for_server(MAX_CLIENT_FRAME));
         room.sessions.move_away(from);
         room.wires.remove(from);
         let seat = room.sessions.take_seat(moving.seat, now);
@@ -247,7 +245,11 @@ impl World {
     }
 
     /// Does something with a room's sessions, then a turn.
-    pub(crate) fn order<T>(&mut self, life: Life, order: impl FnOnce(&mut Sessions, &mut Wires) -> T) -> Option<T> {
+    pub(crate) fn order<T>(
+        &mut self,
+        life: Life,
+        order: impl FnOnce(&mut Sessions, &mut Wires) -> T,
+    ) -> Option<T> {
         if !self.is_alive(life) {
             return None;
         }

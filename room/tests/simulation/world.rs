@@ -8,7 +8,9 @@ use std::{
 use client::{Config, backoff::Dice};
 use room::{
     clock::Now,
-    exchange::{AckAsk, DeliveryItem, EndAsk, KickOrder, LoadAnswer, LoadAsk, LogRun, PageAsk, UpAnswer, UpAsk},
+    exchange::{
+        AckAsk, DeliveryItem, EndAsk, KickOrder, LoadAnswer, LoadAsk, LogRun, PageAsk, UpAnswer, UpAsk,
+    },
     session::Limits,
     wheel::TICK_MS,
 };
