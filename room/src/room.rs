@@ -160,7 +160,7 @@ async fn start(config: Config, host: Host) -> Result<Room, StartError> {
     let admission = Arc::new(Admission::new(config.rules(), connections, std::time::Instant::now()));
     let mut address = config.listen;
     let mut loops = Vec::new();
-    let room = host.me().id().0.into();
+    let room = host.me().id().0;
     let tls = config.tls.as_ref().map(|tls| tls.open()).transpose()?;
     let doors = Doors { tls, websocket: config.websocket_door(room) };
     for number in 0..config.threads {

@@ -123,3 +123,28 @@ fn a_broken_file_is_refused_once_and_the_old_stays() {
     assert_eq!(follower.look(false), Looked::Same);
     assert_eq!(*tls.changes().borrow(), 0);
 }
+
+#[test]
+fn a_public_certificate_needs_no_authority_and_is_followed() {
+    let authority = Authority::new();
+    let folder = tempfile::TempDir::new().unwrap();
+    authority.write(folder.path(), "push.example");
+    let files = PublicFiles { cert: folder.path().join("node.pem"), key: folder.path().join("node.key") };
+    let tls = PublicTls::open(files.clone(), true).unwrap();
+    let before = tls.server();
+    assert_eq!((before.send_tls13_tickets, before.ticketer.enabled(), before.alpn_protocols.len()), (1, true, 0));
+    let without = PublicTls::open(files, false).unwrap().server();
+    assert_eq!((without.send_tls13_tickets, without.ticketer.enabled()), (0, false));
+
+    let mut follower = Follower::new(tls.clone());
+    assert_eq!(follower.look(false), Looked::Same);
+    authority.write(folder.path(), "push.example");
+    assert_eq!(follower.look(false), Looked::Unsettled);
+    assert_eq!(follower.look(false), Looked::Taken);
+    assert!(!Arc::ptr_eq(&before, &tls.server()));
+    assert!(Arc::ptr_eq(&before.ticketer, &tls.server().ticketer), "tickets outlive certificates");
+    fs::write(folder.path().join("node.key"), authority.issue("x").1).unwrap();
+    let Looked::Refused(error) = follower.look(true) else { panic!() };
+    assert!(error.file == TlsFile::Key && error.reason.starts_with("is not the key of"), "{error}");
+    assert_eq!((tls.reloads(), tls.refusals()), (1, 1));
+}

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use service::StartError;
 
 /// The section `[room.tls]`: TLS 1.2 and 1.3 on the room's port, beside what is not encrypted. A connection with TLS that rests
-/// costs about 4 KiB more than one without, and 12 KiB count for each of `connections_max` in the room's bound of memory.
+/// takes about 3.5 KiB more than one without. In the room's bound of memory 6 KiB count for each of `connections_max`, and 16 KiB for
+/// each of `admission.handshakes_in_progress`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {

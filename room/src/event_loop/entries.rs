@@ -14,6 +14,14 @@ impl Reasons {
         }
     }
 
+    /// Every count, by reason.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<(&'static str, u64)> {
+        let mut all = self.0.clone();
+        all.sort_unstable();
+        all
+    }
+
     /// Every reason that there was, with how much more often than before.
     pub(crate) fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'static str, u64)> + 'a {
         self.0.iter().map(|(reason, count)| {

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 use rustls::{
     Error, HandshakeKind, ServerConfig,
     server::UnbufferedServerConnection,
-    unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus},
+    unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus},
 };
 
 /// Bytes in one record. More at a time would be cut into several; what a slow reader's socket refuses stays sealed, so less
@@ -89,7 +89,7 @@ impl Tls {
     ) -> Result<Opened, Error> {
         self.unseen = false;
         let was_shaking = self.conn.is_handshaking();
-        let (mut start, mut opened, mut failed) = (0, Opened::default(), None);
+        let (mut start, mut opened) = (0, Opened::default());
         loop {
             let UnbufferedStatus { discard, state } = self.conn.process_tls_records(&mut records[start..]);
             match state {
@@ -98,13 +98,7 @@ impl Tls {
                         plain.extend_from_slice(record?.payload);
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(sealed, 0, |out| match data.encode(out) {
-                        Err(EncodeError::InsufficientSize(error)) => Err(error),
-                        Err(EncodeError::AlreadyEncoded) => Ok(0),
-                        Ok(count) => Ok(count),
-                    });
-                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, sealed),
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                     opened.over = true;
@@ -115,17 +109,12 @@ impl Tls {
                     start += discard;
                     break;
                 }
-                // The first is the reason; then comes the alert, if there is one, and then the reason again.
                 Err(error) => {
-                    if let Some(first) = failed.replace(error) {
-                        return Err(first);
-                    }
+                    self.encode(&mut records[start + discard..], sealed);
+                    return Err(error);
                 }
             }
             start += discard;
-        }
-        if let Some(error) = failed {
-            return Err(error);
         }
         if was_shaking && !self.conn.is_handshaking() {
             opened.shaken = self.conn.handshake_kind();
@@ -134,6 +123,17 @@ impl Tls {
             self.partial = records[start..].to_vec();
         }
         Ok(opened)
+    }
+
+    /// What is left to say when the line has failed. Nothing is opened any more: that would fail again.
+    fn encode(&mut self, records: &mut [u8], sealed: &mut Vec<u8>) {
+        while self.conn.wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.conn.process_tls_records(records).state
+            else {
+                return;
+            };
+            encode(&mut data, sealed);
+        }
     }
 
     /// Seals bytes: appended to `sealed`. `false`: nothing can be said on this line any more.
@@ -172,19 +172,21 @@ impl Tls {
                     });
                     return !exhausted;
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(sealed, 0, |out| match data.encode(out) {
-                        Err(EncodeError::InsufficientSize(error)) => Err(error),
-                        Err(EncodeError::AlreadyEncoded) => Ok(0),
-                        Ok(count) => Ok(count),
-                    });
-                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, sealed),
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed) => {}
                 Ok(_) | Err(_) => return false,
             }
         }
     }
+}
+
+fn encode<D>(data: &mut EncodeTlsData<'_, D>, sealed: &mut Vec<u8>) {
+    append(sealed, 0, |out| match data.encode(out) {
+        Err(EncodeError::InsufficientSize(error)) => Err(error),
+        Err(EncodeError::AlreadyEncoded) => Ok(0),
+        Ok(count) => Ok(count),
+    });
 }
 
 /// Lets `write` append to `out`, with as much room as it asks for.
@@ -199,6 +201,102 @@ fn append(
         match write(&mut out[start..]) {
             Ok(count) => return out.truncate(start + count),
             Err(error) => out.resize(start + error.required_size, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ALL_VERSIONS, AlertDescription, ClientConfig, ClientConnection};
+
+    use super::*;
+    use crate::event_loop::tests::peer::Certificate;
+
+    fn client(config: Arc<ClientConfig>) -> ClientConnection {
+        ClientConnection::new(config, "room.example".try_into().unwrap()).unwrap()
+    }
+
+    fn said(client: &mut ClientConnection) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    /// Opens what comes behind what is kept, `step` bytes at a time.
+    fn hear(tls: &mut Tls, bytes: &[u8], step: usize) -> (Result<bool, Error>, Vec<u8>, Vec<u8>) {
+        let (mut plain, mut sealed, mut shaken) = (Vec::new(), Vec::new(), false);
+        for part in bytes.chunks(step) {
+            let mut buffer = vec![0; 64 * 1024];
+            let kept = tls.take_partial(&mut buffer).unwrap();
+            buffer[kept..kept + part.len()].copy_from_slice(part);
+            match tls.open(&mut buffer[..kept + part.len()], &mut plain, &mut sealed) {
+                Ok(opened) => shaken |= opened.shaken.is_some(),
+                Err(error) => return (Err(error), plain, sealed),
+            }
+        }
+        (Ok(shaken), plain, sealed)
+    }
+
+    #[test]
+    fn records_may_come_in_any_pieces_and_nothing_is_kept_between_them() {
+        let certificate = Certificate::new();
+        for step in [1, 7, 100, 100_000] {
+            let mut tls = Tls::new(certificate.tls.server()).unwrap();
+            let mut client = client(certificate.trust(ALL_VERSIONS));
+            let mut shaken = false;
+            while client.is_handshaking() || !shaken {
+                let (result, _, sealed) = hear(&mut tls, &said(&mut client), step);
+                shaken |= result.unwrap();
+                client.read_tls(&mut &sealed[..]).unwrap();
+                client.process_new_packets().unwrap();
+            }
+            assert_eq!(tls.held(), 0);
+            std::io::Write::write_all(&mut client.writer(), &[5; 40_000]).unwrap();
+            let (result, plain, sealed) = hear(&mut tls, &said(&mut client), step);
+            assert_eq!((result, plain, sealed, tls.held()), (Ok(false), vec![5; 40_000], Vec::new(), 0));
+            // What is kept of a record does no harm to what is said meanwhile.
+            std::io::Write::write_all(&mut client.writer(), b"question").unwrap();
+            let question = said(&mut client);
+            assert_eq!(hear(&mut tls, &question[..9], step).0, Ok(false));
+            let mut sealed = Vec::new();
+            assert!(tls.seal(&[6; RECORD], &mut sealed));
+            assert!(tls.seal(b"more", &mut sealed));
+            tls.say_goodbye(&mut sealed);
+            assert_eq!(hear(&mut tls, &question[9..], step).1, b"question");
+            let (mut rest, mut answer) = (&sealed[..], Vec::new());
+            while !rest.is_empty() {
+                client.read_tls(&mut rest).unwrap();
+                client.process_new_packets().unwrap();
+                let _ = std::io::Read::read_to_end(&mut client.reader(), &mut answer);
+            }
+            assert_eq!(answer, [&[6; RECORD][..], b"more"].concat());
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_the_device_is_known_as_such() {
+        let certificate = Certificate::new();
+        let mut tls = Tls::new(certificate.tls.server()).unwrap();
+        let mut client = client(Certificate::new().trust(ALL_VERSIONS));
+        let (result, _, sealed) = hear(&mut tls, &said(&mut client), usize::MAX);
+        assert_eq!(result, Ok(false));
+        client.read_tls(&mut &sealed[..]).unwrap();
+        client.process_new_packets().unwrap_err();
+        let (result, ..) = hear(&mut tls, &said(&mut client), usize::MAX);
+        // Both have the same name, so it is the signature that is found to be wrong.
+        assert_eq!(result, Err(Error::AlertReceived(AlertDescription::DecryptError)));
+    }
+
+    #[test]
+    fn what_is_no_tls_is_told_so() {
+        let certificate = Certificate::new();
+        for garbage in [vec![0x16, 3, 1, 0, 5, 99, 0, 0, 1, 0], vec![0x16; 30], vec![0x17, 3, 3, 0, 1, 1]] {
+            let mut tls = Tls::new(certificate.tls.server()).unwrap();
+            let (result, _, sealed) = hear(&mut tls, &garbage, usize::MAX);
+            assert!(result.is_err());
+            assert_eq!(sealed.first(), Some(&0x15), "an alert: {result:?}");
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use wire::{ClientDecoder, frame::ServerFrame, json, ws};
+use bytes::{Buf as _, Bytes};
+use wire::{
+    codec::{decode_server_frame, encoded_prefix_len},
+    frame::ServerFrame,
+    json, ws,
+};
 
 /// Texts that are kept; a thread serves few broadcasts at a time.
 const KEPT: usize = 16;
@@ -24,7 +28,7 @@ impl Texts {
         if let Some((_, text)) = self.kept.iter().rev().find(is_it) {
             return Some(text.clone());
         }
-        let text = Bytes::from(text(frame)?);
+        let text = Bytes::from(text(&read(frame.clone())?));
         self.bytes += frame.len() + text.len();
         self.kept.push_back((frame.clone(), text.clone()));
         while self.kept.len() > KEPT || self.bytes > KEPT_BYTES && self.kept.len() > 1 {
@@ -35,15 +39,16 @@ impl Texts {
     }
 }
 
-/// A frame with its prefix, read.
-pub(super) fn read(frame: &[u8]) -> Option<ServerFrame> {
-    ClientDecoder::for_client(u32::MAX as usize).decode(&mut &*frame).ok()?
+/// A frame with its prefix, read; its payload shares the bytes.
+pub(super) fn read(mut frame: Bytes) -> Option<ServerFrame> {
+    frame.advance(encoded_prefix_len(frame.len()));
+    decode_server_frame(frame).ok()
 }
 
-/// A frame with its prefix as a message of text.
-pub(super) fn text(frame: &[u8]) -> Option<Vec<u8>> {
-    let json = json::encode_server(&read(frame)?);
+/// A frame as a message of text.
+pub(super) fn text(frame: &ServerFrame) -> Vec<u8> {
+    let json = json::encode_server(frame);
     let mut message = Vec::with_capacity(ws::header_len(json.len()) + json.len());
     ws::frame_into(&mut message, ws::Opcode::Text, &json);
-    Some(message)
+    message
 }

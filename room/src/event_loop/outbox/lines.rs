@@ -5,7 +5,7 @@ use mio::net::TcpStream;
 use super::{Outbox, Socket};
 use crate::{
     event_loop::{
-        line::{Begun, Kind, Line, Luggage, Shield, transport},
+        line::{Begun, Kind, Line, Shield, transport},
         tls::Tls,
     },
     session::Class,
@@ -136,5 +136,6 @@ impl Outbox {
 
 /// Bytes of a line's backlog.
 fn waiting(line: &Line) -> usize {
-    line.luggage.as_ref().and_then(|luggage: &Box<Luggage>| luggage.backlog.as_ref()).map_or(0, |backlog| backlog.len())
+    let backlog = line.luggage.as_ref().and_then(|luggage| luggage.backlog.as_ref());
+    backlog.map_or(0, |backlog| backlog.len())
 }

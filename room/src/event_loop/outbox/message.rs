@@ -1,11 +1,7 @@
 //! Frames as messages of a WebSocket: with another head, or as text.
 
 use bytes::Bytes;
-use wire::{
-    codec::encoded_prefix_len,
-    frame::{ServerBody, ServerFrame},
-    ws,
-};
+use wire::{codec::encoded_prefix_len, frame::ServerBody, ws};
 
 use super::{Bits, Outbox, json};
 use crate::{
@@ -16,6 +12,9 @@ use crate::{
 /// A shared frame up to this length is copied behind its head: that costs less than a slice and two counts of its own, and
 /// whatever is smaller would be copied if it had to wait.
 const COPIED: usize = 512;
+
+/// Field 10 of `ServerFrame`, a message.
+const CLOSE: u8 = 10 << 3 | 2;
 
 impl Outbox {
     /// Takes a shared frame for a line that does not speak native frames.
@@ -47,7 +46,7 @@ impl Outbox {
             (Kind::Binary | Kind::Json, _) => {
                 let mut frame = Vec::with_capacity(len);
                 encode(&mut frame);
-                self.write_whole(slot, &frame, class)
+                self.write_whole(slot, &frame.into(), class)
             }
             (Kind::Native, _) | (Kind::Undecided, Shield::Plain | Shield::Sealed) => {
                 self.built(slot, len, class, encode)
@@ -110,30 +109,47 @@ impl Outbox {
     }
 
     /// Takes a frame that has been encoded; after the last one the WebSocket is closed as well.
-    fn write_whole(&mut self, slot: u32, frame: &[u8], class: Class) -> bool {
-        let close = if class == Class::Control { json::read(frame).and_then(close) } else { None };
+    fn write_whole(&mut self, slot: u32, frame: &Bytes, class: Class) -> bool {
+        let is_text = self.speaks(slot).0 == Kind::Json;
+        let is_last = class == Class::Control && is_close(frame);
+        let read = if is_text || is_last { json::read(frame.clone()) } else { None };
         let mut out = Vec::new();
-        if close.is_none() || self.websocket_code.is_none() {
-            if self.speaks(slot).0 == Kind::Binary {
-                ws::frame_into(&mut out, ws::Opcode::Binary, &frame[encoded_prefix_len(frame.len())..]);
-            } else {
-                match json::text(frame) {
-                    Some(text) => out = text,
-                    None => return self.unsayable(slot),
-                }
-            }
+        match &read {
+            _ if is_last && self.websocket_code.is_some() => {}
+            Some(read) if is_text => out = json::text(read),
+            _ => ws::frame_into(&mut out, ws::Opcode::Binary, &frame[encoded_prefix_len(frame.len())..]),
         }
-        if let Some((code, words)) = close {
-            ws::close_into(&mut out, self.websocket_code.unwrap_or(code), &words, None);
+        if is_last
+            && let Some(ServerBody::Close(close)) = read.and_then(|read| read.body)
+        {
+            let code = self.websocket_code.unwrap_or(ws::websocket_code(close.code()));
+            ws::close_into(&mut out, code, &close.message, None);
         }
         self.built(slot, out.len(), class, |buffer| buffer.extend_from_slice(&out))
     }
 }
 
-/// What a Close says in words of WebSocket.
-fn close(frame: ServerFrame) -> Option<(u16, String)> {
-    match frame.body {
-        Some(ServerBody::Close(close)) => Some((ws::websocket_code(close.code()), close.message)),
-        _ => None,
+/// Whether a frame is the last one. Its first byte names the field of `ServerFrame` that it holds.
+fn is_close(frame: &[u8]) -> bool {
+    frame.get(encoded_prefix_len(frame.len())) == Some(&CLOSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::{
+        codec::{encode_server_frame, pong},
+        frame::Close,
+    };
+
+    use super::*;
+
+    #[test]
+    fn last_words_are_known_by_their_first_byte() {
+        for message in ["", "x", &"x".repeat(1_000)] {
+            let close = Close { code: 1, retry_after_ms: 0, message: message.to_owned() };
+            assert!(is_close(&encode_server_frame(&close.into())));
+        }
+        assert!(!is_close(&pong()));
+        assert!(!is_close(&[]));
     }
 }

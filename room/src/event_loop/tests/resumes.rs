@@ -31,7 +31,13 @@ fn pair() -> [Room; 2] {
 
 fn connect(token: &bytes::Bytes) -> Connect {
     let has = ResumeBinding { binding: 1, epoch: 1, log_epoch: 1, ..ResumeBinding::default() };
-    Connect { device: "d".into(), version: 1, resume_token: token.clone(), resume: vec![has], ..Connect::default() }
+    Connect {
+        device: "d".into(),
+        version: 1,
+        resume_token: token.clone(),
+        resume: vec![has],
+        ..Connect::default()
+    }
 }
 
 fn connected(device: &mut Device) -> Connected {
@@ -96,7 +102,8 @@ fn a_device_goes_on_wherever_it_comes() {
         device = Some(newer);
     }
     assert!(home.asks.binds.try_recv().is_err() && home.asks.ends.try_recv().is_err());
-    let connections = |room: &Room| room.thread.status().connections.load(std::sync::atomic::Ordering::Relaxed);
+    let connections =
+        |room: &Room| room.thread.status().connections.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!((connections(&home), connections(&other)), (1, 0));
     home.stop();
     other.stop();
