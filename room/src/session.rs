@@ -25,6 +25,7 @@ mod pace;
 mod renew;
 mod resume;
 mod serve;
+mod take_up;
 mod tally;
 mod timers;
 mod users;

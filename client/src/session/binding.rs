@@ -126,7 +126,8 @@ impl Binding {
         let (inbox, confirmed) = self.inbox.offer_again();
         let (log, broadcast_confirmed) = self.broadcasts.offer_again();
         // Where only the room knows, nothing is said.
-        let (log, broadcast_confirmed) = if self.shares_app { Default::default() } else { (log, broadcast_confirmed) };
+        let (log, broadcast_confirmed) =
+            if self.shares_app { Default::default() } else { (log, broadcast_confirmed) };
         ResumeBinding {
             binding: self.id.0,
             epoch: inbox.epoch.0,

@@ -129,7 +129,8 @@ impl Room {
 
     fn connect(&mut self, connect: &Connect) {
         assert_eq!(connect.version, VERSION);
-        let good = self.token.take().is_some_and(|token| connect.resume_token == token.to_be_bytes().as_slice());
+        let good =
+            self.token.take().is_some_and(|token| connect.resume_token == token.to_be_bytes().as_slice());
         self.tokens += 1;
         let resume_token = Bytes::copy_from_slice(&self.tokens.to_be_bytes());
         let heartbeat_s = self.heartbeat_s;

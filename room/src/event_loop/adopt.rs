@@ -40,10 +40,8 @@ impl EventLoop {
     /// in order.
     #[must_use]
     pub fn resuming(self, sealer: Sealer, threads: &[Thread]) -> Self {
-        let sibling = |thread: &Thread| Sibling {
-            orders: thread.orders.downgrade(),
-            bell: Arc::clone(&thread.bell),
-        };
+        let sibling =
+            |thread: &Thread| Sibling { orders: thread.orders.downgrade(), bell: Arc::clone(&thread.bell) };
         let siblings = threads.iter().map(sibling).collect();
         Self { siblings, sessions: self.sessions.with_resume(sealer), ..self }
     }
@@ -83,7 +81,8 @@ impl EventLoop {
             return self.arrive(arrival, now);
         }
         let sibling = self.siblings.get(usize::from(thread));
-        let Some((orders, sibling)) = sibling.and_then(|sibling| Some((sibling.orders.upgrade()?, sibling))) else {
+        let Some((orders, sibling)) = sibling.and_then(|sibling| Some((sibling.orders.upgrade()?, sibling)))
+        else {
             return self.stay(arrival, now);
         };
         match orders.try_send(Order::Adopt(Box::new(arrival))) {

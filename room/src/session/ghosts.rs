@@ -72,8 +72,7 @@ impl Sessions {
     }
 
     pub(crate) fn is_ghost(&self, slot: u32) -> bool {
-        self.ghosts > 0
-            && self.conns.get(slot as usize).is_some_and(|session| session.phase == Phase::Ghost)
+        self.ghosts > 0 && self.conns.get(slot as usize).is_some_and(|session| session.phase == Phase::Ghost)
     }
 
     /// The bindings of a connection, by slot.

@@ -7,3 +7,4 @@ mod inboxes;
 mod lifecycle;
 mod model;
 mod sizes;
+mod tokens;
