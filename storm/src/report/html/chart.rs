@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::{
     Text,
-    scale::{decades, ticks},
+    scale::{binary_ticks, decades, ticks},
 };
 
 /// Size of the drawing; the page scales it.
@@ -42,8 +42,18 @@ pub(super) struct Chart<'a> {
     pub(super) bands: &'a [Band],
     /// How a value is written.
     pub(super) value: fn(f64) -> String,
-    /// Powers of ten instead of even steps: for latencies.
-    pub(super) logarithmic: bool,
+    pub(super) steps: Steps,
+}
+
+/// How an axis is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Steps {
+    /// Evenly, from 0.
+    Even,
+    /// Evenly, in a binary unit: memory.
+    Binary,
+    /// By powers of ten: latencies.
+    Decades,
 }
 
 struct Axes {
@@ -77,8 +87,12 @@ impl Chart<'_> {
             return Ok(());
         }
         let axes = Axes {
-            ticks: if self.logarithmic { decades(least, most) } else { ticks(most, 5) },
-            logarithmic: self.logarithmic,
+            ticks: match self.steps {
+                Steps::Even => ticks(most, 5),
+                Steps::Binary => binary_ticks(most, 5),
+                Steps::Decades => decades(least, most),
+            },
+            logarithmic: self.steps == Steps::Decades,
             last_s: self.times.last().copied().unwrap_or(0.0).max(1e-3),
         };
         write!(out, "<figure><figcaption><b>{}</b> <small>{}</small></figcaption>", Text(self.title), Text(self.note))?;

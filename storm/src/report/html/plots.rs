@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    chart::{Band, Chart, Line},
+    chart::{Band, Chart, Line, Steps},
     scale::{bytes, ms, short},
 };
 use crate::{
@@ -27,14 +27,14 @@ pub(super) fn all(out: &mut String, report: &RunReport) -> fmt::Result {
         .iter()
         .filter_map(|phase| Some(Band { name: phase.name.clone(), from: phase.start_s?, to: phase.end_s? }))
         .collect();
-    let chart = |title, note, lines, value: fn(f64) -> String, logarithmic| Chart {
+    let chart = |title, note, lines, value: fn(f64) -> String, steps| Chart {
         title,
         note,
         times: &times,
         lines,
         bands: &bands,
         value,
-        logarithmic,
+        steps,
     };
     let line = |name: &str, of: fn(&Sample) -> f64| Line {
         name: name.to_owned(),
@@ -67,15 +67,15 @@ pub(super) fn all(out: &mut String, report: &RunReport) -> fmt::Result {
     let moments: Vec<String> = times.iter().map(|s| format!("{s:.2}")).collect();
     write!(out, "<section><h2>Over time</h2><div class=\"plots\" data-times=\"{}\">", moments.join(","))?;
     for chart in [
-        chart("Connections", "bound at this moment", vec![line("bound", |s| s.bound as f64)], short, false),
-        chart("Throughput", "per second", throughput, short, false),
-        chart("Message to the app", "from the moment it was due", latency(|s| &s.delivery), ms, true),
-        chart("Message to its ack", "from the moment it was due", latency(|s| &s.acked), ms, true),
-        chart("Broadcast to each device", "from its sending", latency(|s| &s.broadcast), ms, true),
-        chart("Connection to its binding", "TCP, TLS, token, bind", latency(|s| &s.connect), ms, true),
-        chart("Memory", memory, memory_lines(report), bytes, false),
-        chart("Processors", "kept busy; the kernel's share is of the whole machine", cpu_lines(report), short, false),
-        chart("Memory of the kernel", "of the whole machine", kernel_lines(report), bytes, false),
+        chart("Connections", "bound at this moment", vec![line("bound", |s| s.bound as f64)], short, Steps::Even),
+        chart("Throughput", "per second", throughput, short, Steps::Even),
+        chart("Message to the app", "from the moment it was due", latency(|s| &s.delivery), ms, Steps::Decades),
+        chart("Message to its ack", "from the moment it was due", latency(|s| &s.acked), ms, Steps::Decades),
+        chart("Broadcast to each device", "from its sending", latency(|s| &s.broadcast), ms, Steps::Decades),
+        chart("Connection to its binding", "TCP, TLS, token, bind", latency(|s| &s.connect), ms, Steps::Decades),
+        chart("Memory", memory, memory_lines(report), bytes, Steps::Binary),
+        chart("Processors", "kept busy; the kernel's share is of the whole machine", cpu_lines(report), short, Steps::Even),
+        chart("Memory of the kernel", "of the whole machine", kernel_lines(report), bytes, Steps::Binary),
     ] {
         chart.write(out)?;
     }

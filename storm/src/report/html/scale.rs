@@ -13,6 +13,15 @@ pub(super) fn ticks(most: f64, wanted: usize) -> Vec<f64> {
     (0..=count).map(|k| k as f64 * step).collect()
 }
 
+/// Round numbers of the binary unit that suits, from 0 to at least `most`.
+pub(super) fn binary_ticks(most: f64, wanted: usize) -> Vec<f64> {
+    let mut unit = 1.0;
+    while most / unit >= 1024.0 {
+        unit *= 1024.0;
+    }
+    ticks(most / unit, wanted).into_iter().map(|tick| tick * unit).collect()
+}
+
 /// Powers of ten around `least` and `most`.
 pub(super) fn decades(least: f64, most: f64) -> Vec<f64> {
     let from = least.max(1e-3).log10().floor() as i32;
@@ -68,7 +77,7 @@ pub(super) fn ms(n: f64) -> String {
     match n {
         n if n >= 10_000.0 => format!("{:.1} s", n / 1000.0),
         n if n >= 100.0 => format!("{n:.0} ms"),
-        n if n >= 1.0 => format!("{n:.1} ms"),
+        n if n >= 1.0 => format!("{} ms", format!("{n:.1}").trim_end_matches(".0")),
         n => format!("{:.0} µs", n * 1000.0),
     }
 }
@@ -83,8 +92,15 @@ mod tests {
         assert_eq!((count(0), count(999), count(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
         assert_eq!((short(1500.0), short(0.25), short(2e6)), ("1.5k".into(), "0.25".into(), "2M".into()));
         assert_eq!((bytes(847.0), bytes(1536.0), bytes(25e9)), ("847 B".into(), "1.5 KiB".into(), "23.3 GiB".into()));
-        assert_eq!((ms(0.25), ms(2.0), ms(12_000.0)), ("250 µs".into(), "2.0 ms".into(), "12.0 s".into()));
+        assert_eq!((ms(0.25), ms(2.0), ms(12_000.0)), ("250 µs".into(), "2 ms".into(), "12.0 s".into()));
         assert_eq!((rate(5.0), rate(12_345.6)), ("5.0/s".into(), "12,346/s".into()));
+    }
+
+    #[test]
+    fn memory_has_binary_steps() {
+        const MIB: f64 = 1_048_576.0;
+        assert_eq!(binary_ticks(37.0 * MIB, 4), [0.0, 10.0 * MIB, 20.0 * MIB, 30.0 * MIB, 40.0 * MIB]);
+        assert_eq!(binary_ticks(0.0, 4), [0.0, 1.0]);
     }
 
     proptest! {
