@@ -21,15 +21,15 @@ const THREADS: usize = 64;
 /// The section `[room]`.
 ///
 /// Worst-case memory is the sum of: `connections_max` × 256 bytes; `ghosts_max` × 96 bytes; `bindings_max` × 384 bytes (with a
-/// name of 128 bytes and 32 tags; 200 are usual); `partial_bytes_total` for frames that have not come in whole; `queued_bytes_total` for slow readers; for
-/// each thread 8 MiB of buffers, 2 × (`work.binds` + `work.loads`) pages of `work.page_bytes` + 64 × `work.page_messages`,
-/// 2 × `work.up_bytes`, 116 MiB for binds that wait (16,384 with the longest tokens and tags), 512 bytes for each of `work.acks`
-/// and `work.ends`, and for each of 16 apps `log_bytes` + 1 MiB + 250 bytes × `tags_per_app`; `work.events` × 512 bytes and 4 MiB; 64
-/// bytes for each network of `admission`, and while one of its limits of an address is set 80 bytes for each connection and
-/// 1 MiB. With `tls` 6 KiB more for each connection and 16 KiB for
-/// each of `admission.handshakes_in_progress`. A connection at rest holds no buffer. With the defaults, for a million connections, 3,150 MiB with one thread and
-/// 790 MiB more for each other; for 20,000 with one thread and bounds to match, under 1 GiB. What every process has comes on
-/// top (`service::memory_bound`).
+/// name of 128 bytes and 32 tags; 200 are usual); `partial_bytes_total` for frames that have not come in whole;
+/// `queued_bytes_total` for slow readers; for each thread 8 MiB of buffers, 2 × (`work.binds` + `work.loads`) pages of
+/// `work.page_bytes` + 64 × `work.page_messages`, 2 × `work.up_bytes`, 116 MiB for binds that wait (16,384 with the longest
+/// tokens and tags), 512 bytes for each of `work.acks` and `work.ends`, and for each of 16 apps `log_bytes` + 1 MiB + 250 bytes
+/// × `tags_per_app`; `work.events` × 512 bytes and 4 MiB; 64 bytes for each network of `admission`, and while one of its limits
+/// of an address is set 80 bytes for each connection and 1 MiB. With `tls` 6 KiB more for each connection and 16 KiB for each
+/// of `admission.handshakes_in_progress`. A connection at rest holds no buffer. With the defaults, for a million connections,
+/// 3,150 MiB with one thread and 790 MiB more for each other; for 20,000 with one thread and bounds to match, under 1 GiB. What
+/// every process has comes on top (`service::memory_bound`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
