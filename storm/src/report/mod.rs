@@ -218,7 +218,8 @@ impl RunReport {
     pub fn kernel_bytes_per_connection(&self) -> Option<f64> {
         let most = self.samples.iter().max_by_key(|sample| sample.bound).filter(|sample| sample.bound > 0)?;
         let spent = |kernel: &Kernel| kernel.slab_bytes + kernel.tcp_bytes;
-        let grown = spent(&most.kernel).saturating_sub(spent(&self.kernel_before));
+        // Less than before only says that something else on the machine ended meanwhile.
+        let grown = spent(&most.kernel).checked_sub(spent(&self.kernel_before)).filter(|grown| *grown > 0)?;
         Some(grown as f64 / most.bound as f64)
     }
 }

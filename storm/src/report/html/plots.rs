@@ -58,17 +58,18 @@ pub(super) fn all(out: &mut String, report: &RunReport) -> fmt::Result {
     };
     let throughput = present(vec![
         line("messages", |s| s.messages_per_s),
-        line("deliveries of broadcasts", |s| s.deliveries_per_s),
         line("pushes accepted", |s| s.accepted_per_s),
         line("bindings", |s| s.binds_per_s),
         line("errors", |s| s.errors_per_s),
     ]);
+    let deliveries = vec![line("deliveries", |s| s.deliveries_per_s)];
     let memory = "resident, all processes of a program together";
     let moments: Vec<String> = times.iter().map(|s| format!("{s:.2}")).collect();
     write!(out, "<section><h2>Over time</h2><div class=\"plots\" data-times=\"{}\">", moments.join(","))?;
     for chart in [
         chart("Connections", "bound at this moment", vec![line("bound", |s| s.bound as f64)], short, Steps::Even),
         chart("Throughput", "per second", throughput, short, Steps::Even),
+        chart("Deliveries of broadcasts", "per second", deliveries, short, Steps::Even),
         chart("Message to the app", "from the moment it was due", latency(|s| &s.delivery), ms, Steps::Decades),
         chart("Message to its ack", "from the moment it was due", latency(|s| &s.acked), ms, Steps::Decades),
         chart("Broadcast to each device", "from its sending", latency(|s| &s.broadcast), ms, Steps::Decades),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::work::{Outcome, Part};
 use crate::{
     fleet::{Counts, Interval},
+    latency::Percentiles,
     report::{Figures, PhaseReport},
     scenario::script::Phase,
 };
@@ -60,6 +61,16 @@ impl Track {
             None => (0.0, Counts::default()),
         };
         let mut figures = Figures::new(span_s, self.part.sent(), counts, &self.measured);
+        // An interval that is shared with a neighbour has latencies of what only that one did.
+        if counts.binds == 0 {
+            figures.connect = Percentiles::default();
+        }
+        if counts.messages + counts.transients == 0 {
+            (figures.delivery, figures.acked) = (Percentiles::default(), Percentiles::default());
+        }
+        if counts.broadcasts == 0 {
+            figures.broadcast = Percentiles::default();
+        }
         figures.accept = self.outcome.accept.percentiles();
         PhaseReport {
             name: phase.name.clone(),
