@@ -66,7 +66,8 @@ impl Machine {
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         Self {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            processor: model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned()),
+            processor: model
+                .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned()),
             memory_bytes: meminfo(&read("/proc/meminfo"), "MemTotal").unwrap_or(0),
             kernel: format!("{} {}", word("/proc/sys/kernel/ostype"), word("/proc/sys/kernel/osrelease")),
         }

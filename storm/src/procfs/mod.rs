@@ -85,17 +85,16 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid} is not as expected"));
-    Ok(Usage {
-        rss_bytes: rss(&status).ok_or_else(malformed)?,
-        cpu_s: cpu(&stat).ok_or_else(malformed)?,
-    })
+    Ok(Usage { rss_bytes: rss(&status).ok_or_else(malformed)?, cpu_s: cpu(&stat).ok_or_else(malformed)? })
 }
 
 /// Whether the process runs. One that has ended and that nobody has asked after yet does not.
 #[must_use]
 pub fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rfind(')').and_then(|at| stat[at + 1..].split_ascii_whitespace().next()).is_some_and(|state| state != "Z")
+    stat.rfind(')')
+        .and_then(|at| stat[at + 1..].split_ascii_whitespace().next())
+        .is_some_and(|state| state != "Z")
 }
 
 /// Name of a process's program, at most 15 characters of it.

@@ -12,9 +12,8 @@ pub fn of_programs(programs: &[String]) -> Vec<u32> {
     let me = std::process::id();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let mut found: Vec<u32> = pids
-        .filter(|pid| *pid != me && program(*pid).is_some_and(|name| programs.contains(&name)))
-        .collect();
+    let mut found: Vec<u32> =
+        pids.filter(|pid| *pid != me && program(*pid).is_some_and(|name| programs.contains(&name))).collect();
     found.sort_unstable();
     found
 }

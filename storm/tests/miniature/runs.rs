@@ -87,7 +87,9 @@ async fn a_scenario_is_done_as_it_says() {
     assert!(phase("load").figures.delivery.count > 100, "a phase has latencies of its own");
     assert_eq!((report.storm.workers, report.servers.len()), (2, 1));
     assert!(report.samples.len() > 8 && report.samples.iter().any(|sample| sample.delivery.count > 0));
-    assert!(report.samples.iter().any(|sample| sample.storm.processes == 3 && sample.storm.rss_bytes > 1 << 20));
+    assert!(
+        report.samples.iter().any(|sample| sample.storm.processes == 3 && sample.storm.rss_bytes > 1 << 20)
+    );
     let page = html::page(&report);
     let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
     roxmltree::Document::parse_with_options(&page, options).unwrap();
@@ -126,7 +128,8 @@ async fn a_worker_that_dies_is_told_and_fails_the_run() {
 fn workers() -> Vec<u32> {
     let mine = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat.rfind(')').and_then(|at| stat[at + 1..].split_ascii_whitespace().nth(1)?.parse().ok());
+        let parent =
+            stat.rfind(')').and_then(|at| stat[at + 1..].split_ascii_whitespace().nth(1)?.parse().ok());
         parent == Some(std::process::id())
     };
     storm::procfs::of_programs(&["storm".into()]).into_iter().filter(mine).collect()

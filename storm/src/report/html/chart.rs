@@ -81,7 +81,8 @@ impl Axes {
 impl Chart<'_> {
     /// Draws it, unless there is nothing to draw.
     pub(super) fn write(&self, out: &mut String) -> fmt::Result {
-        let all = || self.lines.iter().flat_map(|line| &line.points).copied().filter(|value| value.is_finite());
+        let all =
+            || self.lines.iter().flat_map(|line| &line.points).copied().filter(|value| value.is_finite());
         let (least, most) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
         if !least.is_finite() || most <= 0.0 {
             return Ok(());
@@ -95,7 +96,12 @@ impl Chart<'_> {
             logarithmic: self.steps == Steps::Decades,
             last_s: self.times.last().copied().unwrap_or(0.0).max(1e-3),
         };
-        write!(out, "<figure><figcaption><b>{}</b> <small>{}</small></figcaption>", Text(self.title), Text(self.note))?;
+        write!(
+            out,
+            "<figure><figcaption><b>{}</b> <small>{}</small></figcaption>",
+            Text(self.title),
+            Text(self.note)
+        )?;
         self.legend(out)?;
         write!(
             out,
@@ -150,7 +156,13 @@ impl Chart<'_> {
             )?;
             let width = band.name.chars().count() as f64 * LETTER;
             if from >= free_from && from + width <= WIDTH {
-                write!(out, "<text class=\"phase\" x=\"{:.1}\" y=\"{}\">{}</text>", from + 2.0, TOP - 6.0, Text(&band.name))?;
+                write!(
+                    out,
+                    "<text class=\"phase\" x=\"{:.1}\" y=\"{}\">{}</text>",
+                    from + 2.0,
+                    TOP - 6.0,
+                    Text(&band.name)
+                )?;
                 free_from = from + width + 6.0;
             }
         }
@@ -172,7 +184,11 @@ impl Chart<'_> {
         }
         for s in ticks(axes.last_s, 8).into_iter().filter(|s| *s <= axes.last_s * 1.000_1) {
             let (x, name) = (axes.x(s), seconds(s));
-            write!(out, "<text class=\"tick\" x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{name}</text>", HEIGHT - 8.0)?;
+            write!(
+                out,
+                "<text class=\"tick\" x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{name}</text>",
+                HEIGHT - 8.0
+            )?;
         }
         Ok(())
     }
@@ -200,5 +216,9 @@ impl Chart<'_> {
 
 /// A moment of a run on its axis.
 fn seconds(s: f64) -> String {
-    if s < 120.0 { format!("{} s", super::scale::short(s)) } else { format!("{:.0}:{:02.0}", (s / 60.0).floor(), s % 60.0) }
+    if s < 120.0 {
+        format!("{} s", super::scale::short(s))
+    } else {
+        format!("{:.0}:{:02.0}", (s / 60.0).floor(), s % 60.0)
+    }
 }

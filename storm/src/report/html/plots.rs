@@ -67,15 +67,39 @@ pub(super) fn all(out: &mut String, report: &RunReport) -> fmt::Result {
     let moments: Vec<String> = times.iter().map(|s| format!("{s:.2}")).collect();
     write!(out, "<section><h2>Over time</h2><div class=\"plots\" data-times=\"{}\">", moments.join(","))?;
     for chart in [
-        chart("Connections", "bound at this moment", vec![line("bound", |s| s.bound as f64)], short, Steps::Even),
+        chart(
+            "Connections",
+            "bound at this moment",
+            vec![line("bound", |s| s.bound as f64)],
+            short,
+            Steps::Even,
+        ),
         chart("Throughput", "per second", throughput, short, Steps::Even),
         chart("Deliveries of broadcasts", "per second", deliveries, short, Steps::Even),
-        chart("Message to the app", "from the moment it was due", latency(|s| &s.delivery), ms, Steps::Decades),
+        chart(
+            "Message to the app",
+            "from the moment it was due",
+            latency(|s| &s.delivery),
+            ms,
+            Steps::Decades,
+        ),
         chart("Message to its ack", "from the moment it was due", latency(|s| &s.acked), ms, Steps::Decades),
         chart("Broadcast to each device", "from its sending", latency(|s| &s.broadcast), ms, Steps::Decades),
-        chart("Connection to its binding", "TCP, TLS, token, bind", latency(|s| &s.connect), ms, Steps::Decades),
+        chart(
+            "Connection to its binding",
+            "TCP, TLS, token, bind",
+            latency(|s| &s.connect),
+            ms,
+            Steps::Decades,
+        ),
         chart("Memory", memory, memory_lines(report), bytes, Steps::Binary),
-        chart("Processors", "kept busy; the kernel's share is of the whole machine", cpu_lines(report), short, Steps::Even),
+        chart(
+            "Processors",
+            "kept busy; the kernel's share is of the whole machine",
+            cpu_lines(report),
+            short,
+            Steps::Even,
+        ),
         chart("Memory of the kernel", "of the whole machine", kernel_lines(report), bytes, Steps::Binary),
     ] {
         chart.write(out)?;
@@ -89,7 +113,9 @@ fn programs(report: &RunReport) -> Vec<String> {
     let names: BTreeSet<&str> =
         report.samples.iter().flat_map(|sample| &sample.servers).map(|one| one.name.as_str()).collect();
     let most = |name: &str| {
-        let of = |sample: &Sample| sample.servers.iter().find(|one| one.name == name).map_or(0, |one| one.rss_bytes);
+        let of = |sample: &Sample| {
+            sample.servers.iter().find(|one| one.name == name).map_or(0, |one| one.rss_bytes)
+        };
         report.samples.iter().map(of).max().unwrap_or(0)
     };
     let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -120,7 +146,8 @@ fn cpu_lines(report: &RunReport) -> Vec<Line> {
         .map(|name| Line { points: report.samples.iter().map(|sample| of(sample, &name)).collect(), name })
         .collect();
     lines.push(Line { name: "storm".into(), points: report.samples.iter().map(|s| s.storm.cpus).collect() });
-    lines.push(Line { name: "kernel".into(), points: report.samples.iter().map(|s| s.kernel_cpus).collect() });
+    lines
+        .push(Line { name: "kernel".into(), points: report.samples.iter().map(|s| s.kernel_cpus).collect() });
     lines
 }
 

@@ -91,7 +91,10 @@ mod tests {
     fn figures_are_legible() {
         assert_eq!((count(0), count(999), count(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
         assert_eq!((short(1500.0), short(0.25), short(2e6)), ("1.5k".into(), "0.25".into(), "2M".into()));
-        assert_eq!((bytes(847.0), bytes(1536.0), bytes(25e9)), ("847 B".into(), "1.5 KiB".into(), "23.3 GiB".into()));
+        assert_eq!(
+            (bytes(847.0), bytes(1536.0), bytes(25e9)),
+            ("847 B".into(), "1.5 KiB".into(), "23.3 GiB".into())
+        );
         assert_eq!((ms(0.25), ms(2.0), ms(12_000.0)), ("250 µs".into(), "2 ms".into(), "12.0 s".into()));
         assert_eq!((rate(5.0), rate(12_345.6)), ("5.0/s".into(), "12,346/s".into()));
     }

@@ -9,7 +9,8 @@ use super::{
 use crate::{latency::Percentiles, report::RunReport};
 
 pub(super) fn verdict(out: &mut String, report: &RunReport) -> fmt::Result {
-    let failed: Vec<_> = report.phases.iter().filter_map(|phase| Some((&phase.name, phase.failed.as_ref()?))).collect();
+    let failed: Vec<_> =
+        report.phases.iter().filter_map(|phase| Some((&phase.name, phase.failed.as_ref()?))).collect();
     if report.checks.is_empty() && report.problems.is_empty() && failed.is_empty() {
         return Ok(());
     }

@@ -5,13 +5,19 @@ use crate::{
     fleet::Counts,
     latency::Percentiles,
     procfs::{Kernel, Machine},
-    report::{
-        Check, Figures, PhaseReport, ProcessUse, ProgramSample, Sample, Sent, ServerUse, StormUse,
-    },
+    report::{Check, Figures, PhaseReport, ProcessUse, ProgramSample, Sample, Sent, ServerUse, StormUse},
 };
 
 fn latency(ms: f64, count: u64) -> Percentiles {
-    Percentiles { count, mean_ms: ms, p50_ms: ms, p90_ms: ms * 2.0, p99_ms: ms * 5.0, p999_ms: ms * 8.0, max_ms: ms * 20.0 }
+    Percentiles {
+        count,
+        mean_ms: ms,
+        p50_ms: ms,
+        p90_ms: ms * 2.0,
+        p99_ms: ms * 5.0,
+        p999_ms: ms * 8.0,
+        max_ms: ms * 20.0,
+    }
 }
 
 /// A run of a minute and a half that nobody ran.
@@ -156,7 +162,13 @@ fn lines_stay_inside_their_plots_and_gaps_are_gaps() {
 
 #[test]
 fn an_empty_run_makes_a_page_too() {
-    let report = RunReport { samples: Vec::new(), phases: Vec::new(), checks: Vec::new(), problems: Vec::new(), ..fake() };
+    let report = RunReport {
+        samples: Vec::new(),
+        phases: Vec::new(),
+        checks: Vec::new(),
+        problems: Vec::new(),
+        ..fake()
+    };
     let page = page(&report);
     assert!(parse(&page).descendants().all(|node| !node.has_tag_name("svg")));
 }
