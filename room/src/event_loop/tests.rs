@@ -5,6 +5,7 @@ mod one_port;
 pub(super) mod peer;
 mod resumes;
 mod sealed;
+mod slow;
 mod websocket;
 
 use std::{
@@ -121,7 +122,10 @@ struct Device {
 
 impl Device {
     fn open(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    fn over(mut stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(&PREAMBLE).unwrap();

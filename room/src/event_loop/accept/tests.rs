@@ -298,7 +298,10 @@ fn who_comes_when_no_file_is_left_is_told_so_and_nobody_else_notices() {
             (device, Some(ServerBody::Connected(_))) => served.push(device),
             (_, answer) => {
                 let refusal = close(answer);
-                assert_eq!((refusal.code(), refusal.message.as_str()), (CloseCode::Busy, Reason::NoFiles.message()));
+                assert_eq!(
+                    (refusal.code(), refusal.message.as_str()),
+                    (CloseCode::Busy, Reason::NoFiles.message())
+                );
                 assert!(refusal.retry_after_ms >= 1_000);
                 refused += 1;
             }
