@@ -11,7 +11,9 @@ use wire::{
     close::{BindRetry, Wait, Whither},
     codec::{self, PREAMBLE},
     frame::*,
+    json,
     limits::MAX_CLIENT_FRAME,
+    ws::Format,
 };
 
 fn check(marker: &str, expected: &str) {
@@ -40,6 +42,8 @@ fn protocol_md_is_what_the_code_does() {
     check("bind codes", &bind_codes());
     check("unbound reasons", &unbound_reasons());
     check("close codes", &close_codes());
+    check("subprotocols", &subprotocols());
+    check("json", &json());
     check("example", &example());
     check("push", &format!("```text\n{}```\n", dissect(&codec::encode_push(&push()))));
 }
@@ -106,7 +110,25 @@ fn push() -> Push {
     }
 }
 
-fn example() -> String {
+fn subprotocols() -> String {
+    let mut table = "| subprotocol | messages |\n| --- | --- |\n".to_owned();
+    for format in Format::ALL {
+        let messages = match format {
+            Format::Binary => "binary, each a frame as protobuf",
+            Format::Json => "text, each a frame as JSON",
+        };
+        writeln!(table, "| `{}` | {messages} |", format.subprotocol()).unwrap();
+    }
+    table
+}
+
+/// A frame of the example, and who says it.
+enum Said {
+    Up(ClientFrame),
+    Down(ServerFrame),
+}
+
+fn conversation() -> Vec<Said> {
     let inbox = Some(InboxPosition { epoch: 3, seq: 15 });
     let broadcasts = Some(BroadcastPosition { epoch: 3, bseq: 4 });
     let (app, uid) = ("demo".to_owned(), "alice".to_owned());
@@ -134,26 +156,51 @@ fn example() -> String {
         payload: Bytes::from_static(b"all"),
         accepted_ms: 1_760_000_000_500,
     };
-    let up = |frame: ClientFrame| ("→", frame.name(), codec::encode_client_frame(&frame));
-    let down = |frame: ServerFrame| ("←", frame.name(), codec::encode_server_frame(&frame));
-    let frames = [
-        up(connect.into()),
-        down(Connected { conn: 42, heartbeat_s: 240, version: 1, ..Connected::default() }.into()),
-        up(bind.into()),
-        down(Bound { binding: 1, app: 1, inbox, broadcasts }.into()),
-        down(push().into()),
-        down(broadcast.into()),
-        up(Ack { binding: 1, seq: 18, bseq: 5, epoch: 3 }.into()),
-        up(Ping {}.into()),
-        down(Pong {}.into()),
-        down(Unbound { binding: 1, reason: UnboundReason::Replaced.into() }.into()),
-    ];
+    use Said::{Down, Up};
+    vec![
+        Up(connect.into()),
+        Down(Connected { conn: 42, heartbeat_s: 240, version: 1, ..Connected::default() }.into()),
+        Up(bind.into()),
+        Down(Bound { binding: 1, app: 1, inbox, broadcasts }.into()),
+        Down(push().into()),
+        Down(broadcast.into()),
+        Up(Ack { binding: 1, seq: 18, bseq: 5, epoch: 3 }.into()),
+        Up(Ping {}.into()),
+        Down(Pong {}.into()),
+        Down(Unbound { binding: 1, reason: UnboundReason::Replaced.into() }.into()),
+    ]
+}
+
+/// The same conversation as JSON, as each side's own decoder takes it.
+fn json() -> String {
+    let mut text = "```text\n".to_owned();
+    for said in conversation() {
+        let (direction, bytes) = match &said {
+            Said::Up(frame) => ("→", json::encode_client(frame)),
+            Said::Down(frame) => ("←", json::encode_server(frame)),
+        };
+        match said {
+            Said::Up(frame) => assert_eq!(json::decode_client(&bytes), Ok(frame)),
+            Said::Down(frame) => assert_eq!(json::decode_server(&bytes), Ok(frame)),
+        }
+        writeln!(text, "{direction} {}", String::from_utf8(bytes).unwrap()).unwrap();
+    }
+    text.push_str("```\n");
+    text
+}
+
+fn example() -> String {
+    let frames = conversation();
     let mut text = format!("```text\n→ {:<10} {}\n", "preamble", hex(&PREAMBLE));
     let mut upstream = PREAMBLE.to_vec();
-    for (direction, name, bytes) in &frames {
-        writeln!(text, "{direction} {name:<10} {}", hex(bytes)).unwrap();
-        if *direction == "→" {
-            upstream.extend_from_slice(bytes);
+    for said in &frames {
+        let (direction, name, bytes) = match said {
+            Said::Up(frame) => ("→", frame.name(), codec::encode_client_frame(frame)),
+            Said::Down(frame) => ("←", frame.name(), codec::encode_server_frame(frame)),
+        };
+        writeln!(text, "{direction} {name:<10} {}", hex(&bytes)).unwrap();
+        if direction == "→" {
+            upstream.extend_from_slice(&bytes);
         }
     }
     text.push_str("```\n");
