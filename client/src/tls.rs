@@ -109,7 +109,9 @@ mod tests {
 
     #[test]
     fn hosts_of_addresses() {
-        for (address, expected) in [("h.example:1", "h.example"), ("[::1]:7410", "::1"), ("10.0.0.1:1", "10.0.0.1")] {
+        for (address, expected) in
+            [("h.example:1", "h.example"), ("[::1]:7410", "::1"), ("10.0.0.1:1", "10.0.0.1")]
+        {
             assert_eq!(host(address), expected);
             assert!(parse_name(host(address)).is_ok());
         }

@@ -16,6 +16,7 @@ pub mod problems;
 mod programs;
 mod proxy;
 pub mod raw;
+mod room_tls;
 mod stack;
 pub mod up_process;
 mod wait;

@@ -77,7 +77,9 @@ impl WebSocket {
             Cause::Violation(error.label())
         })? {
             match (incoming, self.format) {
-                (Incoming::Binary(frame), Format::Binary) => return Ok(Some(codec::decode_server_frame(frame)?)),
+                (Incoming::Binary(frame), Format::Binary) => {
+                    return Ok(Some(codec::decode_server_frame(frame)?));
+                }
                 (Incoming::Text(frame), Format::Json) => return Ok(Some(json::decode_server(&frame)?)),
                 (Incoming::Text(_) | Incoming::Binary(_), _) => {
                     return Err(Cause::Violation("a message of the other kind"));
@@ -144,7 +146,8 @@ mod tests {
     /// What a session writes, as a room reads it from the transport.
     #[test]
     fn a_sessions_frames_arrive_over_each() {
-        let frames: [ClientFrame; 2] = [Connect { device: "d".into(), ..Connect::default() }.into(), Ping {}.into()];
+        let frames: [ClientFrame; 2] =
+            [Connect { device: "d".into(), ..Connect::default() }.into(), Ping {}.into()];
         let mut session = PREAMBLE.to_vec();
         frames.iter().for_each(|frame| codec::encode_client_frame_into(frame, &mut session));
 
