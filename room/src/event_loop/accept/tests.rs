@@ -34,10 +34,10 @@ struct Room {
 
 impl Room {
     fn start(threads: usize, rules: Rules, connections: usize) -> Self {
-        Self::limited(threads, rules, connections, Limits { handshake_ms: 500, ..Limits::default() })
+        Self::limited(threads, rules, connections, &Limits { handshake_ms: 500, ..Limits::default() })
     }
 
-    fn limited(threads: usize, rules: Rules, connections: usize, limits: Limits) -> Self {
+    fn limited(threads: usize, rules: Rules, connections: usize, limits: &Limits) -> Self {
         let admission = Arc::new(Admission::new(rules, connections, Instant::now()));
         let mut room = Self {
             threads: Vec::new(),
@@ -248,7 +248,7 @@ fn who_says_nothing_holds_a_handshake_until_its_time_is_up() {
 fn too_many_bytes_end_a_connection() {
     let limits =
         Limits { bytes_per_second: 1_024, bytes_burst: 8_192, frames_burst: 1_000_000, ..Limits::default() };
-    let room = Room::limited(1, Rules::default(), 10, limits);
+    let room = Room::limited(1, Rules::default(), 10, &limits);
     let mut device = Device::connected(room.address);
     let ping = encode_client_frame(&Ping {}.into());
     // Each is answered before the next, so that nothing but their bytes is too much; a second earns 1,024.
