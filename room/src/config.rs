@@ -13,7 +13,10 @@ use std::{net::SocketAddr, thread::available_parallelism, time::Duration};
 use serde::{Deserialize, Serialize};
 use service::StartError;
 
-pub use self::{admission::AdmissionConfig, drain::DrainConfig, heartbeat::HeartbeatConfig, tls::TlsConfig, websocket::WebSocketConfig, work::WorkConfig};
+pub use self::{
+    admission::AdmissionConfig, drain::DrainConfig, heartbeat::HeartbeatConfig, tls::TlsConfig,
+    websocket::WebSocketConfig, work::WorkConfig,
+};
 
 /// Most threads: their number has six bits in a connection's name.
 const THREADS: usize = 64;
