@@ -143,11 +143,13 @@ impl Sessions {
             let to = app.log.after(app.log.done).nth(PASS_ENTRIES - 1);
             let to = to.map_or(app.log.known, |kept| kept.entry.bseq);
             let mut targets = RoaringBitmap::new();
+            let (mut count, mut last) = (0, 0);
             for kept in app.log.after(app.log.done).take(PASS_ENTRIES).filter(|kept| is_due(kept, now)) {
                 targets |= app.select(&kept.entry.audience);
+                (count, last) = (count + 1, kept.entry.bseq);
             }
             targets -= &app.log.lagging;
-            app.log.pass = Some(Pass { to, targets });
+            app.log.pass = Some(Pass { to, targets, only: (count == 1).then_some(last) });
         }
         left -= serve_pass(&app.tags, &mut app.log, &mut self.bindings, left, now, out, &mut self.tally);
         app.log.trim(self.limits.tail_bytes);

@@ -30,6 +30,9 @@ pub(crate) struct Pass {
     pub(crate) to: u64,
     /// Who is still to be met.
     pub(crate) targets: RoaringBitmap,
+    /// The one broadcast that it sends, if it is only one: then it is meant for every target, and none has to be looked up in
+    /// the bitmaps of tags again.
+    pub(crate) only: Option<u64>,
 }
 
 /// A part of the log that is older than the tail, for those who lag that far.

@@ -27,12 +27,12 @@ fn is_alive(entry: &LogEntry, now: Now) -> bool {
     entry.expires_ms == 0 || entry.expires_ms > now.unix_ms
 }
 
-/// Sends what the tail has for one binding, up to `to`.
+/// Sends what the tail has for one binding, up to `to`; `only` is known to be meant for it.
 fn serve_tail(
     tags: &Tags,
     log: &mut Log,
     (slot, binding): (u32, &mut Binding),
-    to: u64,
+    (to, only): (u64, Option<u64>),
     now: Now,
     out: &mut impl Outlet,
     tally: &mut Tally,
@@ -43,7 +43,8 @@ fn serve_tail(
         if kept.entry.bseq > to {
             break;
         }
-        if is_due(kept, now) && tags.matches(&kept.entry.audience, slot) {
+        let is_meant = || only == Some(kept.entry.bseq) || tags.matches(&kept.entry.audience, slot);
+        if is_due(kept, now) && is_meant() {
             if !out.share(binding.conn, &kept.entry.frame, Class::Data) {
                 binding.cursor = reached;
                 return Served::Over;
@@ -73,7 +74,8 @@ pub(crate) fn serve_pass(
     pass.targets.remove_smallest(slots.len() as u64);
     for slot in &slots {
         let Some(binding) = bindings.get_mut(*slot as usize) else { continue };
-        if let Served::Over = serve_tail(tags, log, (*slot, binding), pass.to, now, out, tally) {
+        let what = (pass.to, pass.only);
+        if let Served::Over = serve_tail(tags, log, (*slot, binding), what, now, out, tally) {
             log.lagging.insert(*slot);
             tally.behind += 1;
         }
@@ -107,8 +109,8 @@ pub(crate) fn serve_ready(
             log.waiting.insert(*slot);
             continue;
         }
-        let to = log.known;
-        if let Served::All = serve_tail(tags, log, (*slot, binding), to, now, out, tally) {
+        let what = (log.known, None);
+        if let Served::All = serve_tail(tags, log, (*slot, binding), what, now, out, tally) {
             log.lagging.remove(*slot);
             // A pass that is under way may still hold it; its cursor says that there is nothing to do.
         }
