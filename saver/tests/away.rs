@@ -6,7 +6,7 @@ mod shared;
 
 use saver::{
     archive::{Reservation, Reserved},
-    engine::{Durability, Durability::Fast, Durability::Safe, LoadItem, LoadedInbox},
+    engine::{Append, Durability, Durability::Fast, Durability::Safe, LoadItem, LoadedInbox},
     error::Refused,
     inbox::InboxStore as _,
     model::Read,
@@ -60,6 +60,11 @@ async fn keys_of_class_fast_go_on_without_mysql() {
         assert_eq!(saver.tie(&format!("key {n}"), n, Fast).await, Ok(n));
         saver.push(append(n, &["a"])).await.unwrap();
     }
+    // Those that share a call with what is refused are not.
+    let mixed = [(201, Safe), (202, Fast), (203, Safe), (204, Fast)];
+    let mixed = mixed.map(|(n, class)| Append { durability: Some(class), ..append(n, &["a"]) });
+    let done: Vec<bool> = saver.engine.append(mixed.into()).await.iter().map(Result::is_ok).collect();
+    assert_eq!(done, [false, true, false, true]);
     let refused = saver.tie("safe too", 3, Safe).await.unwrap_err();
     assert_eq!((refused.code(), refused.retry_after_ms()), ("archive_unavailable", Some(2000)));
     let refused = saver.tie("safe too", 3, Fast).await.unwrap_err();

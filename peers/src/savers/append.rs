@@ -22,7 +22,7 @@ pub(super) async fn append(links: &Links<SaverLine>, item: Append) -> Result<App
             let to = To::Owner(rendezvous::user_key(item.app, uid));
             let call = |line: Arc<SaverLine>| {
                 let item = item.clone();
-                async move { line.append.call(item).await }
+                async move { line.append(&item).call(item).await }
             };
             let mut result = links.call(to, Repeat::Harmless, call).await?;
             accepted(result.refusal.take())?;
@@ -114,7 +114,7 @@ impl<'a> Multicast<'a> {
         };
         let call = |line: Arc<SaverLine>| {
             let part = part.clone();
-            async move { line.append.call(part).await }
+            async move { line.append(&part).call(part).await }
         };
         let result = self.links.attempt(To::Node(node), 0, deadline, &call).await;
         (indexes, result)

@@ -23,7 +23,9 @@ pub const SHARED: &str = "longwire-shared";
 const LOAD_BYTES: usize = 256 << 10;
 
 pub(crate) struct SaverLine {
-    pub(super) append: Batcher<rpc::Append, rpc::AppendResult, PeerError>,
+    append: Batcher<rpc::Append, rpc::AppendResult, PeerError>,
+    /// A call is answered as a whole: what is `fast` would wait for the archive with these.
+    append_safe: Batcher<rpc::Append, rpc::AppendResult, PeerError>,
     pub(super) load: Batcher<rpc::LoadItem, rpc::LoadResult, PeerError>,
     pub(super) ack: Batcher<rpc::AckItem, (), PeerError>,
     pub(super) reserve: Batcher<rpc::ReserveRequest, rpc::ReserveResponse, PeerError>,
@@ -36,6 +38,14 @@ pub(crate) struct SaverLine {
 }
 
 impl SaverLine {
+    /// What gathers appends of the item's class.
+    pub(super) fn append(&self, item: &rpc::Append) -> &Batcher<rpc::Append, rpc::AppendResult, PeerError> {
+        match item.durability() {
+            rpc::Durability::Safe => &self.append_safe,
+            rpc::Durability::Fast | rpc::Durability::Unspecified => &self.append,
+        }
+    }
+
     /// A client for a call by [`SaverLine::control`].
     pub(super) fn client(&self) -> SaverClient<Transport> {
         self.client.clone()
@@ -53,22 +63,25 @@ impl Line for SaverLine {
         let limits = wire.limits;
         let client = SaverClient::new(wire.transport()).max_decoding_message_size(MAX_ANSWER_BYTES);
         let shares = Arc::<AtomicBool>::default();
-        let (c, said) = (client.clone(), shares.clone());
-        // What has waited for half of its time would hardly be answered within the rest; its caller had better know now.
-        let append = wire.batcher_within(
-            "saver_append",
-            limits.batch(),
-            Some(limits.deadline / 2),
-            Some((limits.batch_bytes, append_bytes)),
-            move |items| {
-                let (mut c, said) = (c.clone(), said.clone());
-                async move {
-                    let answer = c.append(rpc::AppendRequest { items }).await?;
-                    said.store(answer.metadata().contains_key(SHARED), Ordering::Relaxed);
-                    Ok(answer.into_inner().results)
-                }
-            },
-        );
+        let mut appends = |name| {
+            let (c, said) = (client.clone(), shares.clone());
+            // What has waited for half of its time would hardly be answered within the rest; its caller had better know now.
+            wire.batcher_within(
+                name,
+                limits.batch(),
+                Some(limits.deadline / 2),
+                Some((limits.batch_bytes, append_bytes)),
+                move |items| {
+                    let (mut c, said) = (c.clone(), said.clone());
+                    async move {
+                        let answer = c.append(rpc::AppendRequest { items }).await?;
+                        said.store(answer.metadata().contains_key(SHARED), Ordering::Relaxed);
+                        Ok(answer.into_inner().results)
+                    }
+                },
+            )
+        };
+        let (append, append_safe) = (appends("saver_append"), appends("saver_append_safe"));
         let c = client.clone();
         let load =
             wire.batcher("saver_load", limits.batch(), Some((LOAD_BATCH_BYTES, load_bytes)), move |items| {
@@ -99,7 +112,7 @@ impl Line for SaverLine {
             let mut c = c.clone();
             async move { c.find_key(request).await }
         });
-        Self { append, load, ack, reserve, depth, find_key, control: wire.control(), client, shares }
+        Self { append, append_safe, load, ack, reserve, depth, find_key, control: wire.control(), client, shares }
     }
 }
 

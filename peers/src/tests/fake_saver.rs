@@ -36,6 +36,8 @@ pub(super) struct Seen {
     pub(super) acks: Vec<usize>,
     pub(super) heads: Vec<u32>,
     pub(super) put_apps: u32,
+    /// Classes of the messages of each append.
+    pub(super) classes: Vec<Vec<rpc::Durability>>,
     pub(super) apps: u32,
     pub(super) reserved: Option<u64>,
 }
@@ -64,7 +66,11 @@ impl Saver for FakeSaver {
     /// A position tells the shard (epoch) and the user: uids are numbers.
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Answer<rpc::AppendResponse> {
         let items = request.into_inner().items;
-        self.seen.lock().unwrap().appends.extend(items.iter().cloned());
+        {
+            let mut seen = self.seen.lock().unwrap();
+            seen.classes.push(items.iter().map(rpc::Append::durability).collect());
+            seen.appends.extend(items.iter().cloned());
+        }
         let position = |uid: &String| rpc::Position { epoch: self.id.into(), seq: uid.parse().unwrap() };
         let results = items.iter().map(|item| rpc::AppendResult {
             positions: item.uids.iter().map(position).collect(),

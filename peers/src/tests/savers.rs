@@ -162,3 +162,18 @@ async fn the_other_calls_answer() {
     assert!(savers.find_key(vec![1]).await.unwrap().found);
     savers.put_key(rpc::PutKeyRequest::default()).await.unwrap();
 }
+
+/// What is `fast` is not answered with what waits for the archive.
+#[tokio::test(start_paused = true)]
+async fn classes_do_not_share_a_call() {
+    let (_town, savers, fakes) = town(&[1]).await;
+    let pushes = (0..40).map(|n| {
+        let class = if n % 2 == 0 { rpc::Durability::Fast } else { rpc::Durability::Safe };
+        savers.append(rpc::Append { id: n + 1, durability: class.into(), ..message([n as u32]) })
+    });
+    assert!(join_all(pushes).await.iter().all(Result::is_ok));
+    let seen = fakes[0].seen.lock().unwrap();
+    assert_eq!(seen.appends.len(), 40);
+    assert!(seen.classes.len() < 40, "they share calls");
+    assert!(seen.classes.iter().all(|call| call.iter().all(|class| *class == call[0])), "{:?}", seen.classes);
+}

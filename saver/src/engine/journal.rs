@@ -122,6 +122,21 @@ impl<A: Archive> Journal<A> {
     ) -> Vec<Result<Appended, Refused>> {
         let count = items.len();
         let refuse = |refused: Refused| vec![Err(refused); count];
+        let default = core.limits().durability;
+        let safe = |item: &Append| item.durability.unwrap_or(default) == Durability::Safe;
+        if self.archive_is_away() && items.iter().any(safe) {
+            // Nobody is made to wait for what is known to fail; the lander finds out when that is over.
+            let refused = Refused::from(ArchiveError::Io("it has failed just now".to_owned()));
+            let (safe, fast): (Vec<_>, Vec<_>) = items.into_iter().enumerate().partition(|(_, i)| safe(i));
+            core.metrics.refused(&refused, safe.len());
+            let mut results = refuse(refused);
+            if !fast.is_empty() {
+                let (places, fast): (Vec<usize>, Vec<Append>) = fast.into_iter().unzip();
+                let done = Box::pin(self.append(core, fast, charge)).await;
+                places.into_iter().zip(done).for_each(|(n, one)| results[n] = one);
+            }
+            return results;
+        }
         let mut rows = Vec::with_capacity(count);
         for item in &items {
             if !item.is_multicast() {
@@ -132,14 +147,6 @@ impl<A: Archive> Journal<A> {
                 Ok(taken) => rows.push(taken),
                 Err(e) => return refuse(e.into()),
             }
-        }
-        let default = core.limits().durability;
-        if self.archive_is_away() && items.iter().any(|i| i.durability.unwrap_or(default) == Durability::Safe)
-        {
-            // Nobody is made to wait for what is known to fail; the lander finds out when that is over.
-            let refused = Refused::from(ArchiveError::Io("it has failed just now".to_owned()));
-            core.metrics.refused(&refused, count);
-            return refuse(refused);
         }
         let (reply, answer) = oneshot::channel();
         let mut work: Vec<Vec<(u32, u32)>> = vec![Vec::new(); self.lanes.len()];
