@@ -238,13 +238,14 @@ impl Processes {
     /// When it does not take the order, ends with an error or not at all.
     pub async fn drain_by_rpc(&self, name: &str) -> anyhow::Result<()> {
         let node = self.node(name)?;
-        let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", node.rpc))?.connect().await?;
+        let channel =
+            tonic::transport::Endpoint::from_shared(format!("http://{}", node.rpc))?.connect().await?;
         proto::internal::node_client::NodeClient::new(channel)
             .drain(proto::internal::DrainNodeRequest {})
             .await?;
-        let ended = crate::eventually(&format!("{name} has ended"), ENDS_WITHIN, async || {
-            node.server.ended()?.context("it is there yet")
-        });
+        let what = format!("{name} has ended");
+        let ended =
+            crate::eventually(&what, ENDS_WITHIN, async || node.server.ended()?.context("it is there yet"));
         let status = ended.await?;
         ensure!(status.success(), "{name} ended with {status}:\n{}", node.server.tail());
         Ok(())
