@@ -6,7 +6,10 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Tls, TlsError, material::{Contents, Material}};
+use super::{
+    Tls, TlsError,
+    material::{Contents, Material},
+};
 
 /// How often the files are looked at: three small reads.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

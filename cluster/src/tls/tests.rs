@@ -132,7 +132,10 @@ fn a_public_certificate_needs_no_authority_and_is_followed() {
     let files = PublicFiles { cert: folder.path().join("node.pem"), key: folder.path().join("node.key") };
     let tls = PublicTls::open(files.clone(), true).unwrap();
     let before = tls.server();
-    assert_eq!((before.send_tls13_tickets, before.ticketer.enabled(), before.alpn_protocols.len()), (1, true, 0));
+    assert_eq!(
+        (before.send_tls13_tickets, before.ticketer.enabled(), before.alpn_protocols.len()),
+        (1, true, 0)
+    );
     let without = PublicTls::open(files, false).unwrap().server();
     assert_eq!((without.send_tls13_tickets, without.ticketer.enabled()), (0, false));
 

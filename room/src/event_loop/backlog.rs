@@ -25,7 +25,13 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     pub(crate) fn new(now_ms: u64) -> Self {
-        Self { chunks: VecDeque::new(), tail: BytesMut::new(), len: 0, sealed: BytesMut::new(), moved_ms: now_ms }
+        Self {
+            chunks: VecDeque::new(),
+            tail: BytesMut::new(),
+            len: 0,
+            sealed: BytesMut::new(),
+            moved_ms: now_ms,
+        }
     }
 
     pub(crate) fn push(&mut self, bytes: Bytes) {

@@ -41,7 +41,9 @@ impl WebSocketDoor {
             return Err(Refusal::NotFound);
         }
         match (&self.origins, &request.origin) {
-            (Some(origins), Some(origin)) if !origins.iter().any(|known| known.eq_ignore_ascii_case(origin)) => {
+            (Some(origins), Some(origin))
+                if !origins.iter().any(|known| known.eq_ignore_ascii_case(origin)) =>
+            {
                 Err(Refusal::WrongOrigin)
             }
             _ => Ok(()),

@@ -16,7 +16,9 @@ const HANDSHAKES: usize = 8;
 /// Why a handshake failed, by label.
 fn failure(error: &Error) -> &'static str {
     match error {
-        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => "not_tls",
+        Error::InvalidMessage(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. } => "not_tls",
         Error::PeerIncompatible(_) | Error::NoApplicationProtocol => "incompatible",
         Error::AlertReceived(_) => "refused_by_device",
         _ => "other",

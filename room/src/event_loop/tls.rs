@@ -9,7 +9,9 @@ use std::{fmt, sync::Arc};
 use rustls::{
     Error, HandshakeKind, ServerConfig,
     server::UnbufferedServerConnection,
-    unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus},
+    unbuffered::{
+        ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
+    },
 };
 
 /// Bytes in one record. More at a time would be cut into several; what a slow reader's socket refuses stays sealed, so less

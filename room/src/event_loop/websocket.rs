@@ -106,8 +106,11 @@ impl EventLoop {
             Incoming::Binary(bytes) if !is_text => self.hear_read(slot, decode_client_frame(&bytes), now),
             Incoming::Text(bytes) if is_text => self.hear_read(slot, json::decode_client(&bytes), now),
             Incoming::Binary(_) | Incoming::Text(_) => {
-                let words =
-                    if is_text { "longwire.v1.json is spoken in text" } else { "longwire.v1 is spoken in binary" };
+                let words = if is_text {
+                    "longwire.v1.json is spoken in text"
+                } else {
+                    "longwire.v1 is spoken in binary"
+                };
                 self.end_websocket(slot, WRONG_KIND, CloseCode::BadFrame, words, now)
             }
             Incoming::Ping(payload) => {
@@ -119,7 +122,11 @@ impl EventLoop {
                 if self.outbox.say(slot, &pong) { Step::All } else { Step::Stop }
             }
             Incoming::Pong(_) => {
-                if self.hears_life(slot, now) { Step::All } else { Step::Stop }
+                if self.hears_life(slot, now) {
+                    Step::All
+                } else {
+                    Step::Stop
+                }
             }
             Incoming::Close(why) => {
                 let mut answer = Vec::new();

@@ -38,7 +38,11 @@ pub(super) struct LineMetrics {
 impl LineMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("lines", "Connections now, by transport", self.present.clone());
-        registry.register("lines_opened", "Connections whose transport was known, by it", self.opened.clone());
+        registry.register(
+            "lines_opened",
+            "Connections whose transport was known, by it",
+            self.opened.clone(),
+        );
         registry.register("lines_closed", "Those that have ended, by transport", self.closed.clone());
         registry.register(
             "tls_handshakes",

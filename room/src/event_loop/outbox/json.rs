@@ -24,7 +24,8 @@ pub(super) struct Texts {
 impl Texts {
     /// A shared frame as a message. `None`: it cannot be.
     pub(super) fn of(&mut self, frame: &Bytes) -> Option<Bytes> {
-        let is_it = |(kept, _): &&(Bytes, Bytes)| kept.as_ptr() == frame.as_ptr() && kept.len() == frame.len();
+        let is_it =
+            |(kept, _): &&(Bytes, Bytes)| kept.as_ptr() == frame.as_ptr() && kept.len() == frame.len();
         if let Some((_, text)) = self.kept.iter().rev().find(is_it) {
             return Some(text.clone());
         }

@@ -109,8 +109,10 @@ impl Outbox {
     /// Takes a line out of its slot, which is empty then; what was staged for it has been written, or goes along.
     pub(in crate::event_loop) fn take_line(&mut self, slot: u32) -> Option<Line> {
         self.flush_one(slot);
-        let socket = self.sockets.get_mut(slot as usize).filter(|socket| !socket.dead && !socket.finishing)?;
-        let Socket { stream, pending, luggage, kind, shield, .. } = std::mem::replace(socket, Socket::empty());
+        let socket =
+            self.sockets.get_mut(slot as usize).filter(|socket| !socket.dead && !socket.finishing)?;
+        let Socket { stream, pending, luggage, kind, shield, .. } =
+            std::mem::replace(socket, Socket::empty());
         let line = Line { stream: stream?, kind, shield, pending, pass: None, luggage };
         self.waiting -= waiting(&line);
         if let Some(transport) = transport(kind, shield) {
@@ -128,7 +130,8 @@ impl Outbox {
         }
         self.insert(slot, stream);
         if let Some(socket) = self.sockets.get_mut(slot as usize) {
-            *socket = Socket { stream: socket.stream.take(), pending, luggage, kind, shield, ..Socket::empty() };
+            *socket =
+                Socket { stream: socket.stream.take(), pending, luggage, kind, shield, ..Socket::empty() };
         }
         self.bound_waiting(slot);
     }

@@ -76,7 +76,8 @@ impl Outbox {
         if self.has_backlog(slot) {
             let mut bytes = Vec::with_capacity(head);
             ws::header_into(&mut bytes, ws::Opcode::Binary, len);
-            return self.extend_backlog(slot, bytes.into()) && self.extend_backlog(slot, frame.slice(prefix..));
+            return self.extend_backlog(slot, bytes.into())
+                && self.extend_backlog(slot, frame.slice(prefix..));
         }
         let start = self.scratch.len() as u32;
         ws::header_into(&mut self.scratch, ws::Opcode::Binary, len);
@@ -119,9 +120,7 @@ impl Outbox {
             Some(read) if is_text => out = json::text(read),
             _ => ws::frame_into(&mut out, ws::Opcode::Binary, &frame[encoded_prefix_len(frame.len())..]),
         }
-        if is_last
-            && let Some(ServerBody::Close(close)) = read.and_then(|read| read.body)
-        {
+        if is_last && let Some(ServerBody::Close(close)) = read.and_then(|read| read.body) {
             let code = self.websocket_code.unwrap_or(ws::websocket_code(close.code()));
             ws::close_into(&mut out, code, &close.message, None);
         }

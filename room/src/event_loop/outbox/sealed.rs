@@ -39,7 +39,9 @@ impl Outbox {
     /// Seals `plain` into `sealed`: it waits no more.
     fn seal(&mut self, slot: u32) -> bool {
         let Some(socket) = self.sockets.get_mut(slot as usize) else { return false };
-        let Some(tls) = socket.luggage.as_mut().and_then(|luggage| luggage.tls.as_mut()) else { return false };
+        let Some(tls) = socket.luggage.as_mut().and_then(|luggage| luggage.tls.as_mut()) else {
+            return false;
+        };
         socket.pending = socket.pending.saturating_sub(self.plain.len() as u32);
         self.sealed.clear();
         tls.seal(&self.plain, &mut self.sealed)
@@ -90,7 +92,9 @@ impl Outbox {
     /// The socket has room: first for what is sealed, then for record after record.
     pub(super) fn on_writable_sealed(&mut self, slot: u32) {
         loop {
-            let Some(socket) = self.sockets.get_mut(slot as usize).filter(|socket| !socket.dead) else { return };
+            let Some(socket) = self.sockets.get_mut(slot as usize).filter(|socket| !socket.dead) else {
+                return;
+            };
             let (Some(stream), Some(luggage)) = (&mut socket.stream, &mut socket.luggage) else { return };
             let Some(backlog) = &mut luggage.backlog else { return };
             while backlog.has_sealed() {

@@ -169,7 +169,10 @@ fn who_is_closed_hears_why_on_every_transport() {
         let mut peer = Peer::open(room.address, way, &tls);
         peer.send(Ping {});
         let ServerBody::Close(close) = peer.next() else { panic!("no close: {way:?}") };
-        assert_eq!((close.code(), &close.message[..]), (CloseCode::BadFrame, "the first frame must be Connect"));
+        assert_eq!(
+            (close.code(), &close.message[..]),
+            (CloseCode::BadFrame, "the first frame must be Connect")
+        );
         assert!(peer.read().is_none(), "and then the end: {way:?}");
         assert_eq!(peer.closed, way.websocket.map(|_| 4003), "{way:?}");
     }
@@ -203,9 +206,8 @@ fn strangers_are_closed_and_counted() {
     let mut peer = Peer::dial(with_none.address, None, false);
     peer.raw(b"GET / HTTP/1.1\r\n\r\n");
     assert!(matches!(peer.next(), ServerBody::Close(_)));
-    with_none.count("two more", |counts| {
-        counts.entries.strangers.all() == [("tls_off", 1), ("websocket_off", 1)]
-    });
+    with_none
+        .count("two more", |counts| counts.entries.strangers.all() == [("tls_off", 1), ("websocket_off", 1)]);
     with_none.stop();
 }
 

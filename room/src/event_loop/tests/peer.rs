@@ -83,7 +83,10 @@ impl Certificate {
     }
 
     /// A device that trusts what lies there now.
-    pub(in crate::event_loop) fn trust(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    pub(in crate::event_loop) fn trust(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         let pem = std::fs::read(self.folder.join("cert.pem")).unwrap();
         roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
@@ -151,7 +154,11 @@ pub(in crate::event_loop) struct Peer {
 
 impl Peer {
     /// A connection on which nothing of the protocol has been said.
-    pub(in crate::event_loop) fn dial(address: SocketAddr, tls: Option<Arc<ClientConfig>>, chopped: bool) -> Self {
+    pub(in crate::event_loop) fn dial(
+        address: SocketAddr,
+        tls: Option<Arc<ClientConfig>>,
+        chopped: bool,
+    ) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -183,8 +190,7 @@ impl Peer {
 
     /// Asks for a WebSocket and takes the answer.
     pub(in crate::event_loop) fn upgrade(&mut self, path: &str, protocol: Option<&str>, more: &str) {
-        let protocol =
-            protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
+        let protocol = protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: room.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{protocol}{more}\r\n"

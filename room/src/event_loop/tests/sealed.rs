@@ -73,7 +73,12 @@ fn new_certificates_are_for_new_connections_and_tickets_outlive_them() {
     let mut peer = Peer::dial(room.address, Some(stranger), false);
     assert!(peer.try_raw(b"LW\x01").is_err(), "another certificate is not trusted");
     room.count("the device's refusal", |counts| {
-        counts.entries.handshakes.all().into_iter().any(|(result, count)| result == "refused_by_device" && count == 1)
+        counts
+            .entries
+            .handshakes
+            .all()
+            .into_iter()
+            .any(|(result, count)| result == "refused_by_device" && count == 1)
     });
     room.stop();
 }
@@ -88,9 +93,7 @@ fn what_looks_like_tls_and_is_none_is_told_and_counted() {
     let mut stream = TcpStream::connect(room.address).unwrap();
     stream.write_all(&[0x16, 3, 1, 0, 40, 1]).unwrap();
     drop(stream);
-    room.count("both", |counts| {
-        counts.entries.handshakes.all() == [("left", 1), ("not_tls", 1)]
-    });
+    room.count("both", |counts| counts.entries.handshakes.all() == [("left", 1), ("not_tls", 1)]);
     room.stop();
 }
 
@@ -116,6 +119,10 @@ fn a_storm_of_handshakes_comes_through() {
     room.count("all", |counts| {
         counts.entries.handshakes.all().into_iter().map(|(_, count)| count).sum::<u64>() == DEVICES as u64
     });
-    assert!(results(&room).iter().all(|(result, _)| matches!(*result, "full" | "resumed")), "{:?}", results(&room));
+    assert!(
+        results(&room).iter().all(|(result, _)| matches!(*result, "full" | "resumed")),
+        "{:?}",
+        results(&room)
+    );
     room.stop();
 }
