@@ -85,8 +85,9 @@ impl Crowd {
         let slot = self.sessions.open(NOW).unwrap().slot;
         assert_eq!(slot, number);
         self.frame(slot, Connect { device: "device".to_owned(), version: 1, ..Connect::default() });
-        let tags =
-            [("all", 1), ("even", 2), ("third", 3)].into_iter().filter(|(_, every)| number % every == 0);
+        let tags = [("all", 1), ("even", 2), ("third", 3)]
+            .into_iter()
+            .filter(|(_, every)| number.is_multiple_of(*every));
         let tags = tags.filter(|_| tagged).map(|(tag, _)| tag.to_owned()).collect();
         let bind = Bind {
             binding: 1,

@@ -95,7 +95,7 @@ impl World {
             }
             Event::Ack(ask) => self.ack(ask),
             Event::End(ask) => self.end(ask),
-            Event::Ups(life, ask) => self.up(life, ask),
+            Event::Ups(life, ask) => self.up(life, &ask),
             Event::UpsDone(life, answer) => {
                 self.order(life, |sessions, wires| sessions.on_up_answer(answer, wires));
             }
@@ -108,7 +108,7 @@ impl World {
             }
             Event::LookUp(user, item) => self.look_up(user, item),
             Event::Deliver(life, item) => self.deliver(life, &item),
-            Event::Kick(life, order) => self.kick(life, order),
+            Event::Kick(life, order) => self.kick(life, &order),
             Event::Unbind(user, fence) => {
                 self.users[user].session.take_if(|(held, _)| *held == fence);
             }
@@ -257,7 +257,7 @@ impl World {
         self.soon(Event::Unbind(number, ask.fence));
     }
 
-    fn up(&mut self, life: Life, ask: UpAsk) {
+    fn up(&mut self, life: Life, ask: &UpAsk) {
         let code = if self.chance(self.weather.fail) { UpCode::Retry } else { UpCode::Ok };
         if code == UpCode::Ok {
             self.taken.insert((self.user(ask.app, &ask.uid), ask.reference));
@@ -314,7 +314,7 @@ impl World {
         }
     }
 
-    fn kick(&mut self, life: Life, order: KickOrder) {
+    fn kick(&mut self, life: Life, order: &KickOrder) {
         if !self.is_alive(life) {
             return;
         }
@@ -323,7 +323,7 @@ impl World {
         if pending.binds > 0 && pending.kick.is_none_or(|(newest, _)| newest < order.fence) {
             pending.kick = Some((order.fence, order.why));
         }
-        self.order(life, |sessions, wires| sessions.kick(&order, wires));
+        self.order(life, |sessions, wires| sessions.kick(order, wires));
     }
 
     /// Inboxes that wait although their users are online.

@@ -182,7 +182,7 @@ impl World {
             self.told(number, event);
         }
         if let Some(ending) = ended {
-            self.ended(number, ending);
+            self.ended(number, &ending);
         }
         let device = &mut self.devices[number];
         if let Some(at) = device.session.next_deadline()
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    fn ended(&mut self, number: usize, ending: Ending) {
+    fn ended(&mut self, number: usize, ending: &Ending) {
         match &ending.cause {
             Cause::Closed { code: CloseCode::Busy | CloseCode::GoingAway | CloseCode::Slow, .. }
             | Cause::Closed { code: CloseCode::HeartbeatTimeout | CloseCode::HandshakeTimeout, .. }

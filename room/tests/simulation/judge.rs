@@ -7,8 +7,8 @@ use room::exchange::{KickOrder, KickWhy};
 use super::world::{Act, Event, World};
 
 impl World {
-    pub(crate) fn act(&mut self, act: Act) {
-        match act {
+    pub(crate) fn act(&mut self, act: &Act) {
+        match *act {
             Act::Push(user) => {
                 self.next_id += 1;
                 let (id, now) = (self.next_id, self.now);
@@ -154,7 +154,7 @@ impl World {
             if self.chance(50) {
                 self.close_device(number);
             } else {
-                self.act(Act::Cut(number, false));
+                self.act(&Act::Cut(number, false));
             }
         }
         for _ in 0..1_000 {

@@ -166,8 +166,8 @@ impl World {
         }
     }
 
-    pub(crate) fn on_down(&mut self, line: usize, bytes: Vec<u8>) {
-        let Some(bytes) = self.arrived(line, &bytes, false) else { return };
+    pub(crate) fn on_down(&mut self, line: usize, bytes: &[u8]) {
+        let Some(bytes) = self.arrived(line, bytes, false) else { return };
         self.lines[line].unread.extend_from_slice(bytes);
         self.read_down(line);
         if self.is_cut(line, false) {

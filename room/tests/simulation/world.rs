@@ -240,7 +240,7 @@ impl World {
         match event {
             Event::Up(line, bytes) => self.on_up(line, &bytes),
             Event::UpEnd(line) => self.on_up_end(line),
-            Event::Down(line, bytes) => self.on_down(line, bytes),
+            Event::Down(line, bytes) => self.on_down(line, &bytes),
             Event::DownEnd(line) => self.on_down_end(line),
             Event::Turn(life) if self.is_alive(life) => {
                 self.rooms[life.room].turn_is_due = false;
@@ -257,7 +257,7 @@ impl World {
             Event::ConfirmBroadcast(device, binding, at) => self.confirm_broadcast(device, binding, at),
             Event::Rebind(device, binding) => self.rebind(device, binding),
             Event::Token(device, binding) => self.give_token(device, binding),
-            Event::Act(act) => self.act(act),
+            Event::Act(act) => self.act(&act),
             cluster => self.cluster(cluster),
         }
     }
