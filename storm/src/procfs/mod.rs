@@ -18,6 +18,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub struct Usage {
     /// Resident memory, bytes.
     pub rss_bytes: u64,
+    /// Of it: memory of its own, and not a page of a file (its program, say) that others may share.
+    pub own_bytes: u64,
     /// Processor time, user and system, since its start.
     pub cpu_s: f64,
 }
@@ -85,7 +87,11 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid} is not as expected"));
-    Ok(Usage { rss_bytes: rss(&status).ok_or_else(malformed)?, cpu_s: cpu(&stat).ok_or_else(malformed)? })
+    Ok(Usage {
+        rss_bytes: field(&status, "VmRSS:").ok_or_else(malformed)?,
+        own_bytes: field(&status, "RssAnon:").unwrap_or(0),
+        cpu_s: cpu(&stat).ok_or_else(malformed)?,
+    })
 }
 
 /// Whether the process runs. One that has ended and that nobody has asked after yet does not.
@@ -104,8 +110,8 @@ pub fn name(pid: u32) -> String {
     comm.trim_end().to_owned()
 }
 
-fn rss(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn field(status: &str, key: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -125,7 +131,7 @@ mod tests {
 
     #[test]
     fn reads_what_the_kernel_writes() {
-        assert_eq!(rss("Name:\troom\nVmHWM:\t  900 kB\nVmRSS:\t     812 kB\n"), Some(812 * 1024));
+        assert_eq!(field("Name:\troom\nVmHWM:\t  900 kB\nVmRSS:\t     812 kB\n", "VmRSS:"), Some(812 * 1024));
         let stat = "42 (a) b) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 100 1000 200";
         assert_eq!(cpu(stat), Some(3.0));
         assert_eq!(cpu("garbage"), None);

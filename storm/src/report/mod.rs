@@ -106,6 +106,10 @@ pub struct StormUse {
     pub rss_bytes: u64,
     /// The same for each connection that stood.
     pub bytes_per_connection: Option<f64>,
+    /// Of it: memory of their own. Fifty workers share the pages of one program, which count in each one's resident memory.
+    pub own_bytes: u64,
+    /// The same for each connection that stood.
+    pub own_bytes_per_connection: Option<f64>,
     /// Processors kept busy on average.
     pub cpus: f64,
 }

@@ -121,12 +121,13 @@ impl RunReport {
         let storm = &self.storm;
         write!(
             f,
-            "storm: {:.1} MiB resident, {:.2} processors busy",
+            "storm: {:.1} MiB resident ({:.1} its own), {:.2} processors busy",
             storm.rss_bytes as f64 / MIB,
+            storm.own_bytes as f64 / MIB,
             storm.cpus
         )?;
-        if let Some(bytes) = storm.bytes_per_connection {
-            write!(f, ", {bytes:.0} bytes a connection")?;
+        if let (Some(bytes), Some(own)) = (storm.bytes_per_connection, storm.own_bytes_per_connection) {
+            write!(f, ", {bytes:.0} ({own:.0}) bytes a connection")?;
         }
         writeln!(f)?;
         if let Some(bytes) = self.kernel_bytes_per_connection() {

@@ -98,8 +98,8 @@ fn tiles(out: &mut String, report: &RunReport) -> fmt::Result {
     if let Some(kernel) = report.kernel_bytes_per_connection() {
         all.push(("kernel, memory a connection", bytes(kernel)));
     }
-    if let Some(storm) = report.storm.bytes_per_connection {
-        all.push(("storm, memory a connection", bytes(storm)));
+    if let Some(storm) = report.storm.own_bytes_per_connection {
+        all.push(("storm, its own memory a connection", bytes(storm)));
     }
     if let Some(ratio) = report.floor_ratio() {
         all.push(("busiest phase beside the bare loop", format!("×{ratio:.2}")));

@@ -140,10 +140,12 @@ pub(super) fn processes(out: &mut String, report: &RunReport) -> fmt::Result {
     let storm = &report.storm;
     write!(
         out,
-        "<tr><td>storm</td><td>{}</td><td>{}</td><td>–</td><td>–</td><td>{} in all</td><td>{:.2}</td></tr></tbody></table>",
+        "<tr><td>storm</td><td>{}</td><td>{}</td><td>–</td><td>–</td><td>{} in all, {} its own</td><td>{:.2}</td></tr>\
+         </tbody></table>",
         storm.workers,
         bytes(storm.rss_bytes as f64),
         each(storm.bytes_per_connection),
+        each(storm.own_bytes_per_connection),
         storm.cpus
     )?;
     if report.servers.iter().any(|server| server.processes.len() > 1) {
@@ -179,7 +181,7 @@ pub(super) fn floor(out: &mut String, report: &RunReport) -> fmt::Result {
     if let Some(ratio) = report.floor_ratio() {
         write!(out, " The busiest phase reached ×{ratio:.2} of it.")?;
     }
-    write!(out, "</p><pre>{}</pre></section>\n", Text(&floor.to_string()))
+    writeln!(out, "</p><pre>{}</pre></section>", Text(&floor.to_string()))
 }
 
 pub(super) fn reasons(out: &mut String, report: &RunReport) -> fmt::Result {

@@ -89,6 +89,8 @@ fn fake() -> RunReport {
             workers: 2,
             rss_bytes: 20_000_000,
             bytes_per_connection: Some(2000.0),
+            own_bytes: 8_000_000,
+            own_bytes_per_connection: Some(800.0),
             cpus: 0.3,
         },
         checks: vec![check("p99_ms", true), check("lost", false)],

@@ -217,7 +217,7 @@ impl Runner {
         let mark = self.mark();
         // A worker that died has taken its counts with it: what was told last is what there is.
         let bound = mark.counts.bound;
-        let (rss_bytes, cpus) = self.sampler.storm_use(mark.at);
+        let (rss_bytes, own_bytes, cpus) = self.sampler.storm_use(mark.at);
         let mut whole = Figures::new(mark.at.as_secs_f64(), self.sent(), mark.counts, &self.measured);
         let came = mark.counts.messages + mark.counts.transients;
         let missing = match mark.counts.slow_broadcasts {
@@ -251,6 +251,8 @@ impl Runner {
                 workers: self.fleet.workers(),
                 rss_bytes,
                 bytes_per_connection: (bound > 0).then(|| rss_bytes as f64 / bound as f64),
+                own_bytes,
+                own_bytes_per_connection: (bound > 0).then(|| own_bytes as f64 / bound as f64),
                 cpus,
             },
             checks: Vec::new(),

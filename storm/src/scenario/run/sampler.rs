@@ -143,11 +143,13 @@ impl Sampler {
         })
     }
 
-    /// Resident memory of the storm's processes when they were last seen, and the processors they kept busy on average.
-    pub(super) fn storm_use(&self, took: Duration) -> (u64, f64) {
+    /// Of the storm's processes when they were last seen: resident memory, their own part of it, and the processors they
+    /// kept busy on average.
+    pub(super) fn storm_use(&self, took: Duration) -> (u64, u64, f64) {
         let rss = self.storm.values().map(|one| one.last.rss_bytes).sum();
+        let own = self.storm.values().map(|one| one.last.own_bytes).sum();
         let cpu_s: f64 = self.storm.values().map(|one| one.last.cpu_s - one.first.1.cpu_s).sum();
-        (rss, cpu_s / took.as_secs_f64().max(1e-3))
+        (rss, own, cpu_s / took.as_secs_f64().max(1e-3))
     }
 
     /// The servers' processes when they were last seen, by program.
