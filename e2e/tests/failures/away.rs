@@ -64,6 +64,7 @@ async fn keyed_pushes_and_known_devices_go_on_without_mariadb() -> anyhow::Resul
     let kept = push_as(&stack, 0, "kept", "for later").await?;
     ids.push(kept["id"].clone());
     let mut device = TestDevice::resume(&stack, "another phone", saved)?;
+    device.bind("demo", "alice", &[]).await?;
     device.expect_text("for later").await?;
 
     Fault::MariaDb.heal(cluster).await?;
