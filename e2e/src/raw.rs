@@ -3,9 +3,10 @@
 use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use wire::{
@@ -40,9 +41,34 @@ impl RawDevice {
     /// When nobody listens there.
     pub async fn open(room: SocketAddr) -> anyhow::Result<Self> {
         let stream = timeout(PATIENCE, TcpStream::connect(room)).await.context("no connection")??;
+        Self::over(stream)
+    }
+
+    fn over(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
         let decoder = ClientDecoder::for_client(MAX_SERVER_FRAME);
         Ok(Self { stream, decoder, unread: Vec::new(), epochs: Vec::new() })
+    }
+
+    /// Connects and greets with a receive buffer of so many bytes, so that what is not read soon waits in the room.
+    ///
+    /// # Errors
+    /// When the room does not greet back.
+    pub async fn connect_narrow(room: SocketAddr, name: &str, receive: u32) -> anyhow::Result<Self> {
+        let socket = if room.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_recv_buffer_size(receive)?;
+        let stream = timeout(PATIENCE, socket.connect(room)).await.context("no connection")??;
+        let mut device = Self::over(stream)?;
+        device.greet(name).await?;
+        Ok(device)
+    }
+
+    /// Takes in more at a time from now on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn widen(&self, receive: usize) -> anyhow::Result<()> {
+        Ok(SockRef::from(&self.stream).set_recv_buffer_size(receive)?)
     }
 
     /// Connects and greets as a device of this name.
@@ -51,12 +77,16 @@ impl RawDevice {
     /// When the room does not greet back.
     pub async fn connect(room: SocketAddr, name: &str) -> anyhow::Result<Self> {
         let mut device = Self::open(room).await?;
-        device.write(&PREAMBLE).await?;
-        device
-            .send(Connect { device: name.to_owned(), version: wire::limits::VERSION, ..Connect::default() })
-            .await?;
-        let _: Connected = device.expect().await?;
+        device.greet(name).await?;
         Ok(device)
+    }
+
+    async fn greet(&mut self, name: &str) -> anyhow::Result<()> {
+        self.write(&PREAMBLE).await?;
+        self.send(Connect { device: name.to_owned(), version: wire::limits::VERSION, ..Connect::default() })
+            .await?;
+        let _: Connected = self.expect().await?;
+        Ok(())
     }
 
     /// Writes bytes as they are.

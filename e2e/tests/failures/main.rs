@@ -13,6 +13,7 @@ mod flow;
 mod kills;
 mod network;
 mod pauses;
+mod slow;
 mod stores;
 mod walk;
 

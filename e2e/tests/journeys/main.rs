@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "the lint knows only functions marked as tests")]
 
 mod admin;
+mod admission;
 mod apps;
 mod bindings;
 mod broadcasts;
