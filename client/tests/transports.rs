@@ -125,7 +125,9 @@ impl Served {
             for frame in &frames {
                 match format {
                     None => codec::encode_server_frame_into(frame, &mut bytes),
-                    Some(Format::Json) => ws::frame_into(&mut bytes, Opcode::Text, &json::encode_server(frame)),
+                    Some(Format::Json) => {
+                        ws::frame_into(&mut bytes, Opcode::Text, &json::encode_server(frame))
+                    }
                     Some(Format::Binary) => {
                         let encoded = codec::encode_server_frame(frame);
                         ws::frame_into(&mut bytes, Opcode::Binary, codec::messages(&encoded).next().unwrap());

@@ -32,7 +32,7 @@ fn section_6_fail_fast() {
     let begun = frame(TEXT & MORE, COSMOS);
     play([
         Case::new("6.4.1", [begun.clone(), frame(NEXT, b"\xf4\x90\x80\x80")]).ends(1007),
-        Case::new("6.4.2", [begun.clone(), frame(NEXT, b"\xf4"), frame(NEXT, b"\x90")]).ends(1007),
+        Case::new("6.4.2", [begun, frame(NEXT, b"\xf4"), frame(NEXT, b"\x90")]).ends(1007),
         Case::new("6.4.3", [frame(TEXT, [COSMOS, b"\xf4\x90\x80\x80edited"].concat())])
             .withholds(8)
             .ends(1007),
