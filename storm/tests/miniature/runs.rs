@@ -151,6 +151,21 @@ async fn commands_and_the_floor_are_phases_too() {
     assert!(!report.is_ok() && report.phases[2].failed.as_ref().unwrap().contains("exit status: 1"));
 }
 
+/// What is drained here is no room, so its devices stay where they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_is_over_when_the_process_is_gone_and_all_are_bound() {
+    let fake = Fake::start(Fault::None).await;
+    let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+    let text = format!(
+        "{}[[phase]]\nkind='ramp'\n[[phase]]\nkind='drain'\npid={}\nwithin='20s'\n[expect]\nbound=30\n",
+        fleet(&fake),
+        process.id()
+    );
+    let report = run_text(&text).await;
+    assert!(report.is_ok() && report.phases[1].note.contains("all devices bound again"));
+    assert!(!process.wait().unwrap().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn as_a_program_it_ends_with_what_came_of_it() {
     let fake = Fake::start(Fault::None).await;
