@@ -44,7 +44,11 @@ pub use outbox::Bounds;
 
 use self::{
     adopt::{Departure, Sibling},
-    gate::Gate, listener::Listener, order::Bell, outbox::Outbox};
+    gate::Gate,
+    listener::Listener,
+    order::Bell,
+    outbox::Outbox,
+};
 use crate::{
     clock::Now,
     exchange::ConnKey,

@@ -167,7 +167,8 @@ async fn start(config: Config, host: Host) -> Result<Room, StartError> {
         let failed = |source| StartError::Listen { key: "room.listen".to_owned(), address, source };
         let listener = listen(address, config.threads, number).map_err(failed)?;
         let (asks, streams) = ask_queues(ASK_BATCHES);
-        let made = EventLoop::new(config.setup(number as u8).with_doors(&doors), listener, asks).map_err(failed)?;
+        let made =
+            EventLoop::new(config.setup(number as u8).with_doors(&doors), listener, asks).map_err(failed)?;
         // With port 0 the first thread's choice is the room's.
         address = made.0.address().map_err(StartError::other)?;
         let (event_loop, thread) = made;
