@@ -30,6 +30,7 @@ use self::{config::Listens, process::Process};
 use crate::{
     Proxy,
     stack::{Addresses, Tuning},
+    up_process::{describe, finish, longwire},
 };
 
 /// A process that is not ready by then will not be: debug builds take about a second.
@@ -46,6 +47,7 @@ pub struct Processes {
     // After the nodes: they end first.
     stores: Option<StoreSet>,
     halves: Option<Halves>,
+    folder: PathBuf,
 }
 
 impl Processes {
@@ -108,7 +110,7 @@ impl Processes {
             nodes.insert(name, process);
         }
         let order = layout.names().map(|(_, name)| name).collect();
-        let mut cluster = Self { nodes, order, stores, halves };
+        let mut cluster = Self { nodes, order, stores, halves, folder: folder.to_owned() };
         cluster.start_all().await?;
         Ok((cluster, addresses))
     }
@@ -232,21 +234,36 @@ impl Processes {
         Ok(self.node(name)?.admin)
     }
 
-    /// Asks a process to drain, as `longwire node drain` does; waits until it has ended.
+    /// Lets a process drain by `longwire node drain`; waits until it has ended.
     ///
     /// # Errors
     /// When it does not take the order, ends with an error or not at all.
-    pub async fn drain_by_rpc(&self, name: &str) -> anyhow::Result<()> {
+    pub async fn drain_by_call(&self, name: &str) -> anyhow::Result<()> {
         let node = self.node(name)?;
-        let channel =
-            tonic::transport::Endpoint::from_shared(format!("http://{}", node.rpc))?.connect().await?;
-        proto::internal::node_client::NodeClient::new(channel)
-            .drain(proto::internal::DrainNodeRequest {})
-            .await?;
+        let stores = self.stores.as_ref().context("an operator finds the nodes of a cluster by its etcd")?;
+        let call = async |words: &[&str]| {
+            let mut command = longwire(&self.folder)?;
+            let etcd = stores.etcd_endpoints.join(",");
+            command.args(words).args(["--etcd", &etcd, "--cluster", &stores.cluster]);
+            for (flag, file) in [("--ca", "ca.pem"), ("--cert", "operator.pem"), ("--key", "operator.key")] {
+                command.arg(flag).arg(self.folder.join("certs").join(file));
+            }
+            let output = finish(command).await?;
+            ensure!(output.status.success(), "longwire {words:?}: {}", describe(&output));
+            anyhow::Ok(output.stdout)
+        };
+        let nodes: Vec<serde_json::Value> =
+            serde_json::from_slice(&call(&["node", "list", "--json"]).await?)?;
+        let rpc = node.rpc.to_string();
+        let info = nodes.iter().find(|info| info["rpc"] == rpc.as_str());
+        let id = info.with_context(|| format!("no node at {rpc}: {nodes:?}"))?["id"].clone();
+        call(&["node", "drain", &format!("{}/{id}", node.role)]).await?;
         let what = format!("{name} has ended");
         let ended =
             crate::eventually(&what, ENDS_WITHIN, async || node.server.ended()?.context("it is there yet"));
         let status = ended.await?;
+        // It is gone; so is whatever still counts as running here.
+        node.server.kill().await?;
         ensure!(status.success(), "{name} ended with {status}:\n{}", node.server.tail());
         Ok(())
     }

@@ -84,7 +84,7 @@ async fn drain_one_after_the_other(stack: &mut Stack) -> anyhow::Result<()> {
         processes.ready().await?;
         // Devices come back to it, so that it is not only the second that is full.
         tokio::time::sleep(Duration::from_secs(3)).await;
-        processes.drain_by_rpc("room-2").await?;
+        processes.drain_by_call("room-2").await?;
         processes.spawn("room-2")?;
         processes.ready().await
     });
