@@ -152,7 +152,7 @@ async fn broadcast(api: &ApiClient, sent: &Sent, time: Duration) -> anyhow::Resu
         let number = count(sent);
         let payload = format!("{number:<PAYLOAD$}");
         let mut body = json!({ "payload": payload, "audience": "" });
-        if number % MORTAL == 0 {
+        if number.is_multiple_of(MORTAL) {
             body["ttl_s"] = LIFE_S.into();
         }
         sent.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
@@ -181,7 +181,7 @@ async fn catch_up(n: usize, mut device: RawDevice, first: u64, all: u64) -> anyh
     device.widen(1 << 20)?;
     let letters = if n < WRITTEN_TO { LETTERS } else { 0 };
     let (mut next, mut letter, mut skipped) = (first, 0, 0);
-    let last = (first..first + all).rev().find(|number| number % MORTAL != 0).context("all are mortal")?;
+    let last = (first..first + all).rev().find(|number| !number.is_multiple_of(MORTAL)).context("all are mortal")?;
     while next <= last || letter < letters {
         let body = device.next_within(Duration::from_secs(60)).await;
         let body = body.with_context(|| format!("slow-{n} waits for {next} of {last}, letter {letter}"))?;
@@ -189,7 +189,7 @@ async fn catch_up(n: usize, mut device: RawDevice, first: u64, all: u64) -> anyh
             ServerBody::Broadcast(broadcast) => {
                 let number = number(&broadcast)?;
                 while next < number {
-                    ensure!(next % MORTAL == 0, "slow-{n} did not get {next}, and {number} came");
+                    ensure!(next.is_multiple_of(MORTAL), "slow-{n} did not get {next}, and {number} came");
                     (next, skipped) = (next + 1, skipped + 1);
                 }
                 ensure!(next == number, "slow-{n} waits for {next} and {number} came");
