@@ -48,8 +48,8 @@ async fn apps_are_made_listed_and_changed(stack: &mut Stack) -> anyhow::Result<(
         let now = api.told(api.get("/v1/apps/news").await?)?;
         ensure!(fields.iter().all(|field| now[field] == 100 + round), "{now}");
     }
-    let patch = api.request(Method::PATCH, "/v1/apps/news").json(&json!({ "inbox_cap": 2 }));
-    api.told(api.send(patch).await?)?;
+    let back = json!({ "default_ttl_s": 60, "inbox_cap": 2, "pushes_per_second": 1_000 });
+    api.told(api.send(api.request(Method::PATCH, "/v1/apps/news").json(&back)).await?)?;
     // The other center learns of it by itself.
     let elsewhere = stack.api_of(1).with_key(&made.api.key());
     eventually("the new cap at the other center", Duration::from_secs(15), async || {
