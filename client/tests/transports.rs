@@ -126,7 +126,7 @@ impl Served {
                 match format {
                     None => codec::encode_server_frame_into(frame, &mut bytes),
                     Some(Format::Json) => {
-                        ws::frame_into(&mut bytes, Opcode::Text, &json::encode_server(frame))
+                        ws::frame_into(&mut bytes, Opcode::Text, &json::encode_server(frame));
                     }
                     Some(Format::Binary) => {
                         let encoded = codec::encode_server_frame(frame);
