@@ -16,7 +16,10 @@ use crate::{api::Api, args, operate};
 pub(crate) async fn run(args: args::Listen) -> Result<(), ExitError> {
     let app: AppKey = args.api.app.parse().map_err(|e| ExitError::usage(format!("--app: {e}")))?;
     let uid: Uid = args.uid.parse().map_err(|e| ExitError::usage(format!("--uid: {e}")))?;
-    let mut builder = Device::builder(&device_name(&args)).dispatcher(&args.route).transport(args.transport);
+    let mut builder = Device::builder(&device_name(&args))
+        .dispatcher(&args.route)
+        .transport(args.transport)
+        .websocket_path(&args.path);
     if args.transport.is_secure() {
         builder = builder.tls(trust(&args)?);
     }

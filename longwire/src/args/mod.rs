@@ -105,6 +105,9 @@ pub struct Listen {
     /// How to connect to the room.
     #[arg(long, value_name = "native|tls|ws|ws-json|wss|wss-json", default_value = "native")]
     pub transport: client::Transport,
+    /// Path of the room's WebSocket.
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub path: String,
     /// Certificates (PEM) of the authority that the room's must come from. [default: whom the system trusts]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
