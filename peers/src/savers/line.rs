@@ -112,7 +112,18 @@ impl Line for SaverLine {
             let mut c = c.clone();
             async move { c.find_key(request).await }
         });
-        Self { append, append_safe, load, ack, reserve, depth, find_key, control: wire.control(), client, shares }
+        Self {
+            append,
+            append_safe,
+            load,
+            ack,
+            reserve,
+            depth,
+            find_key,
+            control: wire.control(),
+            client,
+            shares,
+        }
     }
 }
 
