@@ -7,7 +7,7 @@ use wire::id::AppId;
 use super::{
     Sessions,
     binding::Binding,
-    log::{Extended, Log, Page, Pass},
+    log::{Extended, Log, PASS_ENTRIES, Page, Pass},
     outlet::{Class, Outlet},
     serve::{is_due, serve_page, serve_pass, serve_ready},
 };
@@ -18,9 +18,6 @@ use crate::{
 
 /// Recall notices of broadcasts that may be on their way at a time; each holds one frame and one bitmap.
 const MAX_RECALLS: usize = 64;
-
-/// Broadcasts that one pass sends: as many frames as one `writev` takes.
-const PASS_ENTRIES: usize = 64;
 
 /// A Recall frame on its way to many.
 #[derive(Debug)]
@@ -140,8 +137,7 @@ impl Sessions {
         left -= serve_ready(&app.tags, &mut app.log, &mut self.bindings, left, now, out, &mut self.tally);
         if app.log.pass.is_none() && app.log.known > app.log.done {
             // Choosing the targets of one takes 20 µs with a million bindings; what has gathered goes in several passes.
-            let to = app.log.after(app.log.done).nth(PASS_ENTRIES - 1);
-            let to = to.map_or(app.log.known, |kept| kept.entry.bseq);
+            let to = app.log.pass_end();
             let mut targets = RoaringBitmap::new();
             let (mut count, mut last) = (0, 0);
             for kept in app.log.after(app.log.done).take(PASS_ENTRIES).filter(|kept| is_due(kept, now)) {

@@ -13,6 +13,11 @@ use slab::Slab;
 use super::binding::Binding;
 use crate::exchange::{LogEntry, LogRun};
 
+/// Broadcasts that one pass sends: as many frames as one `writev` takes.
+pub(crate) const PASS_ENTRIES: usize = 64;
+/// Bindings that are looked at in one go: about a millisecond.
+const LOOKS: u64 = 10_000;
+
 /// A broadcast in the tail, and what became of it here.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -26,7 +31,7 @@ pub(crate) struct Kept {
 /// One round over the bindings that keep up.
 #[derive(Debug)]
 pub(crate) struct Pass {
-    /// Serves everything up to here.
+    /// Serves everything up to here, and whom it meets, what has come since as well.
     pub(crate) to: u64,
     /// Who is still to be met.
     pub(crate) targets: RoaringBitmap,
@@ -152,22 +157,25 @@ impl Log {
         self.tail.range(self.position_after(bseq)..)
     }
 
+    /// How far a pass goes that begins or goes on now.
+    pub(crate) fn pass_end(&self) -> u64 {
+        self.after(self.done).nth(PASS_ENTRIES - 1).map_or(self.known, |kept| kept.entry.bseq)
+    }
+
     /// How far a binding has been served, given its own cursor.
     pub(crate) fn reached(&self, slot: u32, cursor: u64) -> u64 {
         if self.lagging.contains(slot) { cursor } else { cursor.max(self.done) }
     }
 
-    /// Which of the bindings that a broadcast is meant for have been sent it. By sets, because a look at each of a million
-    /// takes a tenth of a second.
+    /// Which of the bindings that a broadcast is meant for have been sent it. Of one that is being sent to very many, all of
+    /// them: a look at each of a million takes a tenth of a second, and who has it not ignores that it is taken back.
     pub(crate) fn have(&self, bseq: u64, meant: RoaringBitmap, bindings: &Slab<Binding>) -> RoaringBitmap {
-        let behind = &meant & &self.lagging;
-        let mut have = match &self.pass {
-            _ if self.done >= bseq => meant,
-            Some(pass) if pass.to >= bseq => meant - &pass.targets,
-            _ => RoaringBitmap::new(),
-        };
-        have -= &behind;
         let reached = |slot: &u32| bindings.get(*slot as usize).is_some_and(|binding| binding.cursor >= bseq);
+        if self.done < bseq {
+            return if meant.len() > LOOKS { meant } else { meant.iter().filter(reached).collect() };
+        }
+        let behind = &meant & &self.lagging;
+        let mut have = meant - &behind;
         have.extend(behind.iter().filter(reached));
         have
     }

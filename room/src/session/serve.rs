@@ -69,12 +69,15 @@ pub(crate) fn serve_pass(
     out: &mut impl Outlet,
     tally: &mut Tally,
 ) -> usize {
+    let to = log.pass_end();
     let Some(mut pass) = log.pass.take() else { return 0 };
     let slots: Vec<u32> = pass.targets.iter().take(budget).collect();
     pass.targets.remove_smallest(slots.len() as u64);
     for slot in &slots {
         let Some(binding) = bindings.get_mut(*slot as usize) else { continue };
-        let what = (pass.to, pass.only);
+        // With what has come since the pass began: so everyone is met once for all that has gathered in a round, wherever in
+        // the round it came, and not once for its beginning and once for its rest.
+        let what = (to, pass.only);
         if let Served::Over = serve_tail(tags, log, (*slot, binding), what, now, out, tally) {
             log.lagging.insert(*slot);
             tally.behind += 1;
