@@ -181,7 +181,8 @@ async fn catch_up(n: usize, mut device: RawDevice, first: u64, all: u64) -> anyh
     device.widen(1 << 20)?;
     let letters = if n < WRITTEN_TO { LETTERS } else { 0 };
     let (mut next, mut letter, mut skipped) = (first, 0, 0);
-    let last = (first..first + all).rev().find(|number| !number.is_multiple_of(MORTAL)).context("all are mortal")?;
+    let last =
+        (first..first + all).rev().find(|number| !number.is_multiple_of(MORTAL)).context("all are mortal")?;
     while next <= last || letter < letters {
         let body = device.next_within(Duration::from_secs(60)).await;
         let body = body.with_context(|| format!("slow-{n} waits for {next} of {last}, letter {letter}"))?;

@@ -237,6 +237,26 @@ fn recalled_and_expired_are_not_sent() {
     assert_eq!(world.broadcasts(slots[1]), [3]);
 }
 
+/// Whoever is met after it came gets it in the same visit, and those before in the next round: so in steady state everyone
+/// is visited once a round, whatever number of broadcasts comes during it.
+#[test]
+fn what_comes_during_a_round_leaves_with_it() {
+    let mut world = small();
+    let slots = crowd(&mut world, 8);
+    world.sessions.on_log(&run(0, 1, &[(1, "")]), false);
+    world.sessions.work(world.now, &mut world.out);
+    world.sessions.on_log(&run(1, 2, &[(2, "")]), false);
+    world.sessions.work(world.now, &mut world.out);
+    assert_eq!(world.broadcasts(slots[0]), [1], "met before it came");
+    let both = slots.iter().filter(|slot| world.broadcasts(**slot) == [1, 2]).count();
+    assert!(both > 0, "somebody was met after it");
+    let frame =
+        wire::codec::encode_server_frame(&wire::frame::Recall { binding: 0, id: 1_002, app: APP.0 }.into());
+    assert_eq!(world.sessions.recall_broadcast(APP, 1_002, frame), Some(both as u64), "who has it is told");
+    world.work();
+    assert!(world.frames(slots[0]).is_empty(), "it was taken back before its turn came");
+}
+
 /// A slot that is freed during a pass and used again must not make a newcomer a target of it.
 #[test]
 fn a_slot_used_again_during_a_pass_is_no_target() {
