@@ -181,11 +181,8 @@ impl Session {
     pub fn bind(&mut self, spec: BindSpec) -> BindingId {
         let id = BindingId(self.next_binding);
         self.next_binding = self.next_binding.wrapping_add(1);
-        let mut binding = Binding::new(id, spec, self.config.recent_ids);
-        for other in self.bindings.iter_mut().filter(|other| other.app == binding.app) {
-            (other.shares_app, binding.shares_app) = (true, true);
-        }
-        if binding.shares_app {
+        let binding = Binding::new(id, spec, self.config.recent_ids);
+        if self.bindings.iter().any(|other| other.app == binding.app) {
             self.recent_broadcasts.get_or_insert_with(|| Box::new(Recent::new(RECENT_BROADCASTS)));
         }
         self.bindings.push(binding);

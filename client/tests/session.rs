@@ -367,11 +367,29 @@ fn two_bindings_of_an_app_see_a_broadcast_once_and_miss_none() {
     world.exchange();
     world.events();
     // The first is live at 9 while the second catches up from the beginning.
-    for bseq in [9, 1, 9, 2] {
-        world.send(broadcast(bseq));
+    for (binding, bseq) in [(1, 9), (2, 1), (2, 9), (1, 10), (2, 10)] {
+        world.send(Broadcast { binding, ..broadcast(bseq) });
     }
     let ids = world.events().iter().filter(|event| matches!(event, Event::Broadcast(_))).count();
     assert_eq!(ids, 3);
+}
+
+/// A frame without its receiver moved the cursors of all bindings of the app; when the connection broke then, the one that
+/// was catching up went on behind broadcasts that it had never got.
+#[test]
+fn a_broadcast_moves_the_cursor_of_its_own_binding() {
+    let (mut world, first) = World::bound();
+    let second = world.session.bind(spec("bob", Some("token")));
+    world.exchange();
+    world.events();
+    world.send(Broadcast { binding: first.0, ..broadcast(9) });
+    world.send(Broadcast { binding: second.0, ..broadcast(4) });
+    world.pass(SECOND);
+    let acked = world.room.up.iter().filter_map(|frame| match &frame.body {
+        Some(ClientBody::Ack(ack)) if ack.bseq > 0 => Some((ack.binding, ack.bseq)),
+        _ => None,
+    });
+    assert_eq!(acked.collect::<Vec<_>>(), [(first.0, 9), (second.0, 4)]);
 }
 
 #[test]

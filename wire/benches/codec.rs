@@ -52,7 +52,8 @@ fn encode(c: &mut Criterion) {
     group
         .bench_function("push of 256 bytes, by prost", |b| b.iter(|| encode_server_frame(black_box(&frame))));
     let payload = Bytes::from_static(&[7; 256]);
-    let broadcast = Broadcast { app: 7, bseq: 4_711, id: 1 << 60, payload, accepted_ms: 1_800_000_000_000 };
+    let broadcast =
+        Broadcast { app: 7, bseq: 4_711, id: 1 << 60, payload, accepted_ms: 1_800_000_000_000, binding: 0 };
     group.bench_function("broadcast of 256 bytes", |b| b.iter(|| encode_broadcast(black_box(&broadcast))));
     group.bench_function("ack", |b| b.iter(|| encode_ack(black_box(&ack()))));
     group.finish();

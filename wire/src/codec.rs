@@ -16,7 +16,8 @@ pub use encode::{
 };
 pub use error::WireError;
 pub use hot::{
-    MAX_ACK_LEN, ack_into, encode_ack, encode_broadcast, encode_push, ping, pong, push_into, push_len,
+    MAX_ACK_LEN, ack_into, broadcast_for, encode_ack, encode_broadcast, encode_push, ping, pong, push_into,
+    push_len,
 };
 pub use split::messages;
 pub use varint::encoded_prefix_len;

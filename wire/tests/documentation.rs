@@ -155,6 +155,7 @@ fn conversation() -> Vec<Said> {
         id,
         payload: Bytes::from_static(b"all"),
         accepted_ms: 1_760_000_000_500,
+        binding: 0,
     };
     use Said::{Down, Up};
     vec![

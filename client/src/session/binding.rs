@@ -64,9 +64,6 @@ pub(super) struct Binding {
     tags: Arc<[String]>,
     pub(super) inbox: Inbox,
     pub(super) broadcasts: Broadcasts,
-    /// Another binding of this device is of the same app. A broadcast does not say for which of them it is, so it
-    /// moves the cursors of both, also that of one whose turn is still to come; only the room knows how far each is.
-    pub(super) shares_app: bool,
     /// When what has been confirmed is to be acked; `NEVER` = nothing is.
     pub(super) ack_at: Moment,
 }
@@ -88,7 +85,6 @@ impl Binding {
             tags: spec.tags,
             inbox: Inbox::new(spec.inbox, recent_ids),
             broadcasts: Broadcasts::new(spec.broadcasts),
-            shares_app: false,
             ack_at: Moment::NEVER,
         }
     }
@@ -105,7 +101,7 @@ impl Binding {
             token: self.token.as_deref().unwrap_or_default().to_owned(),
             tags: self.tags.to_vec(),
             inbox: self.inbox.offer().map(Into::into),
-            broadcasts: self.broadcasts.offer().filter(|_| !self.shares_app).map(Into::into),
+            broadcasts: self.broadcasts.offer().map(Into::into),
         }
     }
 
@@ -125,9 +121,6 @@ impl Binding {
     pub(super) fn offer_again(&mut self) -> ResumeBinding {
         let (inbox, confirmed) = self.inbox.offer_again();
         let (log, broadcast_confirmed) = self.broadcasts.offer_again();
-        // Where only the room knows, nothing is said.
-        let (log, broadcast_confirmed) =
-            if self.shares_app { Default::default() } else { (log, broadcast_confirmed) };
         ResumeBinding {
             binding: self.id.0,
             epoch: inbox.epoch.0,
@@ -215,7 +208,7 @@ impl Binding {
             app: self.app.clone(),
             uid: self.uid.clone(),
             inbox: self.inbox.resume(),
-            broadcasts: self.broadcasts.resume().filter(|_| !self.shares_app),
+            broadcasts: self.broadcasts.resume(),
         }
     }
 }

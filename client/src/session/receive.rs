@@ -215,7 +215,8 @@ impl Session {
         let mut moved = SmallVec::<[BindingId; 2]>::new();
         let mut cursor = None;
         for binding in &mut self.bindings {
-            if binding.app_id != app || !binding.is_bound() {
+            let is_meant = frame.binding == 0 || frame.binding == binding.id.0;
+            if binding.app_id != app || !binding.is_bound() || !is_meant {
                 continue;
             }
             let place = wire::id::Cursor { bseq: Bseq(frame.bseq), ..binding.broadcasts.received() };
@@ -236,6 +237,13 @@ impl Session {
         };
         if !new {
             out.repeats += 1;
+            // The app has it by another binding, and will not hear of it again to confirm it for this one.
+            for binding in self.bindings.iter_mut().filter(|binding| moved.contains(&binding.id)) {
+                binding
+                    .broadcasts
+                    .confirm(wire::id::Cursor { bseq: cursor.bseq, ..binding.broadcasts.received() });
+                binding.plan_ack(&policy, now);
+            }
             return;
         }
         out.events.push(Event::Broadcast(Broadcast {

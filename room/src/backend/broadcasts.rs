@@ -169,6 +169,7 @@ fn entry_of_notice(notice: rpc::BroadcastNotice) -> Option<Arc<LogEntry>> {
         id: notice.id,
         payload: notice.payload,
         accepted_ms: notice.accepted_ms,
+        binding: 0,
     };
     entry(&frame, &notice.audience, notice.expires_ms)
 }
@@ -183,6 +184,7 @@ fn entry_of_stored(app: AppId, stored: rpc::StoredBroadcast) -> Option<Arc<LogEn
         id: stored.id,
         payload: stored.payload,
         accepted_ms: stored.accepted_ms,
+        binding: 0,
     };
     entry(&frame, &stored.audience, stored.expires_ms)
 }

@@ -185,6 +185,7 @@ fn log(after: u64, through: u64, payload: usize) -> LogRun {
             id: bseq,
             payload: Bytes::from(vec![b'x'; payload]),
             accepted_ms: 1,
+            binding: 0,
         };
         Arc::new(LogEntry {
             bseq,

@@ -2,10 +2,12 @@
 
 use wire::{
     frame::{BindCode, Bound},
-    id::{BindingId, Cursor},
+    id::{AppId, BindingId, Cursor},
 };
 
-use super::{Sessions, apps::App, binding::State, connection::Phase, log::Log, outlet::Outlet, tell};
+use super::{
+    Sessions, apps::App, binding::State, connection::Phase, flags::Flags, log::Log, outlet::Outlet, tell,
+};
 use crate::{
     clock::Now,
     exchange::{BindAnswer, BindDone, LoadDone},
@@ -41,6 +43,21 @@ impl Sessions {
         }
     }
 
+    /// Marks the live bindings of one app on a connection, if there are several.
+    fn mark_shared(&mut self, conn: u32, app: AppId) {
+        let of_app = |slot: &u32| {
+            let binding = &self.bindings[*slot as usize];
+            binding.is_live() && binding.app == app
+        };
+        if self.slots_of(conn).filter(of_app).nth(1).is_none() {
+            return;
+        }
+        let slots: Vec<u32> = self.slots_of(conn).filter(of_app).collect();
+        for slot in slots {
+            self.bindings[slot as usize].flags.set(Flags::SHARES_APP);
+        }
+    }
+
     fn complete(&mut self, slot: u32, done: BindDone, tags: &[String], now: Now, out: &mut impl Outlet) {
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
         let (conn, number) = (binding.conn, binding.number);
@@ -73,6 +90,7 @@ impl Sessions {
         }
         let log_epoch = app.log.epoch.into();
         self.users.insert(slot, &self.bindings);
+        self.mark_shared(conn, done.app);
         self.queue(done.app);
         if let Some(session) = self.conns.get_mut(conn as usize)
             && matches!(session.phase, Phase::Greeted | Phase::Open)

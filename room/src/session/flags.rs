@@ -20,6 +20,9 @@ impl Flags {
 
     /// The load under way began after something that the device has not got: its answer is of no use.
     pub(crate) const STALE: Self = Self(1 << 6);
+    /// The connection has, or had, another binding of the app: its broadcasts name it, so that the device knows whose cursor
+    /// each of them moves.
+    pub(crate) const SHARES_APP: Self = Self(1 << 7);
 
     pub(crate) fn has(self, bit: Self) -> bool {
         self.0 & bit.0 != 0

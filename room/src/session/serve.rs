@@ -1,9 +1,13 @@
 //! Sending an app's broadcasts to one binding after the other: those who keep up, those who lag, and those who lag so far
 //! that they need a page of the log.
 
+use bytes::Bytes;
+use wire::{codec::broadcast_for, id::BindingId};
+
 use super::{
     apps::Tags,
     binding::Binding,
+    flags::Flags,
     log::{Kept, Log, Page},
     outlet::{Class, Outlet},
     tally::Tally,
@@ -27,6 +31,15 @@ fn is_alive(entry: &LogEntry, now: Now) -> bool {
     entry.expires_ms == 0 || entry.expires_ms > now.unix_ms
 }
 
+/// Sends a broadcast; `false`: the connection has no place for it.
+fn send(frame: &Bytes, binding: &Binding, out: &mut impl Outlet) -> bool {
+    if !binding.flags.has(Flags::SHARES_APP) {
+        return out.share(binding.conn, frame, Class::Data);
+    }
+    let own = broadcast_for(frame, BindingId(binding.number));
+    out.write(binding.conn, own.len(), Class::Data, |buffer| buffer.extend_from_slice(&own))
+}
+
 /// Sends what the tail has for one binding, up to `to`; `only` is known to be meant for it.
 fn serve_tail(
     tags: &Tags,
@@ -45,7 +58,7 @@ fn serve_tail(
         }
         let is_meant = || only == Some(kept.entry.bseq) || tags.matches(&kept.entry.audience, slot);
         if is_due(kept, now) && is_meant() {
-            if !out.share(binding.conn, &kept.entry.frame, Class::Data) {
+            if !send(&kept.entry.frame, binding, out) {
                 binding.cursor = reached;
                 return Served::Over;
             }
@@ -159,7 +172,7 @@ fn page_to(
     let from = page.run.entries.partition_point(|entry| entry.bseq <= binding.cursor);
     for entry in &page.run.entries[from..] {
         if is_alive(entry, now) && tags.matches(&entry.audience, slot) {
-            if !out.share(binding.conn, &entry.frame, Class::Data) {
+            if !send(&entry.frame, binding, out) {
                 return false;
             }
             tally.broadcasts += 1;

@@ -140,6 +140,7 @@ impl Crowd {
             id: bseq,
             payload: Bytes::from_static(&[7; 256]),
             accepted_ms: NOW.unix_ms,
+            binding: 0,
         };
         let entry = LogEntry {
             bseq,

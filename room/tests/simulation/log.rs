@@ -32,6 +32,7 @@ impl Log {
             id,
             payload: super::inbox::payload(id),
             accepted_ms: 1,
+            binding: 0,
         };
         self.entries.push(Arc::new(LogEntry {
             bseq: self.head,

@@ -4,8 +4,9 @@
 use bytes::{BufMut, Bytes};
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+use super::{decode::decode_server_frame, varint::encoded_prefix_len};
 use crate::{
-    frame::{Ack, Broadcast, Push},
+    frame::{Ack, Broadcast, Push, ServerBody, ServerFrame},
     id::{BindingId, Bseq, Position},
 };
 
@@ -71,7 +72,8 @@ pub fn encode_broadcast(broadcast: &Broadcast) -> Bytes {
         + number_len(broadcast.bseq)
         + fixed64_len(broadcast.id)
         + bytes_len(&broadcast.payload)
-        + number_len(broadcast.accepted_ms);
+        + number_len(broadcast.accepted_ms)
+        + number_len(broadcast.binding.into());
     let mut out = Vec::with_capacity(framed_len(body));
     put_frame_head(6, body, &mut out);
     put_number(1, broadcast.app.into(), &mut out);
@@ -79,7 +81,21 @@ pub fn encode_broadcast(broadcast: &Broadcast) -> Bytes {
     put_fixed64(3, broadcast.id, &mut out);
     put_bytes(4, &broadcast.payload, &mut out);
     put_number(5, broadcast.accepted_ms, &mut out);
+    put_number(6, broadcast.binding.into(), &mut out);
     out.into()
+}
+
+/// A Broadcast that [`encode_broadcast`] made, for one of several bindings of its app on a connection. Rare, so it is
+/// decoded and encoded again.
+#[must_use]
+pub fn broadcast_for(frame: &Bytes, binding: BindingId) -> Bytes {
+    let message = frame.slice(encoded_prefix_len(frame.len()).min(frame.len())..);
+    match decode_server_frame(message) {
+        Ok(ServerFrame { body: Some(ServerBody::Broadcast(shared)) }) => {
+            encode_broadcast(&Broadcast { binding: binding.0, ..shared })
+        }
+        _ => frame.clone(),
+    }
 }
 
 /// An Ack with its length prefix.

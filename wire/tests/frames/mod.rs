@@ -28,8 +28,8 @@ prop_compose! {
 
 prop_compose! {
     pub fn broadcast()(app: u32, bseq in number(), id in number(), payload in payload(),
-                   accepted_ms in number()) -> Broadcast {
-        Broadcast { app, bseq, id, payload, accepted_ms }
+                   accepted_ms in number(), binding: u32) -> Broadcast {
+        Broadcast { app, bseq, id, payload, accepted_ms, binding }
     }
 }
 

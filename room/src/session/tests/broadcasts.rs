@@ -237,6 +237,27 @@ fn recalled_and_expired_are_not_sent() {
     assert_eq!(world.broadcasts(slots[1]), [3]);
 }
 
+/// All share a frame's bytes, but for the bindings of one app on one connection: whose cursor would it move?
+#[test]
+fn bindings_of_one_app_on_a_connection_get_frames_of_their_own() {
+    let mut world = small();
+    let slot = world.connect();
+    world.bind_with(slot, 1, "alice", &["a"], done(1, 0));
+    world.sessions.on_log(&run(0, 1, &[(1, "")]), false);
+    world.work();
+    assert_eq!(world.broadcasts(slot), [1]);
+    world.bind_with(slot, 2, "bob", &[], BindDone { cursor: cursor(1, 1), ..done(2, 1) });
+    world.sessions.on_log(&run(1, 3, &[(2, ""), (3, "a")]), false);
+    world.work();
+    let of = |frame| match frame {
+        ServerBody::Broadcast(broadcast) => (broadcast.binding, broadcast.bseq),
+        other => panic!("no broadcast: {other:?}"),
+    };
+    let mut got: Vec<_> = world.frames(slot).into_iter().map(of).collect();
+    got.sort_unstable();
+    assert_eq!(got, [(1, 2), (1, 3), (2, 2)]);
+}
+
 /// Whoever is met after it came gets it in the same visit, and those before in the next round: so in steady state everyone
 /// is visited once a round, whatever number of broadcasts comes during it.
 #[test]

@@ -158,7 +158,7 @@ impl State {
     fn broadcast(&mut self, payload: Bytes) -> u64 {
         let id = self.id();
         let bseq = self.log.len() as u64 + 1;
-        let broadcast = Broadcast { app: 1, bseq, id, payload, accepted_ms: 0 };
+        let broadcast = Broadcast { app: 1, bseq, id, payload, accepted_ms: 0, binding: 0 };
         self.log.push(broadcast.clone());
         let fault = self.fault;
         for (n, inbox) in self.inboxes.values().enumerate() {
