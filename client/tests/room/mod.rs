@@ -150,9 +150,9 @@ impl Room {
         }
         assert!(has.epoch <= self.sent.epoch, "{has:?}");
         if has.epoch == self.sent.epoch {
-            assert!(has.received <= self.sent.seq, "a device has only what it was sent");
-            self.sent.seq = has.received;
-            self.acked = self.acked.max(has.confirmed);
+            // An earlier connection may have brought more, which was not confirmed there and has expired since.
+            self.sent.seq = self.sent.seq.min(has.received);
+            self.acked = self.acked.max(has.confirmed.min(self.sent.seq));
         } else {
             // The Rebased was lost.
             self.sent.seq = self.inbox.translate(InboxPosition { epoch: has.epoch, seq: has.received });

@@ -143,7 +143,10 @@ impl Places {
 
     pub(super) fn unacked(&self) -> u64 {
         self.next_ack().map_or(0, |at| {
-            if at.epoch == self.acked.epoch { at.seq.0.saturating_sub(self.acked.seq.0) } else { 1 }
+            // What is told again, because it may have been lost, counts too.
+            let new =
+                if at.epoch == self.acked.epoch { at.seq.0.saturating_sub(self.acked.seq.0) } else { 1 };
+            new.max(1)
         })
     }
 

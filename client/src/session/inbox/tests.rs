@@ -145,6 +145,28 @@ fn a_cut_after_a_rebase_does_not_confirm_what_the_app_has_not() {
     assert_eq!(inbox.to_ack(), Some(at(1, 1)));
 }
 
+/// The ack of an older epoch had been sent, and was to be sent again after a resume because it might be lost. It counted for
+/// nothing, so no ack was planned any more, not even of what was confirmed later.
+#[test]
+fn an_older_ack_that_is_told_again_holds_no_later_one_back() {
+    let mut inbox = bound(at(1, 0));
+    accept(&mut inbox, 1, 0);
+    inbox.continue_at(at(2, 1));
+    inbox.accept(Seq(2), 0, MessageId(102));
+    assert!(inbox.confirm(at(1, 1)));
+    inbox.acked(at(1, 1));
+    inbox.offer_again();
+    inbox.resumed();
+    assert!(inbox.unacked() > 0, "it is to be told again");
+    assert!(inbox.confirm(at(2, 2)) && inbox.unacked() > 0);
+    let mut told = Vec::new();
+    while let Some(at) = inbox.to_ack() {
+        told.push(at);
+        inbox.acked(at);
+    }
+    assert_eq!(told.last(), Some(&at(2, 2)));
+}
+
 #[test]
 fn recent_forgets_the_oldest() {
     let mut recent = Recent::new(2);
