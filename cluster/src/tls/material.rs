@@ -100,23 +100,15 @@ impl Material {
     pub(super) fn judge(contents: Contents, files: &TlsFiles, role: Option<Role>) -> Result<Self, TlsError> {
         let ca = |reason: String| TlsError::new(TlsFile::Ca, &files.ca, reason);
         let cert = |reason: String| TlsError::new(TlsFile::Cert, &files.cert, reason);
-        let key = |reason: String| TlsError::new(TlsFile::Key, &files.key, reason);
 
         let mut roots = RootCertStore::empty();
         for root in certificates(&contents.ca).map_err(ca)? {
             roots.add(root).map_err(|e| ca(format!("holds a certificate that is none of a CA: {e}")))?;
         }
         let roots = Arc::new(roots);
-        let chain = certificates(&contents.cert).map_err(cert)?;
-        let (names, expires_at) = describe(&chain[0]).map_err(cert)?;
-        let private = PrivateKeyDer::from_pem_slice(&contents.key)
-            .map_err(|e| key(format!("holds no private key as PEM: {e}")))?;
-
         let provider = Arc::new(ring::default_provider());
-        let own = certified(chain, &private, &provider).map_err(key)?;
-        if own.keys_match().is_err() {
-            return Err(key(format!("is not the key of {}", files.cert.display())));
-        }
+        let own = Own::judge((&files.cert, &contents.cert), (&files.key, &contents.key), &provider)?;
+        let Own { own, private, names, expires_at } = own;
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(|e| ca(e.to_string()))?;
@@ -158,7 +150,38 @@ impl Material {
     }
 }
 
-pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+/// A certificate and its key, which belong together.
+pub(super) struct Own {
+    pub(super) own: CertifiedKey,
+    pub(super) private: PrivateKeyDer<'static>,
+    /// Its DNS names.
+    pub(super) names: Vec<String>,
+    /// When it ends, in seconds since 1970.
+    pub(super) expires_at: i64,
+}
+
+impl Own {
+    /// Reads both, each given by its path and its contents, and proves that they belong together.
+    pub(super) fn judge(
+        (cert_path, cert_pem): (&Path, &[u8]),
+        (key_path, key_pem): (&Path, &[u8]),
+        provider: &CryptoProvider,
+    ) -> Result<Self, TlsError> {
+        let cert = |reason: String| TlsError::new(TlsFile::Cert, cert_path, reason);
+        let key = |reason: String| TlsError::new(TlsFile::Key, key_path, reason);
+        let chain = certificates(cert_pem).map_err(cert)?;
+        let (names, expires_at) = describe(&chain[0]).map_err(cert)?;
+        let private = PrivateKeyDer::from_pem_slice(key_pem)
+            .map_err(|e| key(format!("holds no private key as PEM: {e}")))?;
+        let own = certified(chain, &private, provider).map_err(key)?;
+        if own.keys_match().is_err() {
+            return Err(key(format!("is not the key of {}", cert_path.display())));
+        }
+        Ok(Self { own, private, names, expires_at })
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {
         Ok(all) if all.is_empty() => Err("holds no certificate as PEM".to_owned()),
@@ -167,7 +190,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
     }
 }
 
-pub(super) fn certified(
+fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: &PrivateKeyDer<'static>,
     provider: &CryptoProvider,
@@ -177,7 +200,7 @@ pub(super) fn certified(
 }
 
 /// The DNS names of a certificate, and when it ends.
-pub(super) fn describe(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String> {
+fn describe(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String> {
     let (_, x509) =
         X509Certificate::from_der(certificate).map_err(|e| format!("holds no X.509 certificate: {e}"))?;
     let names = x509.subject_alternative_name().ok().flatten();

@@ -12,7 +12,7 @@ use std::{
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{PrivateKeyDer, pem::PemObject as _},
+    pki_types::UnixTime,
     server::{NoServerSessionStorage, ProducesTickets},
 };
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     TlsError, TlsFile,
     follow::{Followed, follow},
-    material::{certificates, certified, describe},
+    material::Own,
 };
 
 /// Where the certificate is, PEM.
@@ -165,16 +165,12 @@ impl Material {
         tickets: Option<Arc<dyn ProducesTickets>>,
     ) -> Result<Self, TlsError> {
         let cert = |reason: String| TlsError::new(TlsFile::Cert, &files.cert, reason);
-        let key = |reason: String| TlsError::new(TlsFile::Key, &files.key, reason);
-
-        let chain = certificates(&contents.cert).map_err(cert)?;
-        let (_, expires_at) = describe(&chain[0]).map_err(cert)?;
-        let private = PrivateKeyDer::from_pem_slice(&contents.key)
-            .map_err(|e| key(format!("holds no private key as PEM: {e}")))?;
         let provider = Arc::new(ring::default_provider());
-        let own = certified(chain, &private, &provider).map_err(key)?;
-        if own.keys_match().is_err() {
-            return Err(key(format!("is not the key of {}", files.cert.display())));
+        let own = Own::judge((&files.cert, &contents.cert), (&files.key, &contents.key), &provider)?;
+        let Own { own, private, expires_at, .. } = own;
+        // No device would take it, so the one in use is better.
+        if u64::try_from(expires_at).is_ok_and(|end| end <= UnixTime::now().as_secs()) {
+            return Err(cert("has expired".to_owned()));
         }
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -150,4 +150,15 @@ fn a_public_certificate_needs_no_authority_and_is_followed() {
     let Looked::Refused(error) = follower.look(true) else { panic!() };
     assert!(error.file == TlsFile::Key && error.reason.starts_with("is not the key of"), "{error}");
     assert_eq!((tls.reloads(), tls.refusals()), (1, 1));
+
+    // No device would take it.
+    let (cert, key) = authority.issue_with("push.example", |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    fs::write(folder.path().join("node.pem"), cert).unwrap();
+    fs::write(folder.path().join("node.key"), key).unwrap();
+    let Looked::Refused(error) = follower.look(true) else { panic!() };
+    assert_eq!((error.file, error.reason.as_str()), (TlsFile::Cert, "has expired"));
+    assert!(tls.expires_at() > 1_700_000_000, "the one in use stays");
 }
