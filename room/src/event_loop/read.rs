@@ -96,7 +96,7 @@ impl EventLoop {
             let step = match self.outbox.speaks(slot).0 {
                 Kind::Native => self.feed_native(slot, &mut input, now),
                 Kind::Undecided => self.sniff(slot, input, now),
-                Kind::Request => self.feed_request(slot, &mut input, now),
+                Kind::Request => self.feed_request(slot, &mut input),
                 Kind::Binary | Kind::Json => self.feed_messages(slot, &mut input, now),
             };
             match step {

@@ -27,7 +27,7 @@ const JSON_GROWTH: usize = 2;
 
 impl EventLoop {
     /// The request for a WebSocket, as far as it has come.
-    pub(super) fn feed_request(&mut self, slot: u32, input: &mut &[u8], _now: Now) -> Step {
+    pub(super) fn feed_request(&mut self, slot: u32, input: &mut &[u8]) -> Step {
         let kept = match self.outbox.take_begun(slot) {
             Some(Begun::Request(mut kept)) => {
                 kept.extend_from_slice(input);
