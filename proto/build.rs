@@ -5,12 +5,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const PUBLIC: [&str; 2] = ["longwire/v1/push.proto", "longwire/v1/route.proto"];
-const INTERNAL: [&str; 5] = [
+const INTERNAL: [&str; 7] = [
+    "longwire/internal/v1/broadcast.proto",
     "longwire/internal/v1/saver.proto",
     "longwire/internal/v1/register.proto",
     "longwire/internal/v1/room.proto",
     "longwire/internal/v1/coordinator.proto",
     "longwire/internal/v1/node.proto",
+    "longwire/internal/v1/center.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

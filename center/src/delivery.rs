@@ -229,6 +229,7 @@ fn item(parcel: &Parcel, fence: u64) -> DeliverItem {
         id: parcel.id,
         payload: None,
         accepted_ms: parcel.accepted_ms,
+        ..Default::default()
     }
 }
 

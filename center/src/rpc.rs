@@ -107,6 +107,68 @@ impl Grpc {
 
 #[tonic::async_trait]
 impl PushService for Grpc {
+    type ListTargetsStream =
+        std::pin::Pin<Box<dyn futures::Stream<Item = Result<proto::v1::Target, tonic::Status>> + Send>>;
+    type WatchBroadcastStream = std::pin::Pin<
+        Box<dyn futures::Stream<Item = Result<proto::v1::BroadcastState, tonic::Status>> + Send>,
+    >;
+
+    async fn multicast_stream(
+        &self,
+        _: tonic::Request<tonic::Streaming<proto::v1::MulticastChunk>>,
+    ) -> Result<tonic::Response<proto::v1::MulticastResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("multicast_stream"))
+    }
+
+    async fn list_targets(
+        &self,
+        _: tonic::Request<proto::v1::ListTargetsRequest>,
+    ) -> Result<tonic::Response<Self::ListTargetsStream>, tonic::Status> {
+        Err(tonic::Status::unimplemented("list_targets"))
+    }
+
+    async fn watch_broadcast(
+        &self,
+        _: tonic::Request<proto::v1::GetBroadcastRequest>,
+    ) -> Result<tonic::Response<Self::WatchBroadcastStream>, tonic::Status> {
+        Err(tonic::Status::unimplemented("watch_broadcast"))
+    }
+
+    async fn preview_broadcast(
+        &self,
+        _: tonic::Request<proto::v1::BroadcastRequest>,
+    ) -> Result<tonic::Response<proto::v1::BroadcastPreview>, tonic::Status> {
+        Err(tonic::Status::unimplemented("preview_broadcast"))
+    }
+
+    async fn control_broadcast(
+        &self,
+        _: tonic::Request<proto::v1::ControlBroadcastRequest>,
+    ) -> Result<tonic::Response<proto::v1::BroadcastState>, tonic::Status> {
+        Err(tonic::Status::unimplemented("control_broadcast"))
+    }
+
+    async fn list_broadcasts(
+        &self,
+        _: tonic::Request<proto::v1::ListBroadcastsRequest>,
+    ) -> Result<tonic::Response<proto::v1::ListBroadcastsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("list_broadcasts"))
+    }
+
+    async fn list_scheduled(
+        &self,
+        _: tonic::Request<proto::v1::ListScheduledRequest>,
+    ) -> Result<tonic::Response<proto::v1::ListScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("list_scheduled"))
+    }
+
+    async fn cancel_scheduled(
+        &self,
+        _: tonic::Request<proto::v1::CancelScheduledRequest>,
+    ) -> Result<tonic::Response<proto::v1::CancelScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("cancel_scheduled"))
+    }
+
     async fn push(&self, request: Request<v1::PushRequest>) -> Answer<v1::PushResponse> {
         self.run(request, |ops, caller, push| ops.push(caller, push).boxed()).await
     }

@@ -154,6 +154,97 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl Saver for Fakes {
+    async fn put_job(
+        &self,
+        _: tonic::Request<proto::internal::PutJobRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("put_job"))
+    }
+
+    async fn find_job(
+        &self,
+        _: tonic::Request<proto::internal::FindJobRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("find_job"))
+    }
+
+    async fn active_jobs(
+        &self,
+        _: tonic::Request<proto::internal::ActiveJobsRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("active_jobs"))
+    }
+
+    async fn list_jobs(
+        &self,
+        _: tonic::Request<proto::internal::ListJobsRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("list_jobs"))
+    }
+
+    async fn change_job(
+        &self,
+        _: tonic::Request<proto::internal::ChangeJobRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("change_job"))
+    }
+
+    async fn release_job(
+        &self,
+        _: tonic::Request<proto::internal::ReleaseJobRequest>,
+    ) -> Result<tonic::Response<proto::internal::ReleaseJobResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("release_job"))
+    }
+
+    async fn put_parts(
+        &self,
+        _: tonic::Request<proto::internal::PutPartsRequest>,
+    ) -> Result<tonic::Response<proto::internal::PutPartsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("put_parts"))
+    }
+
+    async fn targets(
+        &self,
+        _: tonic::Request<proto::internal::TargetsRequest>,
+    ) -> Result<tonic::Response<proto::internal::TargetsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("targets"))
+    }
+
+    async fn put_scheduled(
+        &self,
+        _: tonic::Request<proto::internal::PutScheduledRequest>,
+    ) -> Result<tonic::Response<proto::internal::PutScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("put_scheduled"))
+    }
+
+    async fn due_scheduled(
+        &self,
+        _: tonic::Request<proto::internal::DueScheduledRequest>,
+    ) -> Result<tonic::Response<proto::internal::ScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("due_scheduled"))
+    }
+
+    async fn list_scheduled(
+        &self,
+        _: tonic::Request<proto::internal::ListScheduledRequest>,
+    ) -> Result<tonic::Response<proto::internal::ScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("list_scheduled"))
+    }
+
+    async fn remove_scheduled(
+        &self,
+        _: tonic::Request<proto::internal::RemoveScheduledRequest>,
+    ) -> Result<tonic::Response<proto::internal::RemoveScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("remove_scheduled"))
+    }
+
+    async fn utc_offsets(
+        &self,
+        _: tonic::Request<proto::internal::UtcOffsetsRequest>,
+    ) -> Result<tonic::Response<proto::internal::UtcOffsetsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("utc_offsets"))
+    }
+
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Answer<rpc::AppendResponse> {
         let takes = self.state().append_takes;
         tokio::time::sleep(takes).await;
@@ -250,6 +341,7 @@ impl Saver for Fakes {
                 accepted_ms: request.accepted_ms,
                 expires_ms: request.expires_ms,
                 recalled: false,
+                ..Default::default()
             });
         }
         let repeated = known.is_some();
@@ -360,6 +452,13 @@ impl Register for Fakes {
 
 #[tonic::async_trait]
 impl Room for Fakes {
+    async fn count_audience(
+        &self,
+        _: tonic::Request<proto::internal::CountAudienceRequest>,
+    ) -> Result<tonic::Response<proto::internal::CountAudienceResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("count_audience"))
+    }
+
     async fn deliver(&self, request: Request<rpc::DeliverRequest>) -> Answer<rpc::DeliverResponse> {
         let rpc::DeliverRequest { payloads, items } = request.into_inner();
         let results = vec![rpc::Delivery::Sent.into(); items.len()];
@@ -388,7 +487,8 @@ impl Room for Fakes {
 
     async fn progress(&self, request: Request<rpc::ProgressRequest>) -> Answer<rpc::ProgressResponse> {
         let ids = request.into_inner().ids.into_iter();
-        let progress = ids.map(|id| rpc::Progress { id, targets: 5, sent: 4, acked: 3 }).collect();
+        let progress =
+            ids.map(|id| rpc::Progress { id, targets: 5, sent: 4, acked: 3, ..Default::default() }).collect();
         Ok(Response::new(rpc::ProgressResponse { progress }))
     }
 

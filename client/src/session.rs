@@ -105,6 +105,7 @@ impl Session {
             resume_token: self.resume_token.as_deref().map(Bytes::copy_from_slice).unwrap_or_default(),
             sdk: self.config.sdk.clone(),
             resume,
+            ..Default::default()
         };
         self.link.send(&connect.into(), now, &mut out.bytes);
     }

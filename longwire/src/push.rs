@@ -51,12 +51,14 @@ async fn unicast(
         ttl_s,
         transient: args.transient,
         idempotency_key: args.idempotency_key.clone().unwrap_or_default(),
+        ..Default::default()
     };
     let answer = api.push().push(request).await.map_err(|s| refused(&s))?.into_inner();
     let (outcome, line) = match answer.outcome() {
         Outcome::Stored => ("stored", format!("stored as {}, number {} of the inbox", answer.id, answer.seq)),
         Outcome::Sent => ("sent", format!("sent as {}", answer.id)),
         Outcome::Offline => ("offline", "nobody is there; a transient message is not kept".to_owned()),
+        Outcome::Scheduled => ("scheduled", format!("kept as {} until its time", answer.id)),
         Outcome::Unspecified => ("unknown", format!("accepted as {}", answer.id)),
     };
     let json = json!({
@@ -79,6 +81,7 @@ async fn multicast(
         ttl_s,
         transient: args.transient,
         idempotency_key: args.idempotency_key.clone().unwrap_or_default(),
+        ..Default::default()
     };
     let answer = api.push().multicast(request).await.map_err(|s| refused(&s))?.into_inner();
     for failed in &answer.failed {
@@ -105,6 +108,7 @@ async fn broadcast(
         ttl_s,
         audience: args.audience.clone().unwrap_or_default(),
         idempotency_key: args.idempotency_key.clone().unwrap_or_default(),
+        ..Default::default()
     };
     let answer = api.push().broadcast(request).await.map_err(|s| refused(&s))?.into_inner();
     let line = format!("broadcast as {}, number {} of the log", answer.id, answer.bseq);

@@ -21,6 +21,13 @@ struct Kicked(mpsc::Sender<KickItem>);
 
 #[tonic::async_trait]
 impl Room for Kicked {
+    async fn count_audience(
+        &self,
+        _: tonic::Request<proto::internal::CountAudienceRequest>,
+    ) -> Result<tonic::Response<proto::internal::CountAudienceResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("count_audience"))
+    }
+
     async fn kick(&self, request: Request<rpc::KickRequest>) -> Result<Response<rpc::KickResponse>, Status> {
         let items = request.into_inner().items;
         let kicked = vec![true; items.len()];

@@ -21,6 +21,13 @@ pub(crate) struct Grpc<S>(pub(crate) Arc<Orders<S>>);
 
 #[tonic::async_trait]
 impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
+    async fn count_audience(
+        &self,
+        _: tonic::Request<proto::internal::CountAudienceRequest>,
+    ) -> Result<tonic::Response<proto::internal::CountAudienceResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("count_audience"))
+    }
+
     async fn deliver(
         &self,
         request: Request<rpc::DeliverRequest>,
@@ -80,6 +87,7 @@ impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
             targets: done.targets,
             sent: done.sent,
             acked: done.acked,
+            ..Default::default()
         });
         Ok(Response::new(rpc::ProgressResponse { progress: progress.collect() }))
     }

@@ -37,6 +37,7 @@ impl PeerNudge {
             id: waiting.id.0,
             payload: None,
             accepted_ms: 0,
+            ..Default::default()
         };
         match self.rooms.nudge(NodeId(at.room), item).await {
             Ok(Delivery::Sent) => Nudged::Online,

@@ -68,6 +68,7 @@ fn stored(b: LoggedBroadcast) -> rpc::StoredBroadcast {
         accepted_ms: b.accepted_ms,
         expires_ms: b.expires_ms,
         recalled: b.recalled,
+        ..Default::default()
     }
 }
 
@@ -151,6 +152,7 @@ fn load_result(result: Result<LoadedInbox, Refused>) -> rpc::LoadResult {
         payload: m.payload.unwrap_or_default(),
         accepted_ms: m.accepted_ms,
         expires_ms: m.expires_ms,
+        ..Default::default()
     });
     rpc::LoadResult {
         start: Some(unposition(loaded.inbox.start)),
@@ -165,6 +167,97 @@ fn load_result(result: Result<LoadedInbox, Refused>) -> rpc::LoadResult {
 
 #[tonic::async_trait]
 impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
+    async fn put_job(
+        &self,
+        _: tonic::Request<proto::internal::PutJobRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("put_job"))
+    }
+
+    async fn find_job(
+        &self,
+        _: tonic::Request<proto::internal::FindJobRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("find_job"))
+    }
+
+    async fn active_jobs(
+        &self,
+        _: tonic::Request<proto::internal::ActiveJobsRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("active_jobs"))
+    }
+
+    async fn list_jobs(
+        &self,
+        _: tonic::Request<proto::internal::ListJobsRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("list_jobs"))
+    }
+
+    async fn change_job(
+        &self,
+        _: tonic::Request<proto::internal::ChangeJobRequest>,
+    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("change_job"))
+    }
+
+    async fn release_job(
+        &self,
+        _: tonic::Request<proto::internal::ReleaseJobRequest>,
+    ) -> Result<tonic::Response<proto::internal::ReleaseJobResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("release_job"))
+    }
+
+    async fn put_parts(
+        &self,
+        _: tonic::Request<proto::internal::PutPartsRequest>,
+    ) -> Result<tonic::Response<proto::internal::PutPartsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("put_parts"))
+    }
+
+    async fn targets(
+        &self,
+        _: tonic::Request<proto::internal::TargetsRequest>,
+    ) -> Result<tonic::Response<proto::internal::TargetsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("targets"))
+    }
+
+    async fn put_scheduled(
+        &self,
+        _: tonic::Request<proto::internal::PutScheduledRequest>,
+    ) -> Result<tonic::Response<proto::internal::PutScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("put_scheduled"))
+    }
+
+    async fn due_scheduled(
+        &self,
+        _: tonic::Request<proto::internal::DueScheduledRequest>,
+    ) -> Result<tonic::Response<proto::internal::ScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("due_scheduled"))
+    }
+
+    async fn list_scheduled(
+        &self,
+        _: tonic::Request<proto::internal::ListScheduledRequest>,
+    ) -> Result<tonic::Response<proto::internal::ScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("list_scheduled"))
+    }
+
+    async fn remove_scheduled(
+        &self,
+        _: tonic::Request<proto::internal::RemoveScheduledRequest>,
+    ) -> Result<tonic::Response<proto::internal::RemoveScheduledResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("remove_scheduled"))
+    }
+
+    async fn utc_offsets(
+        &self,
+        _: tonic::Request<proto::internal::UtcOffsetsRequest>,
+    ) -> Result<tonic::Response<proto::internal::UtcOffsetsResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("utc_offsets"))
+    }
+
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Answer<rpc::AppendResponse> {
         let items = request.get_ref().items.iter().map(|item| self.append_of(item)).collect();
         drop(request);
@@ -251,6 +344,7 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
             dropped,
             recalled: ledger.recalled,
             broadcast: ledger.broadcast.map(stored),
+            ..Default::default()
         }))
     }
 

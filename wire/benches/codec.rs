@@ -15,7 +15,15 @@ use wire::{
 
 fn push() -> Push {
     let payload = Bytes::from_static(&[7; 256]);
-    Push { binding: 1, seq: 123_456, skip: 0, id: 1 << 60, payload, accepted_ms: 1_800_000_000_000 }
+    Push {
+        binding: 1,
+        seq: 123_456,
+        skip: 0,
+        id: 1 << 60,
+        payload,
+        accepted_ms: 1_800_000_000_000,
+        ..Default::default()
+    }
 }
 
 fn ack() -> Ack {
@@ -31,6 +39,7 @@ fn bind() -> Bind {
         tags: vec!["beta".to_owned()],
         inbox: None,
         broadcasts: None,
+        ..Default::default()
     }
 }
 

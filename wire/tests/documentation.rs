@@ -107,6 +107,7 @@ fn push() -> Push {
         id: 0x0003_8d7e_a4c6_8001,
         payload: Bytes::from_static(b"hello"),
         accepted_ms: 1_760_000_000_000,
+        ..Default::default()
     }
 }
 

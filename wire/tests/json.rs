@@ -51,6 +51,7 @@ fn it_reads_like_this() {
         id: u64::MAX,
         payload: Bytes::from_static(b"hello"),
         accepted_ms: 1_760_000_000_000,
+        ..Default::default()
     };
     let text = r#"{"push":{"binding":1,"seq":"18","id":"18446744073709551615","payload":"aGVsbG8=","acceptedMs":"1760000000000"}}"#;
     assert_eq!(encode_server(&push.into()), text.as_bytes());

@@ -28,6 +28,7 @@ impl From<v1::PushResponse> for Pushed {
             v1::Outcome::Stored | v1::Outcome::Unspecified => "stored",
             v1::Outcome::Sent => "sent",
             v1::Outcome::Offline => "offline",
+            v1::Outcome::Scheduled => "scheduled",
         };
         Self { id: MessageId(r.id), outcome, seq: r.seq, repeated: r.repeated }
     }

@@ -48,6 +48,7 @@ impl PushBody {
             ttl_s: self.ttl_s,
             transient: self.transient,
             idempotency_key,
+            ..Default::default()
         })
     }
 }
@@ -82,6 +83,7 @@ impl MulticastBody {
             ttl_s: self.ttl_s,
             transient: self.transient,
             idempotency_key,
+            ..Default::default()
         })
     }
 }
@@ -113,6 +115,7 @@ impl BroadcastBody {
             ttl_s: self.ttl_s,
             audience: self.audience,
             idempotency_key,
+            ..Default::default()
         })
     }
 }

@@ -48,6 +48,7 @@ impl Ops {
             audience: audience.clone(),
             accepted_ms,
             expires_ms,
+            ..Default::default()
         };
         let AppendBroadcastResponse { epoch, bseq, .. } = self.peers.savers.append_broadcast(append).await?;
         self.metrics.broadcast.inc();
@@ -61,7 +62,8 @@ impl Ops {
             audience,
             accepted_ms,
             expires_ms,
+            ..Default::default()
         });
-        Ok(v1::BroadcastResponse { id, bseq, repeated })
+        Ok(v1::BroadcastResponse { id, bseq, repeated, ..Default::default() })
     }
 }

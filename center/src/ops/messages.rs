@@ -66,6 +66,7 @@ impl Ops {
             sent: progress.sent,
             acked: progress.acked,
             rooms_missed,
+            ..Default::default()
         })
     }
 
@@ -151,7 +152,7 @@ mod tests {
     /// A broadcast whose time was over was said to be stored for those who had not acked it, for ever.
     #[test]
     fn the_ledger_of_a_broadcast_says_what_became_of_the_rest() {
-        let progress = Progress { id: 7, targets: 10, sent: 8, acked: 6 };
+        let progress = Progress { id: 7, targets: 10, sent: 8, acked: 6, ..Default::default() };
         let rest = |recalled, now_ms| {
             let broadcast =
                 internal::StoredBroadcast { id: 7, expires_ms: 1_000, recalled, ..Default::default() };

@@ -136,6 +136,7 @@ impl Ops {
                     durability: app.durability,
                     inbox_cap: app.inbox_cap,
                     multicast: true,
+                    ..Default::default()
                 };
                 (part, self.peers.savers.append(append).await)
             })

@@ -99,6 +99,7 @@ impl Ops {
             durability: app.durability,
             inbox_cap: app.inbox_cap,
             multicast: false,
+            ..Default::default()
         };
         let begun = Instant::now();
         let AppendResult { positions, .. } = self.peers.savers.append(append).await?;
@@ -160,6 +161,7 @@ impl Ops {
                 id,
                 payload: None,
                 accepted_ms: cluster::accepted_ms_of(id),
+                ..Default::default()
             };
             match self.peers.rooms.deliver(cluster::NodeId(room), item, payload.clone()).await? {
                 Outcome::Sent => return Ok(v1::Outcome::Sent),

@@ -102,6 +102,7 @@ impl Binding {
             tags: self.tags.to_vec(),
             inbox: self.inbox.offer().map(Into::into),
             broadcasts: self.broadcasts.offer().map(Into::into),
+            ..Default::default()
         }
     }
 

@@ -242,7 +242,15 @@ impl Room {
 
     pub(crate) fn push(&self, entry: Entry, skip: u64) -> Push {
         let (binding, seq, id) = (self.binding, entry.seq, entry.id);
-        Push { binding, seq, skip, id, payload: Bytes::from(id.to_string()), accepted_ms: 0 }
+        Push {
+            binding,
+            seq,
+            skip,
+            id,
+            payload: Bytes::from(id.to_string()),
+            accepted_ms: 0,
+            ..Default::default()
+        }
     }
 }
 

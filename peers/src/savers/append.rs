@@ -111,6 +111,7 @@ impl<'a> Multicast<'a> {
             durability: item.durability,
             inbox_cap: item.inbox_cap,
             multicast: item.multicast,
+            ..Default::default()
         };
         let call = |line: Arc<SaverLine>| {
             let part = part.clone();

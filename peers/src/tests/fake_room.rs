@@ -39,6 +39,13 @@ impl FakeRoom {
 
 #[tonic::async_trait]
 impl Room for FakeRoom {
+    async fn count_audience(
+        &self,
+        _: tonic::Request<proto::internal::CountAudienceRequest>,
+    ) -> Result<tonic::Response<proto::internal::CountAudienceResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("count_audience"))
+    }
+
     async fn deliver(&self, request: Request<rpc::DeliverRequest>) -> Answer<rpc::DeliverResponse> {
         let now = self.delivering.fetch_add(1, Ordering::SeqCst) + 1;
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -69,7 +76,7 @@ impl Room for FakeRoom {
     }
 
     async fn progress(&self, request: Request<rpc::ProgressRequest>) -> Answer<rpc::ProgressResponse> {
-        let part = |id| rpc::Progress { id, targets: 5, sent: 4, acked: 3 };
+        let part = |id| rpc::Progress { id, targets: 5, sent: 4, acked: 3, ..Default::default() };
         // A room tells only of what it knows, in whatever order.
         let progress = request.into_inner().ids.into_iter().rev().filter(|id| *id != 404).map(part).collect();
         Ok(Response::new(rpc::ProgressResponse { progress }))

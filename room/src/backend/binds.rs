@@ -188,6 +188,7 @@ async fn read<S: Services>(backend: &Arc<Backend<S>>, app: AppId, ask: &BindAsk)
         max_messages: backend.limits.page_messages,
         max_bytes: backend.limits.page_bytes,
         own_cursor: ask.broadcasts.is_some(),
+        ..Default::default()
     };
     let mut result = backend.services.load(item).await?;
     let wanted = ask.broadcasts.map_or(0, |cursor| cursor.bseq.0);

@@ -31,6 +31,7 @@ async fn end<S: Services>(backend: &Backend<S>, ask: EndAsk) {
             cursor: ask
                 .cursor
                 .map(|cursor| rpc::BroadcastCursor { epoch: cursor.epoch.0, bseq: cursor.bseq.0 }),
+            ..Default::default()
         };
         inboxes::ack(backend, item).await;
     }

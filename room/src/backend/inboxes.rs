@@ -41,6 +41,7 @@ async fn load<S: Services>(backend: &Backend<S>, ask: LoadAsk) -> LoadAnswer {
         max_messages: backend.limits.page_messages,
         max_bytes: backend.limits.page_bytes,
         own_cursor: false,
+        ..Default::default()
     };
     let result = match backend.services.load(item).await {
         Ok(result) => Some(page(result)),
@@ -64,6 +65,7 @@ pub(super) async fn run_acks<S: Services>(backend: Arc<Backend<S>>, asks: mpsc::
                 uid: ask.uid.as_str().to_owned(),
                 inbox: Some(position(ask.inbox)),
                 cursor: None,
+                ..Default::default()
             };
             ack(backend, item).await;
         }

@@ -237,6 +237,7 @@ pub(crate) fn push_frame(binding: &Binding, number: BindingId, message: &StoredM
         id: message.id.0,
         payload: message.payload.clone(),
         accepted_ms: message.accepted_ms,
+        ..Default::default()
     }
 }
 

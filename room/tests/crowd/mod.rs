@@ -97,6 +97,7 @@ impl Crowd {
             tags,
             inbox: None,
             broadcasts: None,
+            ..Default::default()
         };
         self.frame(slot, bind);
         let ask = self.sessions.asks.binds.take(1).pop().unwrap();

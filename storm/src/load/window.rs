@@ -196,6 +196,7 @@ impl Pusher {
             ttl_s: self.plan.ttl_s,
             transient: self.plan.transient,
             idempotency_key: key,
+            ..Default::default()
         }
     }
 

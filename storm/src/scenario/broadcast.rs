@@ -133,6 +133,7 @@ pub async fn run(options: &BroadcastOptions) -> anyhow::Result<BroadcastReport> 
                 ttl_s: options.ttl,
                 audience: options.audience.clone(),
                 idempotency_key: String::new(),
+                ..Default::default()
             };
             let centers = centers.clone();
             let (began, number) = (Instant::now(), sent);

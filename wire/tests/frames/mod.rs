@@ -22,7 +22,7 @@ fn text() -> impl Strategy<Value = String> {
 prop_compose! {
     pub fn push()(binding: u32, seq in number(), skip in number(), id in number(), payload in payload(),
               accepted_ms in number()) -> Push {
-        Push { binding, seq, skip, id, payload, accepted_ms }
+        Push { binding, seq, skip, id, payload, accepted_ms, ..Default::default() }
     }
 }
 
@@ -45,7 +45,7 @@ prop_compose! {
               broadcasts in prop::option::of((number(), number()))) -> Bind {
         let inbox = inbox.map(|(epoch, seq)| InboxPosition { epoch, seq });
         let broadcasts = broadcasts.map(|(epoch, bseq)| BroadcastPosition { epoch, bseq });
-        Bind { binding, app, uid, token, tags, inbox, broadcasts }
+        Bind { binding, app, uid, token, tags, inbox, broadcasts, ..Default::default() }
     }
 }
 
@@ -63,7 +63,7 @@ prop_compose! {
     pub fn connect()(device in text(), version: u32, network in 0i32..7, heartbeat_s: u32,
                  resume_token in payload(), sdk in text(),
                  resume in prop::collection::vec(resume(), 0..4)) -> Connect {
-        Connect { device, version, network, heartbeat_s, resume_token, sdk, resume }
+        Connect { device, version, network, heartbeat_s, resume_token, sdk, resume, ..Default::default() }
     }
 }
 

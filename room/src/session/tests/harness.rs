@@ -228,6 +228,7 @@ pub(super) fn bind(binding: u32, uid: &str, tags: &[&str]) -> Bind {
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         inbox: None,
         broadcasts: None,
+        ..Default::default()
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) async fn run(ground: Ground, plan: Broadcast, part: Part) -> anyhow::
                 ttl_s: plan.ttl,
                 audience: plan.audience.clone(),
                 idempotency_key: String::new(),
+                ..Default::default()
             };
             let centers = centers.clone();
             calls.push(async move {

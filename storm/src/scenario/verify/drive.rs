@@ -207,6 +207,7 @@ impl Drive {
             ttl_s: None,
             transient: false,
             idempotency_key: key(&header),
+            ..Default::default()
         }
     }
 
@@ -218,6 +219,7 @@ impl Drive {
             ttl_s: None,
             audience: String::new(),
             idempotency_key: key(&header),
+            ..Default::default()
         }
     }
 }

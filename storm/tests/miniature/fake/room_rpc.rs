@@ -14,6 +14,13 @@ fn not_here<T>() -> Result<Response<T>> {
 
 #[tonic::async_trait]
 impl Room for Rpc {
+    async fn count_audience(
+        &self,
+        _: tonic::Request<proto::internal::CountAudienceRequest>,
+    ) -> Result<tonic::Response<proto::internal::CountAudienceResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("count_audience"))
+    }
+
     async fn deliver(&self, request: Request<DeliverRequest>) -> Result<Response<DeliverResponse>> {
         let DeliverRequest { payloads, items } = request.into_inner();
         let state = self.0.lock().unwrap();
