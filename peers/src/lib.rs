@@ -38,4 +38,4 @@ pub use limits::Limits;
 pub use metrics::PeerMetrics;
 pub use registers::{Registers, membership};
 pub use rooms::{Rooms, Told};
-pub use savers::{SHARED, Savers};
+pub use savers::{SHARED, Savers, TargetsPage, TargetsPlace};

@@ -4,6 +4,8 @@ mod append;
 mod apps;
 mod line;
 mod merge;
+mod schedules;
+mod targets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,6 +22,7 @@ use crate::{
 };
 pub use line::SHARED;
 use line::SaverLine;
+pub use targets::{TargetsPage, TargetsPlace};
 
 /// Calls to the savers. Clones are cheap and share connections and queues; one to a process is enough.
 ///

@@ -111,7 +111,7 @@ impl<'a> Multicast<'a> {
             durability: item.durability,
             inbox_cap: item.inbox_cap,
             multicast: item.multicast,
-            ..Default::default()
+            collapse_key: item.collapse_key.clone(),
         };
         let call = |line: Arc<SaverLine>| {
             let part = part.clone();
