@@ -2,6 +2,7 @@
 
 mod append;
 mod apps;
+mod jobs;
 mod line;
 mod merge;
 mod schedules;
@@ -82,15 +83,18 @@ impl Savers {
         Ok(result)
     }
 
-    /// Acks an inbox cumulatively, or keeps a broadcast cursor.
+    /// Acks an inbox cumulatively, or keeps a broadcast cursor. An item with credits is answered when the archive has
+    /// taken it; of one user there may be one of these under way, because a later cursor that is kept first would make
+    /// the credits of an earlier one void.
     ///
     /// # Errors
-    /// [`PeerError`].
+    /// [`PeerError`]. An item with credits may have been taken all the same: the same credits, or more of them, may be
+    /// told again.
     pub async fn ack(&self, item: rpc::AckItem) -> Result<(), PeerError> {
         let to = To::Owner(rendezvous::user_key(item.app, &item.uid));
         let call = |line: Arc<SaverLine>| {
             let item = item.clone();
-            async move { line.ack.call(item).await }
+            async move { line.acks(&item).call(item).await }
         };
         self.links.call(to, Repeat::Harmless, call).await
     }
@@ -177,10 +181,12 @@ impl Savers {
         };
         let mut response = self.links.call(app_owner(request.app), Repeat::Harmless, call).await?;
         accepted(response.refusal.take())?;
+        merge::share_payloads(&mut response.broadcasts);
         Ok(response)
     }
 
-    /// Takes a broadcast back; whether it was in the log.
+    /// Takes a broadcast back: its job is stopped, and all that was released of it is taken out of the log. Answers
+    /// whether there was anything left to stop or to take.
     ///
     /// # Errors
     /// [`PeerError`].

@@ -17,6 +17,8 @@ use crate::{
 
 /// An item's fields apart from payload and names, encoded; an estimate is good enough for a bound.
 const FIELDS: usize = 48;
+/// A credit's fields, encoded.
+const CREDIT: usize = 24;
 /// Metadata of a saver's answers to appends that says that its stores are those of all savers.
 pub const SHARED: &str = "longwire-shared";
 /// What a load without a bound of its own is taken to answer.
@@ -27,7 +29,9 @@ pub(crate) struct SaverLine {
     /// A call is answered as a whole: what is `fast` would wait for the archive with these.
     append_safe: Batcher<rpc::Append, rpc::AppendResult, PeerError>,
     pub(super) load: Batcher<rpc::LoadItem, rpc::LoadResult, PeerError>,
-    pub(super) ack: Batcher<rpc::AckItem, (), PeerError>,
+    ack: Batcher<rpc::AckItem, (), PeerError>,
+    /// Those with credits are answered when the archive has them: what only leaves an inbox must not wait for that.
+    ack_credits: Batcher<rpc::AckItem, (), PeerError>,
     pub(super) reserve: Batcher<rpc::ReserveRequest, rpc::ReserveResponse, PeerError>,
     pub(super) depth: Batcher<rpc::DepthRequest, rpc::DepthResponse, PeerError>,
     pub(super) find_key: Batcher<rpc::FindKeyRequest, rpc::FindKeyResponse, PeerError>,
@@ -44,6 +48,11 @@ impl SaverLine {
             rpc::Durability::Safe => &self.append_safe,
             rpc::Durability::Fast | rpc::Durability::Unspecified => &self.append,
         }
+    }
+
+    /// What gathers acks of the item's kind.
+    pub(super) fn acks(&self, item: &rpc::AckItem) -> &Batcher<rpc::AckItem, (), PeerError> {
+        if item.credits.is_empty() { &self.ack } else { &self.ack_credits }
     }
 
     /// A client for a call by [`SaverLine::control`].
@@ -88,15 +97,19 @@ impl Line for SaverLine {
                 let mut c = c.clone();
                 async move { Ok(c.load(rpc::LoadRequest { items }).await?.into_inner().results) }
             });
-        let c = client.clone();
-        let ack = wire.batcher("saver_ack", limits.batch(), None, move |items: Vec<rpc::AckItem>| {
-            let mut c = c.clone();
-            async move {
-                let count = items.len();
-                c.ack(rpc::AckRequest { items }).await?;
-                Ok(vec![(); count])
-            }
-        });
+        let mut acks = |name| {
+            let c = client.clone();
+            let weigh = (limits.batch_bytes, ack_bytes as fn(&rpc::AckItem) -> usize);
+            wire.batcher(name, limits.batch(), Some(weigh), move |items: Vec<rpc::AckItem>| {
+                let mut c = c.clone();
+                async move {
+                    let count = items.len();
+                    c.ack(rpc::AckRequest { items }).await?;
+                    Ok(vec![(); count])
+                }
+            })
+        };
+        let (ack, ack_credits) = (acks("saver_ack"), acks("saver_ack_credits"));
         let c = client.clone();
         let reserve = wire.singles("saver_reserve", limits.control_calls, move |request| {
             let mut c = c.clone();
@@ -117,6 +130,7 @@ impl Line for SaverLine {
             append_safe,
             load,
             ack,
+            ack_credits,
             reserve,
             depth,
             find_key,
@@ -129,6 +143,10 @@ impl Line for SaverLine {
 
 fn append_bytes(item: &rpc::Append) -> usize {
     item.payload.len() + item.uids.iter().map(|uid| uid.len() + 2).sum::<usize>() + FIELDS
+}
+
+fn ack_bytes(item: &rpc::AckItem) -> usize {
+    item.uid.len() + FIELDS + item.credits.len() * CREDIT
 }
 
 /// A load is small; what weighs is its answer.

@@ -1,5 +1,8 @@
 //! One answer out of those of all shards.
 
+use std::collections::HashMap;
+
+use bytes::Bytes;
 use proto::internal as rpc;
 
 pub(super) fn recalls(parts: Vec<rpc::RecallResponse>) -> rpc::RecallResponse {
@@ -28,13 +31,37 @@ pub(super) fn ledgers(parts: Vec<rpc::LedgerResponse>) -> rpc::LedgerResponse {
             *whole.dropped.entry(reason).or_default() += count;
         }
         whole.broadcast = whole.broadcast.or(part.broadcast);
+        whole.counts = whole.counts.or(part.counts);
     }
     whole
+}
+
+/// Entries of one message share its payload, which comes with the first of them.
+pub(super) fn share_payloads(broadcasts: &mut [rpc::StoredBroadcast]) {
+    let mut payloads: HashMap<u64, Bytes> = HashMap::new();
+    for one in broadcasts {
+        let first = payloads.entry(one.id).or_insert_with(|| one.payload.clone());
+        if one.payload.is_empty() {
+            one.payload = first.clone();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_of_one_message_share_its_payload() {
+        let entry = |id, payload: &'static [u8]| rpc::StoredBroadcast {
+            id,
+            payload: Bytes::from_static(payload),
+            ..Default::default()
+        };
+        let mut page = [entry(1, b"one"), entry(2, b""), entry(1, b""), entry(1, b"one"), entry(2, b"")];
+        share_payloads(&mut page);
+        assert_eq!(page.map(|b| b.payload), ["one", "", "one", "one", ""]);
+    }
 
     #[test]
     fn ledgers_add_up() {
