@@ -11,6 +11,8 @@ use crate::backoff::Backoff;
 pub struct Config {
     /// The network that the device is on; the room may choose its heartbeat by it.
     pub network: Network,
+    /// What the device's clock shows minus UTC, for what is due at a local time.
+    pub utc_offset: UtcOffset,
     /// Heartbeat that the device would like; `None` = the room's default. Whole seconds.
     pub heartbeat: Option<Duration>,
     /// Name and version of the SDK, at most 64 bytes.
@@ -47,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             network: Network::Unspecified,
+            utc_offset: UtcOffset::System,
             heartbeat: None,
             sdk: concat!("longwire-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             ack: AckPolicy::default(),
@@ -60,6 +63,30 @@ impl Default for Config {
             backoff: Backoff::default(),
             recent_ids: 64,
             forget_tokens: false,
+        }
+    }
+}
+
+/// What a device tells of its clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UtcOffset {
+    /// What the system's time zone says when a connection is opened, if it can be read. A [`Session`](crate::Session) by itself
+    /// has no clock: its driver tells it, as [`Device`](crate::Device) does.
+    #[default]
+    System,
+    /// This, in minutes: -720 to 840.
+    Minutes(i16),
+    /// Nothing; the cluster takes UTC.
+    Untold,
+}
+
+impl UtcOffset {
+    /// The minutes to tell, where the system says `system`.
+    pub(crate) fn or_system(self, system: Option<i16>) -> Option<i16> {
+        match self {
+            Self::System => system,
+            Self::Minutes(minutes) => Some(minutes),
+            Self::Untold => None,
         }
     }
 }

@@ -21,7 +21,10 @@ mod line;
 pub use builder::{BuildError, Builder};
 pub use events::Events;
 
-use crate::{session::UpError, snapshot::Snapshot};
+use crate::{
+    session::{Traits, UpError},
+    snapshot::Snapshot,
+};
 
 /// What a token provider may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -48,7 +51,7 @@ pub enum DeviceUpError {
 
 /// What the app asks of the driver.
 pub(crate) enum Command {
-    Bind { app: AppKey, uid: Uid, tags: Arc<[String]>, answer: oneshot::Sender<BindingId> },
+    Bind { app: AppKey, uid: Uid, traits: Arc<Traits>, answer: oneshot::Sender<BindingId> },
     Unbind(BindingId),
     Rebind(BindingId),
     Up { binding: BindingId, kind: Arc<str>, payload: Bytes, answer: oneshot::Sender<Result<u64, UpError>> },
@@ -82,8 +85,16 @@ impl Device {
         uid: Uid,
         tags: impl IntoIterator<Item = String>,
     ) -> Result<BindingId, Closed> {
-        let tags = tags.into_iter().collect();
-        self.ask(|answer| Command::Bind { app, uid, tags, answer }).await
+        self.bind_with(app, uid, Traits::tags(tags)).await
+    }
+
+    /// Likewise, with all that broadcasts may select by: tags and the app's version.
+    ///
+    /// # Errors
+    /// [`Closed`]
+    pub async fn bind_with(&self, app: AppKey, uid: Uid, traits: Traits) -> Result<BindingId, Closed> {
+        let traits = Arc::new(traits);
+        self.ask(|answer| Command::Bind { app, uid, traits, answer }).await
     }
 
     /// Takes a binding away. `Event::Unbound` tells when it is gone.

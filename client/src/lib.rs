@@ -28,6 +28,7 @@ pub mod backoff;
 pub mod config;
 pub mod device;
 pub mod dialer;
+mod local_time;
 pub mod moment;
 pub mod route;
 pub mod session;
@@ -35,7 +36,7 @@ pub mod snapshot;
 pub mod tls;
 pub mod transport;
 
-pub use config::{AckPolicy, Config, Confirm};
+pub use config::{AckPolicy, Config, Confirm, UtcOffset};
 
 pub use device::Device;
 pub use dialer::Dialer;

@@ -22,7 +22,7 @@ mod output;
 mod receive;
 mod ups;
 
-pub use binding::BindSpec;
+pub use binding::{BindSpec, Traits};
 pub use output::{Broadcast, Cause, Ending, Event, Message, Output, UpOutcome};
 pub use ups::{MAX_UP_PAYLOAD, UpError};
 
@@ -56,6 +56,8 @@ pub struct Session {
     resume_token: Option<Box<[u8]>>,
     dice: Dice,
     next_binding: u32,
+    /// What the driver last said of the device's clock.
+    utc_offset_min: Option<i16>,
     /// Only where several bindings share an app: a broadcast frame does not say whose it is.
     recent_broadcasts: Option<Box<Recent>>,
 }
@@ -77,8 +79,15 @@ impl Session {
             resume_token: None,
             dice,
             next_binding: 1,
+            utc_offset_min: None,
             recent_broadcasts: None,
         }
+    }
+
+    /// What the device's clock shows minus UTC, minutes; `None` = not known. Told on each connection that is opened from now on,
+    /// unless the configuration says something else.
+    pub fn set_utc_offset(&mut self, minutes: Option<i16>) {
+        self.utc_offset_min = minutes;
     }
 
     /// The next connection goes to another room than the last, or comes too late: nothing is gone on with there.
@@ -105,7 +114,7 @@ impl Session {
             resume_token: self.resume_token.as_deref().map(Bytes::copy_from_slice).unwrap_or_default(),
             sdk: self.config.sdk.clone(),
             resume,
-            ..Default::default()
+            utc_offset_min: self.config.utc_offset.or_system(self.utc_offset_min).map(i32::from),
         };
         self.link.send(&connect.into(), now, &mut out.bytes);
     }

@@ -84,7 +84,7 @@ impl World {
             app: AppKey::new("demo").unwrap(),
             uid: Uid::new("alice").unwrap(),
             token: Some("token".into()),
-            tags: Arc::new([]),
+            traits: Arc::default(),
             inbox: None,
             broadcasts: None,
         });

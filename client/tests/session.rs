@@ -27,7 +27,7 @@ struct World {
 fn spec(uid: &str, token: Option<&str>) -> BindSpec {
     let token = token.map(Into::into);
     let (app, uid) = (AppKey::new("demo").unwrap(), Uid::new(uid).unwrap());
-    BindSpec { app, uid, token, tags: Arc::new([]), inbox: None, broadcasts: None }
+    BindSpec { app, uid, token, traits: Arc::default(), inbox: None, broadcasts: None }
 }
 
 impl World {

@@ -53,8 +53,8 @@ fuzz_target!(|data: &[u8]| {
             1 => {
                 let (app, uid) = ("demo".parse().unwrap(), "alice".parse().unwrap());
                 let token = (a & 1 == 0).then(|| "token".into());
-                let tags = Arc::new([]);
-                session.bind(BindSpec { app, uid, token, tags, inbox: None, broadcasts: None });
+                let traits = Arc::default();
+                session.bind(BindSpec { app, uid, token, traits, inbox: None, broadcasts: None });
             }
             2 => session.unbind(u32::from(a % 4).into()),
             3 => session.rebind(u32::from(a % 4).into()),

@@ -138,6 +138,7 @@ fn conversation() -> Vec<Said> {
         version: 1,
         network: Network::Wifi.into(),
         sdk: "example/1".to_owned(),
+        utc_offset_min: Some(60),
         ..Connect::default()
     };
     let bind = Bind {
@@ -147,6 +148,7 @@ fn conversation() -> Vec<Said> {
         token: "eyJ0".to_owned(),
         tags: vec!["beta".to_owned()],
         inbox,
+        app_version: "3.1".to_owned(),
         ..Bind::default()
     };
     let id = push().id + 4096;
@@ -220,7 +222,7 @@ fn example() -> String {
 
 /// Takes a frame with a Push apart, by the rules of protobuf and not by its library.
 fn dissect(frame: &[u8]) -> String {
-    let fields = ["binding", "seq", "skip", "id", "payload", "accepted_ms"];
+    let fields = ["binding", "seq", "skip", "id", "payload", "accepted_ms", "collapse_key"];
     let mut at = 0;
     let mut text = String::new();
     let mut line = |bytes: &[u8], words: String| writeln!(text, "{:<27} {words}", hex(bytes)).unwrap();

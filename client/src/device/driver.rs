@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::Config,
     dialer::{Dialer, Step},
+    local_time,
     moment::Moment,
     route::Dispatcher,
     session::{BindSpec, Event, Output, Session},
@@ -115,6 +116,8 @@ impl Driver {
                 if self.dialer.last_good() != Some(&address) {
                     self.session.forget_resume();
                 }
+                // Asked anew each time: a device travels, and clocks are put forward.
+                self.session.set_utc_offset(local_time::utc_offset_min());
                 let connecting = timeout(CONNECT_TIMEOUT, self.lines.clone().connect(address.clone()));
                 let Some(connected) = self.meanwhile(connecting).await else { return false };
                 match connected.map_err(|e| std::io::Error::from(e).into()).flatten() {
@@ -225,14 +228,14 @@ impl Driver {
     fn obey(&mut self, command: Command) {
         // An answer that nobody waits for any more is no failure.
         match command {
-            Command::Bind { app, uid, tags, answer } => {
+            Command::Bind { app, uid, traits, answer } => {
                 let saved = self.saved.find(&app, &uid);
                 let (inbox, broadcasts) = saved.map_or((None, None), |saved| (saved.inbox, saved.broadcasts));
                 let _ = answer.send(self.session.bind(BindSpec {
                     app,
                     uid,
                     token: None,
-                    tags,
+                    traits,
                     inbox,
                     broadcasts,
                 }));

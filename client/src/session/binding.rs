@@ -20,12 +20,29 @@ pub struct BindSpec {
     pub uid: Uid,
     /// The token; `None` = ask for it with [`Event::TokenNeeded`](super::Event::TokenNeeded).
     pub token: Option<Arc<str>>,
-    /// At most 32 tags of 1 to 64 bytes.
-    pub tags: Arc<[String]>,
+    /// What broadcasts may select it by.
+    pub traits: Arc<Traits>,
     /// Place in the inbox that the device has kept.
     pub inbox: Option<Position>,
     /// Cursor in the app's broadcast log that the device has kept.
     pub broadcasts: Option<Cursor>,
+}
+
+/// What broadcasts may select a binding by, besides what is known of its connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// At most 32 tags of 1 to 64 bytes.
+    pub tags: Vec<String>,
+    /// Version of the app: one to four numbers with dots between, at most 32 bytes. Empty = not told; such a binding gets no
+    /// broadcast that is meant for some versions only.
+    pub app_version: String,
+}
+
+impl Traits {
+    /// These tags, and no version.
+    pub fn tags(tags: impl IntoIterator<Item = String>) -> Self {
+        Self { tags: tags.into_iter().collect(), app_version: String::new() }
+    }
 }
 
 /// How far a binding has come.
@@ -61,7 +78,7 @@ pub(super) struct Binding {
     pub(super) app: AppKey,
     pub(super) uid: Uid,
     pub(super) token: Option<Arc<str>>,
-    tags: Arc<[String]>,
+    traits: Arc<Traits>,
     pub(super) inbox: Inbox,
     pub(super) broadcasts: Broadcasts,
     /// When what has been confirmed is to be acked; `NEVER` = nothing is.
@@ -82,7 +99,7 @@ impl Binding {
             app: spec.app,
             uid: spec.uid,
             token: spec.token,
-            tags: spec.tags,
+            traits: spec.traits,
             inbox: Inbox::new(spec.inbox, recent_ids),
             broadcasts: Broadcasts::new(spec.broadcasts),
             ack_at: Moment::NEVER,
@@ -99,10 +116,10 @@ impl Binding {
             app: self.app.as_str().to_owned(),
             uid: self.uid.as_str().to_owned(),
             token: self.token.as_deref().unwrap_or_default().to_owned(),
-            tags: self.tags.to_vec(),
+            tags: self.traits.tags.clone(),
             inbox: self.inbox.offer().map(Into::into),
             broadcasts: self.broadcasts.offer().map(Into::into),
-            ..Default::default()
+            app_version: self.traits.app_version.clone(),
         }
     }
 

@@ -115,6 +115,8 @@ pub struct Message {
     pub payload: Bytes,
     /// When the cluster accepted it, ms since 1970.
     pub accepted_ms: u64,
+    /// It takes the place of earlier messages of this binding with the same key, those that were handed out too: show it instead.
+    pub collapse_key: Option<Box<str>>,
 }
 
 /// A message to many users.

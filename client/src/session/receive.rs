@@ -205,7 +205,9 @@ impl Session {
         }
         let binding = binding.id;
         let (payload, accepted_ms) = (frame.payload, frame.accepted_ms);
-        out.events.push(Event::Message(Message { binding, position, id, payload, accepted_ms }));
+        let collapse_key = (!frame.collapse_key.is_empty()).then(|| frame.collapse_key.into_boxed_str());
+        let message = Message { binding, position, id, payload, accepted_ms, collapse_key };
+        out.events.push(Event::Message(message));
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use client::{
     Confirm, Event as Told, Moment, Output, Session,
-    session::{BindSpec, Cause, Ending},
+    session::{BindSpec, Cause, Ending, Traits},
 };
 use wire::{
     ClientDecoder,
@@ -64,7 +64,7 @@ impl World {
                 app: AppKey::new(format!("app{}", self.users[*user].app + 1)).unwrap(),
                 uid: self.users[*user].uid.clone(),
                 token: Some("token".into()),
-                tags: tags.clone().into(),
+                traits: Traits::tags(tags.clone()).into(),
                 inbox: None,
                 broadcasts: None,
             });

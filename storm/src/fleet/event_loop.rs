@@ -25,7 +25,7 @@ use anyhow::{Context as _, ensure};
 use client::{
     AckPolicy, Config, Confirm, Moment, Output, Session,
     backoff::{Backoff, Dice},
-    session::BindSpec,
+    session::{BindSpec, Traits},
 };
 use mio::{Events, Poll, Token, net::TcpStream};
 use slab::Slab;
@@ -199,7 +199,7 @@ impl EventLoop {
     }
 
     fn populate(&mut self) -> anyhow::Result<()> {
-        let tags: Arc<[String]> = self.spec.tags.clone().into();
+        let traits = Arc::new(Traits::tags(self.spec.tags.clone()));
         for number in self.spec.first..self.spec.first + self.spec.count {
             // The device is called as its user: one text for both.
             let uid = Uid::new(self.spec.uid(number))?;
@@ -208,7 +208,7 @@ impl EventLoop {
                 app: self.app.clone(),
                 uid,
                 token: None,
-                tags: tags.clone(),
+                traits: traits.clone(),
                 inbox: None,
                 broadcasts: None,
             });

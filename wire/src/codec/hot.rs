@@ -63,6 +63,7 @@ pub fn push_into(push: &Push, out: &mut impl BufMut) {
     put_fixed64(4, push.id, out);
     put_bytes(5, &push.payload, out);
     put_number(6, push.accepted_ms, out);
+    put_bytes(7, push.collapse_key.as_bytes(), out);
 }
 
 /// A Broadcast with its length prefix: encoded once, shared by all its receivers.
@@ -127,6 +128,7 @@ fn push_body_len(push: &Push) -> usize {
         + fixed64_len(push.id)
         + bytes_len(&push.payload)
         + number_len(push.accepted_ms)
+        + bytes_len(push.collapse_key.as_bytes())
 }
 
 /// The prefix, then tag and length of the one message that a frame holds.

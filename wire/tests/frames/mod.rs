@@ -21,8 +21,8 @@ fn text() -> impl Strategy<Value = String> {
 
 prop_compose! {
     pub fn push()(binding: u32, seq in number(), skip in number(), id in number(), payload in payload(),
-              accepted_ms in number()) -> Push {
-        Push { binding, seq, skip, id, payload, accepted_ms, ..Default::default() }
+              accepted_ms in number(), collapse_key in text()) -> Push {
+        Push { binding, seq, skip, id, payload, accepted_ms, collapse_key }
     }
 }
 
@@ -42,10 +42,10 @@ prop_compose! {
 prop_compose! {
     pub fn bind()(binding: u32, app in text(), uid in text(), token in text(),
               tags in prop::collection::vec(text(), 0..4), inbox in prop::option::of((number(), number())),
-              broadcasts in prop::option::of((number(), number()))) -> Bind {
+              broadcasts in prop::option::of((number(), number())), app_version in text()) -> Bind {
         let inbox = inbox.map(|(epoch, seq)| InboxPosition { epoch, seq });
         let broadcasts = broadcasts.map(|(epoch, bseq)| BroadcastPosition { epoch, bseq });
-        Bind { binding, app, uid, token, tags, inbox, broadcasts, ..Default::default() }
+        Bind { binding, app, uid, token, tags, inbox, broadcasts, app_version }
     }
 }
 
@@ -62,8 +62,9 @@ prop_compose! {
 prop_compose! {
     pub fn connect()(device in text(), version: u32, network in 0i32..7, heartbeat_s: u32,
                  resume_token in payload(), sdk in text(),
-                 resume in prop::collection::vec(resume(), 0..4)) -> Connect {
-        Connect { device, version, network, heartbeat_s, resume_token, sdk, resume, ..Default::default() }
+                 resume in prop::collection::vec(resume(), 0..4),
+                 utc_offset_min: Option<i32>) -> Connect {
+        Connect { device, version, network, heartbeat_s, resume_token, sdk, resume, utc_offset_min }
     }
 }
 
