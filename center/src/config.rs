@@ -26,6 +26,9 @@ pub struct Config {
     /// Longest time to live that a message may ask for. Default 30 days.
     #[serde(with = "humantime_serde")]
     pub ttl_max: Duration,
+    /// How far ahead a message or broadcast may be scheduled. Default 366 days.
+    #[serde(with = "humantime_serde")]
+    pub schedule_ahead_max: Duration,
     /// Users of one multicast. Default 10,000.
     pub multicast_max_uids: usize,
     /// Pushes of one gRPC `PushBatch`. Default 1,000.
@@ -67,6 +70,7 @@ impl Default for Config {
             http2_connections_max: 512,
             payload_max_bytes: 64 * 1024,
             ttl_max: Duration::from_secs(30 * 86_400),
+            schedule_ahead_max: Duration::from_secs(366 * 86_400),
             multicast_max_uids: 10_000,
             batch_max_pushes: 1_000,
             grpc_message_max_bytes: 8 << 20,

@@ -25,6 +25,7 @@ mod server;
 mod stall_tests;
 #[cfg(test)]
 mod testing;
+mod when;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -95,6 +96,7 @@ impl Service for Center {
     const LIVE: &'static [&'static str] = &[
         "payload_max_bytes",
         "ttl_max",
+        "schedule_ahead_max",
         "idempotency_window",
         "token_ttl_max",
         "requests_in_flight",

@@ -205,7 +205,7 @@ impl Ops {
 }
 
 /// A name that somebody made up, short enough to be told back.
-fn shortened(name: &str) -> String {
+pub(crate) fn shortened(name: &str) -> String {
     let end = name.char_indices().nth(64).map_or(name.len(), |(at, _)| at);
     name[..end].to_owned()
 }

@@ -204,7 +204,8 @@ impl Ops {
             }
         }
         self.metrics.transient.inc_by(targets);
-        Ok(v1::MulticastResponse { id, targets, accepted, failed, repeated: false })
+        let failures = failed.len() as u64;
+        Ok(v1::MulticastResponse { id, targets, accepted, failed, repeated: false, failures })
     }
 }
 
