@@ -18,6 +18,7 @@
 //! [`AppDirectory`] keeps the apps at hand.
 
 mod call;
+mod centers;
 mod coordinators;
 mod directory;
 mod error;
@@ -31,11 +32,12 @@ mod savers;
 mod tests;
 mod wire;
 
+pub use centers::Centers;
 pub use coordinators::Coordinators;
 pub use directory::AppDirectory;
 pub use error::{APP_CHANGED, Outcome, PeerError, RETRY_AFTER, Retry};
 pub use limits::Limits;
 pub use metrics::PeerMetrics;
 pub use registers::{Registers, membership};
-pub use rooms::{Rooms, Told};
+pub use rooms::{Rooms, Told, add_progress};
 pub use savers::{SHARED, Savers, TargetsPage, TargetsPlace};

@@ -1,5 +1,6 @@
 //! The rooms: where the connections are.
 
+mod jobs;
 mod line;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::{
     call::Repeat,
     links::{Links, To, not_down},
 };
+pub use jobs::add_progress;
 use line::{Parcel, RoomLine};
 
 /// Deliveries of one list under way at a time: some full batches to each of a few rooms.

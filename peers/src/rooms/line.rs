@@ -100,9 +100,7 @@ pub(super) fn add_progress(
     };
     for one in &part.progress {
         if let Some(total) = sum.iter_mut().find(|total| total.id == one.id) {
-            total.targets += one.targets;
-            total.sent += one.sent;
-            total.acked += one.acked;
+            super::add_progress(total, one);
         }
     }
     sum

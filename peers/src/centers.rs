@@ -1,0 +1,91 @@
+//! The centers, as they ask each other for parts of broadcast jobs.
+
+use std::sync::Arc;
+
+use cluster::{Cluster, NodeId, Role, Transport};
+use proto::internal::{self as rpc, center_client::CenterClient};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Limits, PeerError, PeerMetrics,
+    call::Repeat,
+    links::{Links, To},
+    wire::{Control, Line, Wire},
+};
+
+struct CenterLine {
+    control: Control,
+    client: CenterClient<Transport>,
+}
+
+impl Line for CenterLine {
+    const ROLE: Role = Role::Center;
+
+    fn open(wire: &mut Wire) -> Self {
+        Self { control: wire.control(), client: CenterClient::new(wire.transport()) }
+    }
+}
+
+/// Calls to the centers. Clones are cheap and share connections and queues.
+///
+/// Which center is responsible for which part, the callers say: a part that a center does not take in time is done by whoever
+/// asked it, so nothing is tried twice here.
+#[derive(Clone)]
+pub struct Centers {
+    links: Links<CenterLine>,
+}
+
+impl Centers {
+    /// Opens lines to the centers and follows the picture until `cancel`.
+    #[must_use]
+    pub fn new(cluster: &Cluster, limits: Limits, cancel: CancellationToken) -> Self {
+        Self::with_metrics(cluster, limits, &PeerMetrics::default(), cancel)
+    }
+
+    /// The same, counted in `metrics`.
+    #[must_use]
+    pub fn with_metrics(
+        cluster: &Cluster,
+        limits: Limits,
+        metrics: &PeerMetrics,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { links: Links::new(cluster, limits, metrics, cancel) }
+    }
+
+    /// Waits until all tasks have ended; they do when the token given at construction is cancelled.
+    pub async fn closed(&self) {
+        self.links.closed().await;
+    }
+
+    /// Has a center tell rooms of one slice of a broadcast; answers the rooms that it could not reach.
+    ///
+    /// # Errors
+    /// [`PeerError`]: none of the rooms may know.
+    pub async fn relay(&self, center: NodeId, request: rpc::RelayRequest) -> Result<Vec<NodeId>, PeerError> {
+        let call = |line: Arc<CenterLine>| {
+            let request = request.clone();
+            async move { line.control.call(line.client.clone().relay(request)).await }
+        };
+        let answer = self.links.call(To::Node(center), Repeat::Needless, call).await?;
+        Ok(answer.missed.into_iter().map(NodeId).collect())
+    }
+
+    /// What rooms that a center follows have told of broadcasts, summed in the order of `ids`; and the rooms that did not
+    /// answer it.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn part_progress(
+        &self,
+        center: NodeId,
+        request: rpc::PartProgressRequest,
+    ) -> Result<(Vec<rpc::Progress>, Vec<NodeId>), PeerError> {
+        let call = |line: Arc<CenterLine>| {
+            let request = request.clone();
+            async move { line.control.call(line.client.clone().part_progress(request)).await }
+        };
+        let answer = self.links.call(To::Node(center), Repeat::Needless, call).await?;
+        Ok((answer.progress, answer.missed.into_iter().map(NodeId).collect()))
+    }
+}
