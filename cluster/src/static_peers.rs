@@ -1,4 +1,6 @@
-//! Discovery from a fixed list of peers: membership never changes, state is asked of each peer every second.
+//! Discovery from a fixed list of peers: membership never changes, state is asked of each peer, in a short list every second.
+
+mod pace;
 
 use std::{
     collections::BTreeMap,
@@ -6,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{BoxFuture, join_all};
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use proto::internal::{self as rpc, node_client::NodeClient};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -18,12 +23,13 @@ use crate::{
     Role, Tls, Transport,
 };
 
-/// How often each peer is asked: a drained or new room is known to dispatchers within this time.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// An answer that takes longer counts as none.
-const POLL_TIMEOUT: Duration = Duration::from_millis(900);
+/// An answer that takes longer counts as none. A process that is dead refuses at once, so this is about those that are slow: an
+/// overloaded machine that takes its nodes for dead has them told to each other anew, on top of its load.
+const POLL_TIMEOUT: Duration = Duration::from_secs(3);
 /// So many unanswered polls in a row mean "down": a pause of two seconds (a stalled disk) is not a death.
 const MISSES_UNTIL_DOWN: u32 = 3;
+/// How full the rooms are changes all the time, and is published at most so often.
+const LOADS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +50,8 @@ pub struct StaticPeers {
 }
 
 struct Shared {
+    /// What this node is.
+    me: Role,
     peers: Vec<(Peer, Transport)>,
     /// The present nodes, in the order of `peers`, and the picture's revision.
     state: Mutex<(u64, Vec<Slot>)>,
@@ -57,11 +65,12 @@ struct Slot {
 }
 
 impl StaticPeers {
-    /// Asks these peers until `cancel`, over TLS if `tls` is there.
+    /// Asks these peers until `cancel`, over TLS if `tls` is there, on behalf of a node of the role `me`.
     ///
     /// # Errors
     /// When an address is not `host:port`.
     pub fn start(
+        me: Role,
         peers: Vec<Peer>,
         tls: Option<&Tls>,
         cancel: CancellationToken,
@@ -73,6 +82,7 @@ impl StaticPeers {
             .map(|p| Transport::connect(&p.rpc, p.role, tls).map(|t| (p, t)))
             .collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(Shared {
+            me,
             peers,
             state: Mutex::new((1, slots)),
             picture: watch::Sender::new(Arc::new(picture)),
@@ -109,25 +119,47 @@ fn unknown(peer: &Peer) -> NodeInfo {
 }
 
 impl Shared {
+    /// Asks each peer in its own rhythm. How full rooms are is told on only where devices are sent by it.
     async fn poll(&self) {
-        let mut tick = tokio::time::interval(POLL_INTERVAL);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            let answers =
-                join_all(self.peers.iter().map(|(peer, transport)| ask(peer, transport.clone()))).await;
-            self.change(|slots| {
-                for (slot, answer) in slots.iter_mut().zip(answers) {
-                    slot.take(answer);
-                }
-            });
+        let mut asks: FuturesUnordered<_> = (0..self.peers.len()).map(|at| self.ask_from(at)).collect();
+        let loads = async {
+            loop {
+                sleep(LOADS_INTERVAL).await;
+                self.publish();
+            }
+        };
+        let asks = async { while asks.next().await.is_some() {} };
+        if matches!(self.me, Role::Dispatcher | Role::Center) {
+            futures::future::join(asks, loads).await;
+        } else {
+            asks.await;
         }
     }
 
-    /// Changes the slots and publishes a new picture if that changed anything.
-    fn change(&self, change: impl FnOnce(&mut Vec<Slot>)) {
+    /// Asks one peer again and again.
+    async fn ask_from(&self, at: usize) {
+        let (peer, transport) = &self.peers[at];
+        let pause = pace::pause(self.me, peer.role, self.peers.len());
+        loop {
+            let begin = Instant::now();
+            let answer = ask(peer, transport.clone()).await;
+            let well = answer.as_ref().is_some_and(|info| info.state != NodeState::Starting);
+            let changed = {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.1[at].take(answer)
+            };
+            if changed {
+                self.publish();
+            }
+            let pause = if well { pause } else { pace::SHORTEST };
+            // Jitter keeps those who started together from asking together for ever.
+            sleep_until(begin + pause.mul_f64(0.9 + 0.2 * rand::random::<f64>())).await;
+        }
+    }
+
+    /// Publishes a new picture if the slots are not those of the present one.
+    fn publish(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut state.1);
         let nodes: Vec<_> = state.1.iter().map(|s| s.info.clone()).collect();
         let picture = Picture::new(state.0 + 1, nodes);
         if picture.nodes() != self.picture.borrow().nodes() {
@@ -138,20 +170,26 @@ impl Shared {
 }
 
 impl Slot {
-    fn take(&mut self, answer: Option<NodeInfo>) {
+    /// Notes an answer; whether anything but the load is new.
+    fn take(&mut self, answer: Option<NodeInfo>) -> bool {
         match answer {
             Some(info) => {
                 if self.info.state != info.state {
                     info!(role = %info.role, id = %info.id, state = ?info.state, "peer");
                 }
-                *self = Slot { info, misses: 0 };
+                self.misses = 0;
+                let load = info.load;
+                let before = std::mem::replace(&mut self.info, info);
+                self.info != NodeInfo { load, ..before }
             }
             None => {
                 self.misses += 1;
-                if self.misses == MISSES_UNTIL_DOWN && self.info.state != NodeState::Starting {
+                let down = self.misses == MISSES_UNTIL_DOWN && self.info.state != NodeState::Starting;
+                if down {
                     warn!(role = %self.info.role, id = %self.info.id, "peer does not answer: taken as down");
                     self.info.state = NodeState::Down;
                 }
+                down
             }
         }
     }
@@ -218,5 +256,23 @@ mod tests {
         assert!(error.starts_with("id 1 is given to a room and to a saver"), "{error}");
         assert!(check_peers(&[peer(Role::Room, 0)]).is_err());
         assert!(check_peers(&[peer(Role::Room, 1024)]).is_err());
+    }
+
+    /// A picture a second, for each room that got a device, kept every node of a large cluster busy.
+    #[test]
+    fn load_alone_is_no_news() {
+        let info = |state, connections| NodeInfo {
+            state,
+            load: Load { connections, capacity: 10 },
+            ..NodeInfo::new(Role::Room, NodeId(1))
+        };
+        let mut slot = Slot { info: info(NodeState::Starting, 0), misses: 0 };
+        assert!(slot.take(Some(info(NodeState::Ready, 1))));
+        assert!(!slot.take(Some(info(NodeState::Ready, 2))));
+        assert_eq!(slot.info.load.connections, 2);
+        assert!(!slot.take(None) && !slot.take(None));
+        assert!(slot.take(None) && slot.info.state == NodeState::Down);
+        assert!(!slot.take(None));
+        assert!(slot.take(Some(info(NodeState::Ready, 2))));
     }
 }

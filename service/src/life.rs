@@ -153,7 +153,7 @@ impl Process {
                     StartError::config("discovery.peers", format!("{own:?} is no host:port"))
                 })?,
             };
-        let discovery = StaticPeers::start(peers.to_vec(), self.tls.as_ref(), cancel)
+        let discovery = StaticPeers::start(S::ROLE, peers.to_vec(), self.tls.as_ref(), cancel)
             .map_err(|e| StartError::config("discovery.peers", format!("an address is no host:port: {e}")))?;
         let config = settings.layers.read::<S>(&ConfigTexts::default())?;
         let identity = Identity::configured(&settings.node, S::ROLE)?;
