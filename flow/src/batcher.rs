@@ -1,6 +1,7 @@
 //! Packing single requests into batches.
 
 mod driver;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{FlowMetrics, metrics::QueueMetrics};
-use driver::{Driver, Weight};
+use driver::{Driver, Manner, Weight};
 
 /// Bounds of a [`Batcher`]. Worst-case memory: `queue_items` waiting plus `in_flight` × `batch_items` being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +130,15 @@ where
     /// A batcher with shared metrics or a bound on the weight of a batch.
     #[must_use]
     pub fn builder(name: &'static str, limits: BatchLimits) -> Builder<Q, A, E> {
-        Builder { name, limits, metrics: None, weight: None, stale_after: None, answers: PhantomData }
+        Builder {
+            name,
+            limits,
+            metrics: None,
+            weight: None,
+            stale_after: None,
+            pace: None,
+            answers: PhantomData,
+        }
     }
 
     /// Queues an item without waiting. After the batcher has ended the reply is [`CallError::Closed`].
@@ -205,6 +214,7 @@ pub struct Builder<Q, A, E> {
     metrics: Option<FlowMetrics>,
     weight: Option<Weight<Q>>,
     stale_after: Option<Duration>,
+    pace: Option<Duration>,
     answers: PhantomData<fn() -> (A, E)>,
 }
 
@@ -246,6 +256,15 @@ where
         self
     }
 
+    /// Batches keep a distance that grows with the time that they take, up to `longest`; what comes meanwhile goes together. For
+    /// calls whose cost is the call and not the item: many callers with a batch of one each would keep a peer busy with calls.
+    /// While batches are answered in no time nothing waits, and one that left something behind is followed at once.
+    #[must_use]
+    pub fn paced(mut self, longest: Duration) -> Self {
+        self.pace = Some(longest);
+        self
+    }
+
     /// Starts the batcher; see [`Batcher::spawn`].
     pub fn spawn<F, Fut>(self, cancel: CancellationToken, send: F) -> (Batcher<Q, A, E>, JoinHandle<()>)
     where
@@ -254,8 +273,8 @@ where
     {
         let (tx, rx) = mpsc::channel(self.limits.queue_items.max(1));
         let metrics = self.metrics.unwrap_or_default().queue(self.name);
-        let driver =
-            Driver::new(self.name, self.limits, (self.weight, self.stale_after), rx, metrics.clone(), send);
+        let manner = Manner { weight: self.weight, stale_after: self.stale_after, pace: self.pace };
+        let driver = Driver::new(self.name, self.limits, manner, rx, metrics.clone(), send);
         (Batcher { queue: tx, metrics }, tokio::spawn(driver.run(cancel)))
     }
 }

@@ -3,18 +3,29 @@
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, BatchLimits, CallError, Waiting};
+use super::{Answer, BatchLimits, CallError, Waiting, pace::Pace};
 use crate::metrics::QueueMetrics;
 
 /// The most a batch may weigh, and what an item weighs.
 pub(super) type Weight<Q> = (usize, fn(&Q) -> usize);
 
+/// What most batchers do without.
+pub(super) struct Manner<Q> {
+    pub(super) weight: Option<Weight<Q>>,
+    pub(super) stale_after: Option<Duration>,
+    pub(super) pace: Option<Duration>,
+}
+
 pub(super) struct Driver<Q, A, E, F> {
     name: &'static str,
     limits: BatchLimits,
+    pace: Option<Pace>,
     queue: Queue<Q, A, E>,
     metrics: QueueMetrics,
     send: Arc<F>,
@@ -41,14 +52,15 @@ where
     pub(super) fn new(
         name: &'static str,
         limits: BatchLimits,
-        (weight, stale_after): (Option<Weight<Q>>, Option<Duration>),
+        manner: Manner<Q>,
         rx: mpsc::Receiver<Waiting<Q, A, E>>,
         metrics: QueueMetrics,
         send: F,
     ) -> Self {
         let batch_items = limits.batch_items.max(1);
+        let Manner { weight, stale_after, pace } = manner;
         let queue = Queue { rx, held: None, batch_items, weight, stale_after, metrics: metrics.clone() };
-        Self { name, limits, queue, metrics, send: Arc::new(send) }
+        Self { name, limits, pace: pace.map(Pace::new), queue, metrics, send: Arc::new(send) }
     }
 
     pub(super) async fn run(mut self, cancel: CancellationToken) {
@@ -61,9 +73,18 @@ where
                 // Answers before new work: they free places.
                 biased;
                 () = &mut cancelled => break,
-                Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
-                batch = self.queue.next_batch(), if in_flight.len() < most => match batch {
-                    Some(batch) => in_flight.push(self.dispatch(batch)),
+                Some(begin) = in_flight.next(), if !in_flight.is_empty() => {
+                    if let Some(pace) = &mut self.pace {
+                        pace.answered(begin, Instant::now());
+                    }
+                }
+                batch = self.queue.next_batch(self.pace.as_ref()), if in_flight.len() < most => match batch {
+                    Some(batch) => {
+                        if let Some(pace) = &mut self.pace {
+                            pace.sent(Instant::now(), self.queue.is_behind());
+                        }
+                        in_flight.push(self.dispatch(batch));
+                    }
                     None => break,
                 },
             }
@@ -72,11 +93,12 @@ where
         while in_flight.next().await.is_some() {}
     }
 
-    /// Sends one batch and hands its answers out.
+    /// Sends one batch and hands its answers out; answers when it was sent.
     fn dispatch(
         &self,
         batch: Vec<Waiting<Q, A, E>>,
-    ) -> impl Future<Output = ()> + Send + use<Q, A, E, F, Fut> {
+    ) -> impl Future<Output = Instant> + Send + use<Q, A, E, F, Fut> {
+        let begin = Instant::now();
         let count = batch.len();
         self.metrics.depth.dec_by(i64::try_from(count).unwrap_or(i64::MAX));
         self.metrics.batch_items.observe(count as f64);
@@ -100,6 +122,7 @@ where
                     refuse(answers, &CallError::Lost);
                 }
             }
+            begin
         }
     }
 
@@ -120,17 +143,20 @@ where
 }
 
 impl<Q, A, E> Queue<Q, A, E> {
-    /// Waits for an item and takes what has gathered behind it; `None` when no handle is left. It may be dropped
-    /// while it waits without loss: nothing is awaited once an item has been taken.
-    async fn next_batch(&mut self) -> Option<Vec<Waiting<Q, A, E>>> {
-        let first = match self.held.take().and_then(|held| self.fresh(held)) {
-            Some(held) => held,
-            None => loop {
-                let next = self.rx.recv().await?;
-                if let Some(next) = self.fresh(next) {
-                    break next;
-                }
-            },
+    /// Waits for an item, and until a batch is due, and takes what has gathered; `None` when no handle is left. It may be
+    /// dropped while it waits without loss: what is awaited once an item has been taken is awaited with the item held.
+    async fn next_batch(&mut self, pace: Option<&Pace>) -> Option<Vec<Waiting<Q, A, E>>> {
+        let first = loop {
+            let next = match self.held.take() {
+                Some(held) => held,
+                None => self.rx.recv().await?,
+            };
+            if let Some(due) = pace.and_then(|pace| pace.due(Instant::now())) {
+                self.held = Some(next);
+                sleep_until(due).await;
+            } else if let Some(next) = self.fresh(next) {
+                break next;
+            }
         };
         let gathered = self.rx.len().saturating_add(1).min(self.batch_items);
         let mut batch = Vec::with_capacity(gathered);
@@ -147,6 +173,11 @@ impl<Q, A, E> Queue<Q, A, E> {
             batch.push(next);
         }
         Some(batch)
+    }
+
+    /// Whether a batch was taken that left something behind.
+    fn is_behind(&self) -> bool {
+        self.held.is_some() || !self.rx.is_empty()
     }
 
     /// The item, if it is worth sending; else its caller is answered.

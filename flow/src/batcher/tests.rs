@@ -267,3 +267,46 @@ async fn what_has_waited_for_too_long_is_not_sent() {
     assert_eq!(begun.elapsed(), 3 * second, "who is not served is told when that is known");
     assert_eq!(batcher.call(9).await, Ok(9), "as soon as there is room again all is as ever");
 }
+
+/// Fifty rooms with a few binds a second each sent every one of them in a call of its own, and calls were all that the machine did.
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_peer_is_asked_meanwhile_goes_together() {
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let noted = sizes.clone();
+    let (batcher, _task) =
+        Batcher::builder("t", BatchLimits { queue_items: 100, batch_items: 64, in_flight: 4 })
+            .paced(Duration::from_millis(200))
+            .spawn(CancellationToken::new(), move |items: Vec<u32>| {
+                noted.lock().unwrap().push(items.len());
+                async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    Ok::<_, ()>(items)
+                }
+            });
+    let mut calls = Vec::new();
+    for n in 0..80 {
+        calls.push(batcher.offer(n).unwrap());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await, Ok(n as u32));
+    }
+    // 20 ms each, so 80 ms apart.
+    assert_eq!(*sizes.lock().unwrap(), [1, 16, 16, 16, 16, 15]);
+}
+
+/// Nothing waits where the peer answers at once, and a burst that does not fit into one batch is not slowed either.
+#[tokio::test(start_paused = true)]
+async fn a_quick_peer_and_a_burst_are_not_made_to_wait() {
+    let (batcher, _task) =
+        Batcher::builder("t", BatchLimits { queue_items: 100, batch_items: 8, in_flight: 4 })
+            .paced(Duration::from_millis(200))
+            .spawn(CancellationToken::new(), |items: Vec<u32>| async move { Ok::<_, ()>(items) });
+    let start = Instant::now();
+    for n in 0..10 {
+        assert_eq!(batcher.call(n).await, Ok(n));
+    }
+    let calls: Vec<_> = (0..80).map(|n| batcher.offer(n).unwrap()).collect();
+    futures::future::join_all(calls).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
