@@ -1,4 +1,5 @@
-//! Who gets a broadcast: tag expressions with `and`, `or`, `not` and parentheses.
+//! Who gets a broadcast: tag expressions with `and`, `or`, `not` and parentheses, and filters by what is known of a device:
+//! zone, network, version of the app, offset from UTC, and the user's place on a ring.
 //!
 //! ```
 //! use audience::Audience;
@@ -14,14 +15,22 @@
 //! bindings of an app at once ([`Audience::select`]). Both are free of allocation that an outsider could steer:
 //! length, depth and number of tags are bounded when the text is parsed.
 
+mod device;
 mod error;
 mod expression;
+mod filter;
 mod lexer;
 mod parser;
+mod place;
 mod select;
+mod version;
 
+pub use device::{Device, Index, MAX_VERSIONS, VersionKey};
 pub use error::{ParseError, Problem};
 pub use expression::{Audience, Expression};
+pub use filter::{Filter, FilterError, FilterValues, MAX_NETWORK, MAX_ZONES, UTC_OFFSETS};
+pub use place::{PLACES, Slice, place};
+pub use version::{MAX_VERSION_LENGTH, Version};
 
 /// Longest expression, bytes. Twenty tags of the greatest length and what joins them fit.
 pub const MAX_LENGTH: usize = 2_048;
