@@ -33,12 +33,12 @@ impl Line for RegisterLine {
         let limits = wire.limits.batch();
         let client = RegisterClient::new(wire.transport());
         let c = client.clone();
-        let bind = wire.batcher("register_bind", limits, None, move |items| {
+        let bind = wire.paced("register_bind", limits, None, move |items| {
             let mut c = c.clone();
             async move { Ok(c.bind(rpc::BindRequest { items }).await?.into_inner().results) }
         });
         let c = client.clone();
-        let unbind = wire.batcher("register_unbind", limits, None, move |items| {
+        let unbind = wire.paced("register_unbind", limits, None, move |items| {
             let mut c = c.clone();
             async move { Ok(c.unbind(rpc::UnbindRequest { items }).await?.into_inner().removed) }
         });

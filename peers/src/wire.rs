@@ -15,6 +15,10 @@ use crate::{Limits, PeerError, PeerMetrics};
 /// for it goes on to its heir after this.
 const LAST_WORD: Duration = Duration::from_millis(200);
 
+/// The longest that a paced call is held back for others to go with it: five calls a second to each node are few whatever the
+/// number of nodes, and a device that comes to an overloaded cluster does not notice a fifth of a second.
+const PACE: Duration = Duration::from_millis(200);
+
 /// All that goes to one node: one connection, and one batcher for each kind of call.
 pub(crate) trait Line: Send + Sync + 'static {
     /// What the node is.
@@ -38,6 +42,14 @@ pub(crate) struct Wire {
     cancel: CancellationToken,
     gone: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// How batches go apart from their bounds.
+struct Manner {
+    /// What has waited for longer is not sent.
+    patience: Option<Duration>,
+    /// The longest distance between batches of a peer that takes its time.
+    pace: Option<Duration>,
 }
 
 /// How a batch is bounded apart from its number of items: the most it may weigh, and what an item weighs.
@@ -78,6 +90,26 @@ impl Wire {
         self.batcher_within(name, limits, None, weight, send)
     }
 
+    /// The same for items of which a process has few at a time and a node gets many from all: those that come while an answer
+    /// is waited for share the next call. What has waited for half of a call's time is refused, since whoever asked would hardly
+    /// learn what came of it.
+    pub(crate) fn paced<Q, A, F, Fut>(
+        &mut self,
+        name: &'static str,
+        limits: BatchLimits,
+        weight: Option<Weight<Q>>,
+        send: F,
+    ) -> Batcher<Q, A, PeerError>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<A>, Status>> + Send + 'static,
+    {
+        let manner = Manner { patience: Some(self.limits.deadline / 2), pace: Some(PACE) };
+        self.spawn(name, limits, manner, weight, send)
+    }
+
     /// The same for items that are not to be sent when they have waited for longer than `patience`.
     pub(crate) fn batcher_within<Q, A, F, Fut>(
         &mut self,
@@ -93,13 +125,33 @@ impl Wire {
         F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<A>, Status>> + Send + 'static,
     {
+        self.spawn(name, limits, Manner { patience, pace: None }, weight, send)
+    }
+
+    fn spawn<Q, A, F, Fut>(
+        &mut self,
+        name: &'static str,
+        limits: BatchLimits,
+        manner: Manner,
+        weight: Option<Weight<Q>>,
+        send: F,
+    ) -> Batcher<Q, A, PeerError>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<A>, Status>> + Send + 'static,
+    {
         let request = self.request(name);
         let mut builder = Batcher::builder(name, limits).metrics(self.metrics.flow());
         if let Some((max, of)) = weight {
             builder = builder.weight(max, of);
         }
-        if let Some(patience) = patience {
+        if let Some(patience) = manner.patience {
             builder = builder.stale_after(patience);
+        }
+        if let Some(pace) = manner.pace {
+            builder = builder.paced(pace);
         }
         let (batcher, task) = builder.spawn(self.cancel.clone(), move |items| {
             let (request, answer) = (request.clone(), send(items));

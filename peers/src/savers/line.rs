@@ -93,7 +93,7 @@ impl Line for SaverLine {
         let (append, append_safe) = (appends("saver_append"), appends("saver_append_safe"));
         let c = client.clone();
         let load =
-            wire.batcher("saver_load", limits.batch(), Some((LOAD_BATCH_BYTES, load_bytes)), move |items| {
+            wire.paced("saver_load", limits.batch(), Some((LOAD_BATCH_BYTES, load_bytes)), move |items| {
                 let mut c = c.clone();
                 async move { Ok(c.load(rpc::LoadRequest { items }).await?.into_inner().results) }
             });
