@@ -35,7 +35,7 @@ async fn end<S: Services>(backend: &Backend<S>, ask: EndAsk) {
         };
         inboxes::ack(backend, item).await;
     }
-    if unbind(backend, ask.app, &ask.uid, ask.fence).await {
+    if unbind(backend, ask.app, &ask.uid, ask.fence).await && backend.services.wants_events(ask.app.0) {
         backend.events.emit(event(backend, ask.app, &ask.uid, ask.fence, ask.conn, false));
     }
 }
@@ -48,7 +48,7 @@ pub(super) async fn give_back<S: Services>(backend: &Backend<S>, app: AppId, uid
 /// A session ended while it was being told to a register, which may have heard of the end first.
 pub(super) async fn end_again<S: Services>(backend: &Backend<S>, session: &HeldSession) {
     let HeldSession { app, uid, conn, fence, .. } = session;
-    if unbind(backend, *app, uid, *fence).await {
+    if unbind(backend, *app, uid, *fence).await && backend.services.wants_events(app.0) {
         backend.events.emit(event(backend, *app, uid, *fence, *conn, false));
     }
 }
@@ -71,14 +71,17 @@ async fn unbind<S: Services>(backend: &Backend<S>, app: AppId, uid: &Uid, fence:
     }
 }
 
-/// The event of a bind that is about to be answered.
-pub(super) fn online<S>(
+/// The event of a bind that is about to be answered, if anybody is told of it.
+pub(super) fn online<S: Services>(
     backend: &Backend<S>,
     answer: &BindAnswer,
     pending: &PendingBind,
 ) -> Option<rpc::StateEvent> {
     let done = answer.result.as_ref().ok()?;
     let (app, uid) = pending.user();
+    if !backend.services.wants_events(app.0) {
+        return None;
+    }
     Some(event(backend, *app, uid, done.fence, pending.conn(), true))
 }
 

@@ -39,6 +39,10 @@ pub trait Services: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<rpc::LoadBroadcastsResponse, PeerError>> + Send;
     /// Hands upstream data over.
     fn up(&self, item: rpc::UpItem) -> impl Future<Output = Result<rpc::UpResult, PeerError>> + Send;
+    /// Whether anybody is told who of this app comes and goes. Said of an app that is not at hand: perhaps.
+    fn wants_events(&self, _app: u32) -> bool {
+        true
+    }
     /// Hands a state event over; whether it is safe.
     fn event(&self, event: rpc::StateEvent) -> impl Future<Output = Result<bool, PeerError>> + Send;
 }
@@ -102,6 +106,10 @@ impl Services for Peers {
 
     async fn up(&self, item: rpc::UpItem) -> Result<rpc::UpResult, PeerError> {
         self.coordinators.up(item).await
+    }
+
+    fn wants_events(&self, app: u32) -> bool {
+        self.apps.get(app).is_none_or(|app| !app.state_url.is_empty())
     }
 
     async fn event(&self, event: rpc::StateEvent) -> Result<bool, PeerError> {
