@@ -161,6 +161,7 @@ fn delivery(n: u64) -> NewDelivery {
         accepted_ms: NOW,
         expires_ms: NOW + 86_400_000,
         payload_bytes: PAYLOAD as u32,
+        collapse: None,
     }
 }
 

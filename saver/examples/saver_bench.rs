@@ -72,6 +72,7 @@ async fn run(
                         inbox_cap: None,
                         multicast: false,
                         durability: None,
+                        collapse: None,
                     }
                 });
                 let append: Vec<_> = append.collect();
@@ -84,6 +85,7 @@ async fn run(
                     key,
                     inbox: Some(done.unwrap().positions[0]),
                     cursor: None,
+                    credits: Vec::new(),
                 });
                 engine.ack(acks.collect()).await.unwrap();
             }

@@ -8,20 +8,28 @@
 use std::{collections::HashMap, future::Future};
 
 use bytes::Bytes;
-use proto::internal::App;
+use proto::internal::{App, Filter, Job, ScheduledPush};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId, Position, Seq, Uid};
 
-use crate::model::{InboxKey, Row, State, Surviving};
+use crate::model::{CollapseKey, InboxKey, Row, State, Surviving};
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod credits;
 #[cfg(test)]
 pub(crate) mod flaky;
+mod jobs;
 #[cfg(feature = "cluster-stores")]
 pub mod mysql;
+mod schedule;
 mod shared;
 pub mod sqlite;
 
+pub(crate) use credits::is_before;
+pub use credits::{Counts, Credit, CreditKind, Passed};
+pub use jobs::{JobWrite, JobWritten, MOST_JOBS};
+pub(crate) use schedule::pack;
+pub use schedule::{NewPart, PartDue, PartHead, PartName};
 pub use shared::{LIFE_CHANGED, Landing, SharedLife};
 
 /// Why an archive did not do what was asked. Nothing of the group was stored, save for `Io`: there it is not known,
@@ -65,6 +73,8 @@ pub struct NewDelivery {
     pub expires_ms: u64,
     /// Size of its payload.
     pub payload_bytes: u32,
+    /// Its collapse key, which is kept for as long as it is stored.
+    pub collapse: Option<CollapseKey>,
 }
 
 /// A payload to store, once for all its receivers.
@@ -113,6 +123,8 @@ pub struct NewBroadcast {
     pub payload: Bytes,
     /// Tag expression.
     pub audience: String,
+    /// Whom it is meant for besides; `None` = everyone.
+    pub filter: Option<Filter>,
     /// When the cluster took it, ms since 1970.
     pub accepted_ms: u64,
     /// When it ends, ms since 1970.
@@ -128,7 +140,7 @@ pub struct Numbered {
     pub repeated: bool,
 }
 
-/// A broadcast as stored.
+/// An entry of a log: a broadcast, or one slice of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedBroadcast {
     /// The place in the log.
@@ -139,6 +151,8 @@ pub struct LoggedBroadcast {
     pub payload: Bytes,
     /// Tag expression.
     pub audience: String,
+    /// Whom it is meant for besides; `None` = everyone.
+    pub filter: Option<Filter>,
     /// When the cluster took it, ms since 1970.
     pub accepted_ms: u64,
     /// When it ends, ms since 1970.
@@ -182,7 +196,7 @@ pub struct Forget {
     pub multicast: Vec<MessageId>,
     /// Idempotency keys that were over before this time; a bounded number of them.
     pub reservations_before_ms: Option<u64>,
-    /// Broadcasts that were over before this time; a bounded number of them.
+    /// Entries of logs that were over before this time, and jobs that had ended; a bounded number of them.
     pub broadcasts_before_ms: Option<u64>,
 }
 
@@ -209,6 +223,8 @@ pub struct Group {
     pub deliveries: Vec<NewDelivery>,
     /// Final states. A delivery that has one already keeps it.
     pub finished: Vec<(Row, State)>,
+    /// Cursors to move, and what is counted of the broadcasts that they pass.
+    pub passed: Vec<Passed>,
     /// Cursors to move; they only move forward.
     pub cursors: Vec<(InboxKey, Cursor)>,
     /// Users seen for the first time: a cursor at the head of the app's log, unless they have one.
@@ -217,8 +233,16 @@ pub struct Group {
     pub reservations: Vec<Reservation>,
     /// Broadcasts.
     pub broadcasts: Vec<NewBroadcast>,
-    /// Broadcasts to take back.
+    /// Broadcasts to take back: all entries of each, and its job is stopped.
     pub broadcast_recalls: Vec<(AppId, MessageId)>,
+    /// Jobs.
+    pub jobs: Vec<JobWrite>,
+    /// Offsets of devices' clocks from UTC, minutes: those that users told last.
+    pub offsets: Vec<(InboxKey, i16)>,
+    /// Parts of pushes for later. One that is there already stays.
+    pub scheduled: Vec<NewPart>,
+    /// Pushes for later that are done or taken back: one part, or all.
+    pub unscheduled: Vec<(AppId, MessageId, Option<u32>)>,
     /// Apps: id 0 creates one, any other changes it, if it still has its revision; 0 is any.
     pub apps: Vec<App>,
     /// API keys.
@@ -263,8 +287,14 @@ pub struct Committed {
     pub reservations: Vec<Reserved>,
     /// Places of the broadcasts.
     pub broadcasts: Vec<Numbered>,
-    /// Whether each broadcast was there to be taken back.
+    /// Whether anything of each broadcast was there to be taken back, or to be stopped.
     pub broadcast_recalls: Vec<bool>,
+    /// What became of what was to be written about jobs.
+    pub jobs: Vec<JobWritten>,
+    /// Whether each part of a push for later was there before.
+    pub scheduled: Vec<bool>,
+    /// How many users the removed parts had.
+    pub unscheduled: Vec<u64>,
     /// The apps as stored.
     pub apps: Vec<Result<App, AppRefused>>,
     /// Whether each API key's app exists.
@@ -367,12 +397,67 @@ pub trait Archive: Send + Sync + 'static {
         now_ms: u64,
     ) -> impl Future<Output = ArchiveResult<BroadcastPage>> + Send;
 
-    /// One broadcast.
+    /// One broadcast: its first entry, the end of the last, and whether any was taken back.
     fn broadcast(
         &self,
         app: AppId,
         id: MessageId,
     ) -> impl Future<Output = ArchiveResult<Option<LoggedBroadcast>>> + Send;
+
+    /// A job, with its payload.
+    fn job(&self, app: AppId, id: MessageId) -> impl Future<Output = ArchiveResult<Option<Job>>> + Send;
+
+    /// Jobs of all apps that have not ended, without payloads.
+    fn active_jobs(&self) -> impl Future<Output = ArchiveResult<Vec<Job>>> + Send;
+
+    /// An app's jobs before an id, newest first, without payloads.
+    fn jobs(
+        &self,
+        app: AppId,
+        before: MessageId,
+        max: usize,
+    ) -> impl Future<Output = ArchiveResult<Vec<Job>>> + Send;
+
+    /// What is counted of broadcasts; `None` for those that are not known.
+    fn broadcast_counts(
+        &self,
+        app: AppId,
+        ids: &[MessageId],
+    ) -> impl Future<Output = ArchiveResult<Vec<Option<Counts>>>> + Send;
+
+    /// Deliveries of a message to users whose names come after one, in the order of names; at most `max`.
+    fn targets(
+        &self,
+        app: AppId,
+        id: MessageId,
+        after_uid: &str,
+        max: usize,
+    ) -> impl Future<Output = ArchiveResult<Vec<Recorded>>> + Send;
+
+    /// Parts of pushes for later that are due, soonest first, after one; at most `max`.
+    fn due(
+        &self,
+        now_ms: u64,
+        after: Option<&PartDue>,
+        max: usize,
+    ) -> impl Future<Output = ArchiveResult<Vec<PartDue>>> + Send;
+
+    /// An app's parts of pushes for later, soonest first, after one; at most `max`.
+    fn scheduled_of(
+        &self,
+        app: AppId,
+        after: Option<&PartDue>,
+        max: usize,
+    ) -> impl Future<Output = ArchiveResult<Vec<PartHead>>> + Send;
+
+    /// A part of a push for later, as it was given.
+    fn scheduled(
+        &self,
+        name: PartName,
+    ) -> impl Future<Output = ArchiveResult<Option<ScheduledPush>>> + Send;
+
+    /// The users' offsets from UTC, minutes.
+    fn offsets(&self, keys: &[InboxKey]) -> impl Future<Output = ArchiveResult<Vec<Option<i16>>>> + Send;
 
     /// Heads of logs; an app without one is left out.
     fn heads(&self, apps: &[AppId]) -> impl Future<Output = ArchiveResult<Vec<(AppId, Cursor)>>> + Send;

@@ -15,6 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -25,34 +26,43 @@ use crate::{
     error::Refused,
     inbox::{InboxError, InboxStore, Waiting},
     metrics::Metrics,
-    model::InboxKey,
+    model::{CollapseKey, InboxKey},
 };
 
 mod acks;
 mod backlog;
 mod broadcasts;
+#[cfg(test)]
+mod collapse_tests;
 mod directory;
+mod gather;
 mod group;
+mod jobs;
 mod journal;
 mod known;
 mod lander;
 mod ledger;
 mod loads;
 mod logs;
+mod offsets;
 mod repeats;
 mod rows;
 mod safe;
+mod schedule;
 #[cfg(test)]
 mod stall_tests;
 #[cfg(test)]
 mod tests;
+mod targets;
 mod words;
 mod writer;
 mod writes;
 
 pub use acks::AckItem;
+pub use jobs::{Found, Released};
 pub use ledger::{Ledger, RecallOutcome};
 pub use loads::{LoadItem, LoadedInbox};
+pub use targets::{Target, Targets};
 
 use backlog::Backlog;
 use journal::Journal;
@@ -165,6 +175,8 @@ pub struct Append {
     pub multicast: bool,
     /// When it is answered; `None` = the saver's default.
     pub durability: Option<Durability>,
+    /// It takes the place of stored messages of its receivers with the same key.
+    pub collapse: Option<CollapseKey>,
 }
 
 impl Append {
@@ -192,10 +204,12 @@ struct Core<I, A> {
     metrics: Metrics,
     backlog: Backlog,
     logs: LogCache,
+    offsets: offsets::Offsets,
     queued_messages: Arc<AtomicUsize>,
     queued_bytes: Arc<AtomicUsize>,
-    /// Calls that read payloads; more wait for their turn.
-    reads: Semaphore,
+    /// Turns to read; who waits for one is read with those that have one.
+    reads: Arc<Semaphore>,
+    gather: gather::Gather,
 }
 
 /// The saver's work. Clones share everything.
@@ -212,9 +226,9 @@ impl<I, A> Clone for Engine<I, A> {
     }
 }
 
-/// Calls that may read payloads at a time, each up to [`Limits::load_bytes`]; their callers bound how many wait, and for how
-/// long. A call has hundreds of items, so a few keep every store busy.
-pub(crate) const READS: usize = 8;
+/// Turns that may read payloads at a time, each up to [`Limits::load_bytes`]; their callers bound how many wait, and for how
+/// long. A turn takes all that fits of what waits, so a few keep every store busy, and many would only be smaller.
+pub(crate) const READS: usize = 3;
 
 /// Operations that wait for the writer. Each carries a whole call; messages and bytes have bounds of their own.
 const OPS: usize = 4096;
@@ -253,12 +267,14 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             shard: Box::new(shard),
             backlog: Backlog::new(limits.backlog),
             logs: LogCache::new(limits.log_cache_bytes),
+            offsets: offsets::Offsets::new(),
             limits: ArcSwap::from_pointee(limits),
             clock,
             metrics,
             queued_messages: Arc::default(),
             queued_bytes: Arc::default(),
-            reads: Semaphore::new(READS),
+            reads: Arc::new(Semaphore::new(READS)),
+            gather: gather::Gather::default(),
         });
         let (ops, queue) = mpsc::channel(OPS);
         let writer = writer::Writer::new(core.clone(), queue, greatest);
@@ -429,8 +445,10 @@ impl<I: InboxStore, A: Archive> Core<I, A> {
             for part in absent.chunks(REBUILD_STEP) {
                 let wanted: Vec<InboxKey> = part.iter().map(|a| a.key.clone()).collect();
                 let surviving = self.archive.surviving(&wanted).await?;
-                for (absent, surviving) in part.iter().zip(surviving) {
-                    match self.inboxes.rebuild(absent, surviving, now).await {
+                let rebuilt =
+                    part.iter().zip(surviving).map(|(absent, rows)| self.inboxes.rebuild(absent, rows, now));
+                for result in join_all(rebuilt).await {
+                    match result {
                         Ok(()) => self.metrics.inboxes_rebuilt.inc(),
                         Err(InboxError::Full) => {
                             full = true;

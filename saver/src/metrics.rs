@@ -11,7 +11,7 @@ use prometheus_client::{
 use crate::{
     archive::{Group, Landing},
     error::Refused,
-    model::Staged,
+    model::{Staged, State},
 };
 
 /// Why an append was refused.
@@ -40,6 +40,8 @@ pub struct Metrics {
     pub messages_finished: Counter,
     /// Messages read from inboxes.
     pub messages_loaded: Counter,
+    /// Writes of offsets from UTC that found no room in the writer's queue; the next bind tries again.
+    pub offsets_skipped: Counter,
     /// Payloads that had to be read from the archive.
     pub payloads_read: Counter,
     /// Appends refused, by code.
@@ -98,6 +100,7 @@ impl Default for Metrics {
             messages_pushed_out: Counter::default(),
             messages_finished: Counter::default(),
             messages_loaded: Counter::default(),
+            offsets_skipped: Counter::default(),
             payloads_read: Counter::default(),
             appends_refused: Family::default(),
             inboxes_rebuilt: Counter::default(),
@@ -128,11 +131,12 @@ impl Default for Metrics {
 impl Metrics {
     /// Registers all of them.
     pub fn register(&self, r: &mut Registry) {
-        let counters: [(&str, &str, &Counter); 13] = [
+        let counters: [(&str, &str, &Counter); 14] = [
             ("messages_appended", "Deliveries made durable", &self.messages_appended),
             ("messages_pushed_out", "Oldest messages that made room", &self.messages_pushed_out),
             ("messages_finished", "Deliveries given their final state", &self.messages_finished),
             ("messages_loaded", "Messages read from inboxes", &self.messages_loaded),
+            ("offsets_skipped", "Writes of offsets from UTC that found no room", &self.offsets_skipped),
             ("payloads_read", "Payloads read from the archive", &self.payloads_read),
             ("inboxes_rebuilt", "Inboxes rebuilt from the archive", &self.inboxes_rebuilt),
             ("inboxes_refused", "Inboxes that found no room", &self.inboxes_refused),
@@ -177,7 +181,8 @@ impl Metrics {
 
     pub(crate) fn appended(&self, staged: &[Staged]) {
         self.messages_appended.inc_by(staged.len() as u64);
-        self.messages_pushed_out.inc_by(staged.iter().map(|s| s.pushed_out.len() as u64).sum());
+        let left = |why| staged.iter().flat_map(|s| &s.pushed_out).filter(|(_, s)| *s == why).count() as u64;
+        self.messages_pushed_out.inc_by(left(State::InboxFull));
     }
 
     pub(crate) fn landed(&self, took: Duration, landing: &Landing, done: bool) {
@@ -187,7 +192,7 @@ impl Metrics {
         }
         self.commit_seconds.observe(took.as_secs_f64());
         self.commit_rows.observe((landing.deliveries.len() + landing.finished.len()) as f64);
-        let finished = landing.deliveries.iter().filter(|(_, state)| *state != crate::model::State::Stored);
+        let finished = landing.deliveries.iter().filter(|(_, state)| *state != State::Stored);
         self.messages_finished.inc_by((finished.count() + landing.finished.len()) as u64);
     }
 

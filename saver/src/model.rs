@@ -77,6 +77,12 @@ impl Row {
     }
 }
 
+/// Names what a message is about, so that a newer one takes its place: 1 to 64 bytes.
+pub type CollapseKey = Arc<str>;
+
+/// Longest collapse key, in bytes.
+pub const MAX_COLLAPSE_BYTES: usize = 64;
+
 /// What has become of a delivery. Every delivery is in exactly one state: that is why the ledger balances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -93,12 +99,20 @@ pub enum State {
     MaxLoads = 4,
     /// Taken back.
     Recalled = 5,
+    /// A newer message with the same collapse key took its place.
+    Replaced = 6,
 }
 
 impl State {
     /// All states but `Stored`.
-    pub const FINAL: [State; 5] =
-        [State::Acked, State::Expired, State::InboxFull, State::MaxLoads, State::Recalled];
+    pub const FINAL: [State; 6] = [
+        State::Acked,
+        State::Expired,
+        State::InboxFull,
+        State::MaxLoads,
+        State::Recalled,
+        State::Replaced,
+    ];
 
     /// The state that the archive wrote as this number.
     pub fn from_number(number: i64) -> Option<Self> {
@@ -109,7 +123,18 @@ impl State {
             3 => Some(State::InboxFull),
             4 => Some(State::MaxLoads),
             5 => Some(State::Recalled),
+            6 => Some(State::Replaced),
             _ => None,
+        }
+    }
+
+    /// The word for why a delivery in this state was dropped; none in the others.
+    pub fn drop_reason(self) -> Option<&'static str> {
+        match self {
+            State::InboxFull => Some("inbox_full"),
+            State::MaxLoads => Some("max_loads"),
+            State::Replaced => Some("replaced"),
+            State::Stored | State::Acked | State::Expired | State::Recalled => None,
         }
     }
 
@@ -147,6 +172,8 @@ pub struct Staging {
     pub payload: Bytes,
     /// Most messages that the inbox may hold; the oldest make room.
     pub cap: usize,
+    /// It takes the place of stored messages of the inbox with the same key.
+    pub collapse: Option<CollapseKey>,
 }
 
 /// A delivery that has its number, and is not yet visible to readers.
@@ -156,8 +183,8 @@ pub struct Staged {
     pub key: InboxKey,
     /// Its place in it.
     pub position: Position,
-    /// The oldest of the inbox that make room for it, in the archive's names.
-    pub pushed_out: Vec<Row>,
+    /// What leaves the inbox for it, in the archive's names, and why: the oldest that make room, and what it replaces.
+    pub pushed_out: Vec<(Row, State)>,
 }
 
 /// A delivery that the archive still has in state `Stored`.
@@ -175,6 +202,8 @@ pub struct Surviving {
     pub expires_ms: u64,
     /// Size of its payload.
     pub payload_bytes: u32,
+    /// Its collapse key.
+    pub collapse: Option<CollapseKey>,
 }
 
 /// How to read an inbox.
@@ -218,6 +247,8 @@ pub struct LoadedMessage {
     pub accepted_ms: u64,
     /// When it ends, ms since 1970.
     pub expires_ms: u64,
+    /// Its collapse key.
+    pub collapse: Option<CollapseKey>,
 }
 
 /// Whether a device at `position` has what was born at `birth`. Entries are ordered by epoch and by number

@@ -1,5 +1,7 @@
 //! The gRPC service: translation, and nothing else.
 
+mod jobs;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use crate::{
     engine::{AckItem, Append, Appended, Durability, Engine, LoadItem, LoadedInbox},
     error::Refused,
     inbox::InboxStore,
-    model::{InboxKey, Read},
+    model::{CollapseKey, InboxKey, MAX_COLLAPSE_BYTES, Read, State},
 };
 
 /// Times, ids and numbers are stored as signed 64-bit integers.
@@ -54,6 +56,32 @@ fn durability(d: rpc::Durability) -> Option<Durability> {
     }
 }
 
+/// An offset from UTC; no clock differs by more than a day.
+fn offset(minutes: i32) -> i16 {
+    i16::try_from(minutes.clamp(-1440, 1440)).unwrap_or_default()
+}
+
+/// The word for a state, as callers read it.
+fn word(state: State) -> String {
+    match state {
+        State::Stored => "stored".to_owned(),
+        State::Acked => "acked".to_owned(),
+        State::Expired => "expired".to_owned(),
+        State::Recalled => "recalled".to_owned(),
+        State::InboxFull | State::MaxLoads | State::Replaced => {
+            format!("dropped:{}", state.drop_reason().unwrap_or_default())
+        }
+    }
+}
+
+fn collapse_key(key: &str) -> Result<Option<CollapseKey>, Refused> {
+    match key.len() {
+        0 => Ok(None),
+        1..=MAX_COLLAPSE_BYTES => Ok(Some(key.into())),
+        _ => Err(Refused::bad("bad_collapse_key", "a collapse key has at most 64 bytes")),
+    }
+}
+
 fn cursor(c: rpc::BroadcastCursor) -> Cursor {
     Cursor { epoch: Epoch(c.epoch.min(GREATEST)), bseq: Bseq(c.bseq.min(GREATEST)) }
 }
@@ -68,7 +96,7 @@ fn stored(b: LoggedBroadcast) -> rpc::StoredBroadcast {
         accepted_ms: b.accepted_ms,
         expires_ms: b.expires_ms,
         recalled: b.recalled,
-        ..Default::default()
+        filter: b.filter,
     }
 }
 
@@ -92,6 +120,7 @@ impl<I: InboxStore, A: Archive> Rpc<I, A> {
             inbox_cap: (item.inbox_cap > 0).then_some(item.inbox_cap as usize),
             multicast: item.multicast,
             durability: durability(item.durability()),
+            collapse: collapse_key(&item.collapse_key)?,
         })
     }
 
@@ -106,6 +135,7 @@ impl<I: InboxStore, A: Archive> Rpc<I, A> {
             },
             bind: item.bind,
             own_cursor: item.own_cursor,
+            utc_offset_min: item.utc_offset_min.filter(|_| item.bind).map(offset),
         })
     }
 }
@@ -152,7 +182,7 @@ fn load_result(result: Result<LoadedInbox, Refused>) -> rpc::LoadResult {
         payload: m.payload.unwrap_or_default(),
         accepted_ms: m.accepted_ms,
         expires_ms: m.expires_ms,
-        ..Default::default()
+        collapse_key: m.collapse.map(|key| key.to_string()).unwrap_or_default(),
     });
     rpc::LoadResult {
         start: Some(unposition(loaded.inbox.start)),
@@ -167,95 +197,85 @@ fn load_result(result: Result<LoadedInbox, Refused>) -> rpc::LoadResult {
 
 #[tonic::async_trait]
 impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
-    async fn put_job(
-        &self,
-        _: tonic::Request<proto::internal::PutJobRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("put_job"))
+    async fn put_job(&self, request: Request<rpc::PutJobRequest>) -> Answer<rpc::JobResponse> {
+        Ok(Response::new(jobs::put(&self.0, request.into_inner()).await))
     }
 
-    async fn find_job(
-        &self,
-        _: tonic::Request<proto::internal::FindJobRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("find_job"))
+    async fn find_job(&self, request: Request<rpc::FindJobRequest>) -> Answer<rpc::JobResponse> {
+        Ok(Response::new(jobs::find(&self.0, request.into_inner()).await))
     }
 
-    async fn active_jobs(
-        &self,
-        _: tonic::Request<proto::internal::ActiveJobsRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("active_jobs"))
+    async fn active_jobs(&self, _: Request<rpc::ActiveJobsRequest>) -> Answer<rpc::JobsResponse> {
+        let jobs = self.0.active_jobs().await?;
+        Ok(Response::new(rpc::JobsResponse { jobs, counts: Vec::new() }))
     }
 
-    async fn list_jobs(
-        &self,
-        _: tonic::Request<proto::internal::ListJobsRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("list_jobs"))
+    async fn list_jobs(&self, request: Request<rpc::ListJobsRequest>) -> Answer<rpc::JobsResponse> {
+        Ok(Response::new(jobs::list(&self.0, request.into_inner()).await?))
     }
 
-    async fn change_job(
-        &self,
-        _: tonic::Request<proto::internal::ChangeJobRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("change_job"))
+    async fn change_job(&self, request: Request<rpc::ChangeJobRequest>) -> Answer<rpc::JobResponse> {
+        Ok(Response::new(jobs::change(&self.0, request.into_inner()).await))
     }
 
     async fn release_job(
         &self,
-        _: tonic::Request<proto::internal::ReleaseJobRequest>,
-    ) -> Result<tonic::Response<proto::internal::ReleaseJobResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("release_job"))
+        request: Request<rpc::ReleaseJobRequest>,
+    ) -> Answer<rpc::ReleaseJobResponse> {
+        Ok(Response::new(jobs::release(&self.0, request.into_inner()).await))
     }
 
-    async fn put_parts(
-        &self,
-        _: tonic::Request<proto::internal::PutPartsRequest>,
-    ) -> Result<tonic::Response<proto::internal::PutPartsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("put_parts"))
+    async fn put_parts(&self, request: Request<rpc::PutPartsRequest>) -> Answer<rpc::PutPartsResponse> {
+        jobs::put_parts(&self.0, request.into_inner()).await?;
+        Ok(Response::new(rpc::PutPartsResponse {}))
     }
 
-    async fn targets(
-        &self,
-        _: tonic::Request<proto::internal::TargetsRequest>,
-    ) -> Result<tonic::Response<proto::internal::TargetsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("targets"))
+    async fn targets(&self, request: Request<rpc::TargetsRequest>) -> Answer<rpc::TargetsResponse> {
+        let r = request.into_inner();
+        let Ok(id) = message_id(r.id) else { return Ok(Response::new(rpc::TargetsResponse::default())) };
+        let page = self.0.targets(AppId(r.app), id, &r.after_uid, r.limit as usize).await?;
+        let targets = page.targets.into_iter().map(|t| rpc::TargetState { uid: t.uid.into(), state: word(t.state) });
+        Ok(Response::new(rpc::TargetsResponse { targets: targets.collect(), more: page.more }))
     }
 
-    async fn put_scheduled(
-        &self,
-        _: tonic::Request<proto::internal::PutScheduledRequest>,
-    ) -> Result<tonic::Response<proto::internal::PutScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("put_scheduled"))
+    async fn put_scheduled(&self, request: Request<rpc::PutScheduledRequest>) -> Answer<rpc::PutScheduledResponse> {
+        let mut push = request.into_inner().push.unwrap_or_default();
+        push.due_ms = push.due_ms.min(GREATEST);
+        let first = push.uids.first().map_or("", String::as_str);
+        let checked = message_id(push.id).and_then(|_| self.owned(push.app, first));
+        let result = match checked {
+            Ok(key) => self.0.put_scheduled(&key, push).await,
+            Err(e) => Err(e),
+        };
+        Ok(Response::new(match result {
+            Ok(repeated) => rpc::PutScheduledResponse { repeated, refusal: None },
+            Err(e) => rpc::PutScheduledResponse { repeated: false, refusal: Some((&e).into()) },
+        }))
     }
 
-    async fn due_scheduled(
-        &self,
-        _: tonic::Request<proto::internal::DueScheduledRequest>,
-    ) -> Result<tonic::Response<proto::internal::ScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("due_scheduled"))
+    async fn due_scheduled(&self, request: Request<rpc::DueScheduledRequest>) -> Answer<rpc::ScheduledResponse> {
+        let r = request.into_inner();
+        let pushes = self.0.due_scheduled(r.now_ms.min(GREATEST), r.limit as usize).await?;
+        Ok(Response::new(rpc::ScheduledResponse { pushes }))
     }
 
-    async fn list_scheduled(
-        &self,
-        _: tonic::Request<proto::internal::ListScheduledRequest>,
-    ) -> Result<tonic::Response<proto::internal::ScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("list_scheduled"))
+    async fn list_scheduled(&self, request: Request<rpc::ListScheduledRequest>) -> Answer<rpc::ScheduledResponse> {
+        let r = request.into_inner();
+        let pushes = self.0.list_scheduled(AppId(r.app), r.limit as usize).await?;
+        Ok(Response::new(rpc::ScheduledResponse { pushes }))
     }
 
-    async fn remove_scheduled(
-        &self,
-        _: tonic::Request<proto::internal::RemoveScheduledRequest>,
-    ) -> Result<tonic::Response<proto::internal::RemoveScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("remove_scheduled"))
+    async fn remove_scheduled(&self, request: Request<rpc::RemoveScheduledRequest>) -> Answer<rpc::RemoveScheduledResponse> {
+        let r = request.into_inner();
+        let removed = self.0.remove_scheduled(AppId(r.app), message_id(r.id)?, r.part).await?;
+        Ok(Response::new(rpc::RemoveScheduledResponse { removed }))
     }
 
-    async fn utc_offsets(
-        &self,
-        _: tonic::Request<proto::internal::UtcOffsetsRequest>,
-    ) -> Result<tonic::Response<proto::internal::UtcOffsetsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("utc_offsets"))
+    async fn utc_offsets(&self, request: Request<rpc::UtcOffsetsRequest>) -> Answer<rpc::UtcOffsetsResponse> {
+        let r = request.into_inner();
+        let keys: Vec<InboxKey> = r.uids.iter().map(|uid| self.owned(r.app, uid)).collect::<Result<_, _>>()?;
+        let offsets = self.0.utc_offsets(&keys).await?;
+        Ok(Response::new(rpc::UtcOffsetsResponse { offsets_min: offsets.into_iter().map(i32::from).collect() }))
     }
 
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Answer<rpc::AppendResponse> {
@@ -277,13 +297,19 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
     }
 
     async fn ack(&self, request: Request<rpc::AckRequest>) -> Answer<rpc::AckResponse> {
+        let mut moved = false;
         let items = request.into_inner().items.into_iter().map(|item| {
-            // What another saver owns now, or nobody ever did, is passed over: acks are repeated by themselves.
-            let key = self.owned(item.app, &item.uid).ok()?;
-            Some(AckItem { key, inbox: item.inbox.map(position), cursor: item.cursor.map(cursor) })
+            // What another saver owns now, or nobody ever did, is passed over: acks are repeated by themselves. But what
+            // would be counted is told again only after an error.
+            let credits = jobs::credits(&item.credits);
+            let key = self.owned(item.app, &item.uid);
+            moved |= !credits.is_empty() && matches!(key, Err(Refused::NotOwner));
+            let (inbox, cursor) = (item.inbox.map(position), item.cursor.map(cursor));
+            Some(AckItem { key: key.ok()?, inbox, cursor, credits })
         });
-        self.0.ack(items.flatten().collect()).await?;
-        Ok(Response::new(rpc::AckResponse {}))
+        let items = items.collect::<Vec<_>>();
+        self.0.ack(items.into_iter().flatten().collect()).await?;
+        if moved { Err(Refused::NotOwner.into()) } else { Ok(Response::new(rpc::AckResponse {})) }
     }
 
     async fn reserve(&self, request: Request<rpc::ReserveRequest>) -> Answer<rpc::ReserveResponse> {
@@ -344,7 +370,7 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
             dropped,
             recalled: ledger.recalled,
             broadcast: ledger.broadcast.map(stored),
-            ..Default::default()
+            counts: ledger.counts.map(jobs::counts),
         }))
     }
 
@@ -364,6 +390,7 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
             id,
             payload: Bytes::copy_from_slice(&r.payload),
             audience: r.audience,
+            filter: r.filter,
             accepted_ms: r.accepted_ms.min(GREATEST),
             expires_ms: r.expires_ms.min(GREATEST),
         });
@@ -390,14 +417,17 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
         let (messages, bytes) = (r.max_messages as usize, r.max_bytes as usize);
         let after = Bseq(r.after_bseq.min(GREATEST));
         Ok(Response::new(match self.0.load_broadcasts(AppId(r.app), after, messages, bytes).await {
-            Ok(page) => rpc::LoadBroadcastsResponse {
-                epoch: page.head.epoch.0,
-                broadcasts: page.broadcasts.into_iter().map(stored).collect(),
-                through: page.through.0,
-                more: page.more,
-                head: page.head.bseq.0,
-                refusal: None,
-            },
+            Ok(mut page) => {
+                jobs::payloads_once(&mut page.broadcasts);
+                rpc::LoadBroadcastsResponse {
+                    epoch: page.head.epoch.0,
+                    broadcasts: page.broadcasts.into_iter().map(stored).collect(),
+                    through: page.through.0,
+                    more: page.more,
+                    head: page.head.bseq.0,
+                    refusal: None,
+                }
+            }
             Err(e) => rpc::LoadBroadcastsResponse { refusal: Some((&e).into()), ..Default::default() },
         }))
     }

@@ -90,12 +90,13 @@ fn child_appends_until_killed() {
                         inbox_cap: None,
                         multicast: false,
                         durability: None,
+                        collapse: None,
                     };
                     let position = engine.append(vec![append]).await.remove(0).unwrap().positions[0];
                     say(&format!("+ {user} {id} {} {}", position.epoch, position.seq));
                     if n % 7 == user % 7 {
                         say(&format!("- {user} {} {}", position.epoch, position.seq));
-                        let ack = AckItem { key: key(user), inbox: Some(position), cursor: None };
+                        let ack = AckItem { key: key(user), inbox: Some(position), cursor: None, credits: Vec::new() };
                         engine.ack(vec![ack]).await.unwrap();
                     }
                 }
@@ -164,7 +165,7 @@ async fn check(folder: &Path, told: &BTreeMap<u64, Told>) {
     let (engine, writer, cancel) = open(folder).await;
     for (user, told) in told {
         let read = Read { after: None, acknowledges: false, max_messages: 100_000, max_bytes: 1 << 30 };
-        let item = LoadItem { key: key(*user), read, bind: false, own_cursor: false };
+        let item = LoadItem { key: key(*user), read, bind: false, own_cursor: false, utc_offset_min: None };
         let found = engine.load(vec![item]).await.remove(0).unwrap().inbox.messages;
         assert!(
             found.is_sorted_by(|a, b| a.seq < b.seq && a.id < b.id),

@@ -8,6 +8,8 @@ use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId, Position, Seq, Uid};
 use super::*;
 use crate::model::{InboxKey, Row, State};
 
+mod schedule;
+pub(crate) use schedule::*;
 mod shared;
 pub(crate) use shared::*;
 
@@ -37,6 +39,7 @@ fn delivery(row: Row, n: u64, uid: &str, seq: u64) -> NewDelivery {
         accepted_ms: NOW,
         expires_ms: LATER,
         payload_bytes: 1,
+        collapse: None,
     }
 }
 
@@ -108,14 +111,14 @@ pub(crate) async fn groups_are_all_or_nothing<A: Archive>(archive: A) {
 
 /// A state that is final stays: so the ledger balances, whoever comes second.
 pub(crate) async fn final_states_are_final<A: Archive>(archive: A) {
-    archive.commit(&group((1..=5).map(|n| unicast(n, "a", n)).collect())).await.unwrap();
-    let rows: Vec<_> = (1..=5).map(|n| Row::unicast(id(n))).zip(State::FINAL).collect();
+    archive.commit(&group((1..=6).map(|n| unicast(n, "a", n)).collect())).await.unwrap();
+    let rows: Vec<_> = (1..=6).map(|n| Row::unicast(id(n))).zip(State::FINAL).collect();
     archive.commit(&finish(&rows)).await.unwrap();
     // Only a dead letter keeps its payload.
-    assert_eq!(payloads(&archive, &[1, 2, 3, 4, 5]).await, 1);
+    assert_eq!(payloads(&archive, &[1, 2, 3, 4, 5, 6]).await, 1);
     let again: Vec<_> = rows.iter().map(|(row, _)| (*row, State::Acked)).collect();
     archive.commit(&finish(&again)).await.unwrap();
-    for (n, state) in (1..=5).zip(State::FINAL) {
+    for (n, state) in (1..=6).zip(State::FINAL) {
         assert_eq!(state_of(&archive, n).await, [state]);
     }
 }
@@ -168,6 +171,7 @@ fn broadcast(n: u64, expires_ms: u64) -> NewBroadcast {
         id: id(n),
         payload: Bytes::from_static(b"0123456789"),
         audience: "ios".to_owned(),
+        filter: None,
         accepted_ms: NOW,
         expires_ms,
     }
@@ -421,7 +425,9 @@ macro_rules! suite {
             broadcasts_are_numbered, reservations_tie_a_word, keeps_the_directory, walks_what_is_over,
             forgets_what_finished_long_ago, finds_what_was_stored_lately, lands_what_became_of_it,
             landing_again_changes_nothing, lands_after_a_commit, lands_multicasts, what_was_forgotten_stays_so,
-            many_may_land_at_once, a_shared_store_has_one_life, lands_tied_words, names_are_compared_byte_by_byte
+            many_may_land_at_once, a_shared_store_has_one_life, lands_tied_words, names_are_compared_byte_by_byte,
+            collapse_keys_survive, lands_collapse_keys, pages_the_users_of_a_message, keeps_pushes_for_later,
+            keeps_offsets
         );
     };
     ($make:expr; $($case:ident),*) => {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use proto::internal::App;
+use proto::internal::{App, Job, ScheduledPush};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
 use super::*;
@@ -88,6 +88,53 @@ impl<A: Archive> Archive for Flaky<A> {
 
     async fn broadcast(&self, app: AppId, id: MessageId) -> ArchiveResult<Option<LoggedBroadcast>> {
         self.archive.broadcast(app, id).await
+    }
+
+    async fn job(&self, app: AppId, id: MessageId) -> ArchiveResult<Option<Job>> {
+        self.archive.job(app, id).await
+    }
+
+    async fn active_jobs(&self) -> ArchiveResult<Vec<Job>> {
+        self.archive.active_jobs().await
+    }
+
+    async fn jobs(&self, app: AppId, before: MessageId, max: usize) -> ArchiveResult<Vec<Job>> {
+        self.archive.jobs(app, before, max).await
+    }
+
+    async fn broadcast_counts(&self, app: AppId, ids: &[MessageId]) -> ArchiveResult<Vec<Option<Counts>>> {
+        self.archive.broadcast_counts(app, ids).await
+    }
+
+    async fn targets(
+        &self,
+        app: AppId,
+        id: MessageId,
+        after_uid: &str,
+        max: usize,
+    ) -> ArchiveResult<Vec<Recorded>> {
+        self.archive.targets(app, id, after_uid, max).await
+    }
+
+    async fn due(&self, now_ms: u64, after: Option<&PartDue>, max: usize) -> ArchiveResult<Vec<PartDue>> {
+        self.archive.due(now_ms, after, max).await
+    }
+
+    async fn scheduled_of(
+        &self,
+        app: AppId,
+        after: Option<&PartDue>,
+        max: usize,
+    ) -> ArchiveResult<Vec<PartHead>> {
+        self.archive.scheduled_of(app, after, max).await
+    }
+
+    async fn scheduled(&self, name: PartName) -> ArchiveResult<Option<ScheduledPush>> {
+        self.archive.scheduled(name).await
+    }
+
+    async fn offsets(&self, keys: &[InboxKey]) -> ArchiveResult<Vec<Option<i16>>> {
+        self.archive.offsets(keys).await
     }
 
     async fn heads(&self, apps: &[AppId]) -> ArchiveResult<Vec<(AppId, Cursor)>> {

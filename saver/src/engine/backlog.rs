@@ -1,18 +1,26 @@
 //! What left the inboxes and the archive has not heard of yet: acks, expiries, cursors.
 //!
 //! Nobody waits for these to be durable, because losing one only means that a message is offered again. So they are
-//! gathered, and ride in the transactions that appends pay for, or in one of their own after a while.
+//! gathered, and ride in the transactions that appends pay for, or in one of their own after a while. Only who counts
+//! broadcasts with a cursor waits: what is not told again would be missing in the ledger.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use hashbrown::HashMap;
-use tokio::{sync::Notify, time::Instant};
+use hashbrown::{HashMap, hash_map::Entry};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 use wire::id::Cursor;
 
-use crate::model::{Finished, InboxKey};
+use crate::{
+    archive::{Credit, Passed, is_before},
+    error::Refused,
+    model::{Finished, InboxKey},
+};
 
 /// How long a lone ack waits for company.
 const LINGER: Duration = Duration::from_millis(25);
@@ -24,7 +32,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 struct Inner {
     finished: Vec<Finished>,
-    cursors: HashMap<InboxKey, Cursor>,
+    cursors: HashMap<InboxKey, Moved>,
+    /// Of all cursors.
+    credits: usize,
     /// Cursors in the transaction that is under way.
     writing: HashMap<InboxKey, Cursor>,
     /// When the oldest came.
@@ -34,11 +44,69 @@ struct Inner {
 
 impl Inner {
     fn len(&self) -> usize {
-        self.finished.len() + self.cursors.len()
+        self.finished.len() + self.cursors.len() + self.credits
+    }
+
+    /// Notes a cursor, together with what is noted of the same user.
+    fn note(&mut self, key: InboxKey, moved: Moved) {
+        self.credits += moved.credits.len();
+        match self.cursors.entry(key) {
+            Entry::Vacant(place) => _ = place.insert(moved),
+            Entry::Occupied(mut place) => {
+                let before = place.get().credits.len() + moved.credits.len();
+                place.get_mut().join(moved);
+                self.credits -= before - place.get().credits.len();
+            }
+        }
     }
 }
 
-/// The backlog. Memory at worst: 64 B for each of `limit`.
+/// Where a user's cursor moves.
+#[derive(Debug)]
+struct Moved {
+    cursor: Cursor,
+    /// What it passes, each entry once.
+    credits: Vec<Credit>,
+    /// Held until it is written; told if it was not.
+    waiting: Vec<Waiting>,
+}
+
+impl Moved {
+    /// Both together. Entries of an older log than the further cursor's count nothing any more.
+    fn join(&mut self, other: Self) {
+        let (mut first, mut then) = (std::mem::take(&mut self.credits), other.credits);
+        if self.cursor.epoch < other.cursor.epoch {
+            first.clear();
+        } else if other.cursor.epoch < self.cursor.epoch {
+            then.clear();
+        }
+        first.extend(then);
+        first.sort_by_key(|credit| credit.bseq);
+        first.dedup_by_key(|credit| credit.bseq);
+        self.credits = first;
+        self.cursor = later(self.cursor, other.cursor);
+        self.waiting.extend(other.waiting);
+    }
+}
+
+/// Whoever waits for a cursor to be written learns it when all of these are gone.
+type Waiting = mpsc::Sender<Refused>;
+
+/// The end of a wait.
+#[derive(Debug)]
+pub(super) struct Receipt(mpsc::Receiver<Refused>);
+
+impl Receipt {
+    /// Waits until the archive has all of it.
+    ///
+    /// # Errors
+    /// When it did not take a part of it, which will be tried again.
+    pub(super) async fn written(mut self) -> Result<(), Refused> {
+        self.0.recv().await.map_or(Ok(()), Err)
+    }
+}
+
+/// The backlog. Memory at worst: 100 B for each of `limit`.
 #[derive(Debug)]
 pub(super) struct Backlog {
     inner: Mutex<Inner>,
@@ -50,7 +118,11 @@ pub(super) struct Backlog {
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) finished: Vec<Finished>,
+    /// Cursors that count nothing.
     pub(super) cursors: Vec<(InboxKey, Cursor)>,
+    /// Those that count something.
+    pub(super) passed: Vec<Passed>,
+    waiting: Vec<Vec<Waiting>>,
 }
 
 impl Backlog {
@@ -79,7 +151,7 @@ impl Backlog {
         let before = inner.len();
         inner.finished.extend(finished);
         for (key, cursor) in cursors {
-            inner.cursors.entry(key).and_modify(|kept| *kept = later(*kept, cursor)).or_insert(cursor);
+            inner.note(key, Moved { cursor, credits: Vec::new(), waiting: Vec::new() });
         }
         inner.since.get_or_insert_with(Instant::now);
         let crossed = before < PLENTY && inner.len() >= PLENTY;
@@ -89,13 +161,43 @@ impl Backlog {
         }
     }
 
+    /// Takes cursors that count broadcasts; the answer is when the archive has them.
+    pub(super) fn pass(&self, list: Vec<Passed>) -> Receipt {
+        let (waiting, receipt) = mpsc::channel(1);
+        if list.is_empty() {
+            return Receipt(receipt);
+        }
+        let mut inner = self.lock();
+        let before = inner.len();
+        for Passed { key, cursor, mut credits } in list {
+            credits.sort_by_key(|credit| credit.bseq);
+            credits.dedup_by_key(|credit| credit.bseq);
+            inner.note(key, Moved { cursor, credits, waiting: vec![waiting.clone()] });
+        }
+        inner.since.get_or_insert_with(Instant::now);
+        let crossed = before < PLENTY && inner.len() >= PLENTY;
+        drop(inner);
+        if before == 0 || crossed {
+            self.changed.notify_one();
+        }
+        Receipt(receipt)
+    }
+
+    /// Whether cursors of any of these users wait that count broadcasts. Until they are written, what they count hangs
+    /// on whoever sent them.
+    pub(super) fn counts_for(&self, keys: &[InboxKey]) -> bool {
+        let inner = self.lock();
+        let counts = |key| inner.cursors.get(key).is_some_and(|moved| !moved.credits.is_empty());
+        inner.credits > 0 && keys.iter().any(counts)
+    }
+
     /// The cursors of these users that the archive may not have yet. To be asked before the archive is: what leaves here
     /// in between is there by then.
     pub(super) fn cursors(&self, keys: &[InboxKey]) -> Vec<Option<Cursor>> {
         let inner = self.lock();
         let find = |key| match (inner.cursors.get(key), inner.writing.get(key)) {
-            (Some(waiting), Some(writing)) => Some(later(*waiting, *writing)),
-            (waiting, writing) => waiting.or(writing).copied(),
+            (Some(waiting), Some(writing)) => Some(later(waiting.cursor, *writing)),
+            (waiting, writing) => waiting.map(|moved| moved.cursor).or(writing.copied()),
         };
         keys.iter().map(find).collect()
     }
@@ -105,21 +207,27 @@ impl Backlog {
         self.lock().writing.clear();
     }
 
-    /// Puts back what could not be written.
-    pub(super) fn put_back(&self, taken: Taken) {
+    /// Puts back what could not be written, and tells who waits for it.
+    pub(super) fn put_back(&self, taken: Taken, refused: &Refused) {
         {
             let mut inner = self.lock();
             inner.writing.clear();
             inner.not_before = Some(Instant::now() + PAUSE);
             // Newer cursors of the same users are there already.
-            for (key, cursor) in taken.cursors {
-                inner.cursors.entry(key).and_modify(|kept| *kept = later(*kept, cursor)).or_insert(cursor);
+            let plain = taken.cursors.into_iter().map(|(key, cursor)| (key, cursor, Vec::new()));
+            let counting = taken.passed.into_iter().map(|p| (p.key, p.cursor, p.credits));
+            for (key, cursor, credits) in plain.chain(counting) {
+                inner.note(key, Moved { cursor, credits, waiting: Vec::new() });
             }
             if !taken.finished.is_empty() {
                 let newer = std::mem::replace(&mut inner.finished, taken.finished);
                 inner.finished.extend(newer);
             }
             inner.since.get_or_insert_with(Instant::now);
+        }
+        for waiting in taken.waiting.iter().flatten() {
+            // It is full if the same call was told already.
+            let _ = waiting.try_send(refused.clone());
         }
         self.changed.notify_one();
     }
@@ -133,16 +241,35 @@ impl Backlog {
         let part = inner.finished.len().min(max);
         let rest = inner.finished.split_off(part);
         let finished = std::mem::replace(&mut inner.finished, rest);
-        let cursors: Vec<(InboxKey, Cursor)> = if inner.cursors.len() <= max {
+        let moved: Vec<(InboxKey, Moved)> = if inner.cursors.len() + inner.credits <= max {
             inner.cursors.drain().collect()
         } else {
-            let keys: Vec<InboxKey> = inner.cursors.keys().take(max).cloned().collect();
+            let mut room = max;
+            let fits = |(_, moved): &(&InboxKey, &Moved)| {
+                let some = room > 0;
+                room = room.saturating_sub(1 + moved.credits.len());
+                some
+            };
+            let keys: Vec<InboxKey> =
+                inner.cursors.iter().take_while(fits).map(|(key, _)| key.clone()).collect();
             keys.into_iter().filter_map(|key| inner.cursors.remove_entry(&key)).collect()
         };
-        inner.writing.extend(cursors.iter().cloned());
+        let mut taken = Taken { finished, ..Taken::default() };
+        for (key, Moved { cursor, credits, waiting }) in moved {
+            inner.writing.insert(key.clone(), cursor);
+            inner.credits -= credits.len();
+            if credits.is_empty() {
+                taken.cursors.push((key, cursor));
+            } else {
+                taken.passed.push(Passed { key, cursor, credits });
+            }
+            if !waiting.is_empty() {
+                taken.waiting.push(waiting);
+            }
+        }
         inner.since = (inner.len() > 0).then(Instant::now);
         inner.not_before = None;
-        Taken { finished, cursors }
+        taken
     }
 
     /// Waits until something should be written even if nobody appends.
@@ -179,7 +306,7 @@ impl Inner {
 
 /// The further of two cursors.
 pub(super) fn later(a: Cursor, b: Cursor) -> Cursor {
-    if (b.epoch, b.bseq) > (a.epoch, a.bseq) { b } else { a }
+    if is_before(a, b) { b } else { a }
 }
 
 #[cfg(test)]
@@ -214,7 +341,7 @@ mod tests {
         backlog.push(vec![finished(1), finished(2)], vec![]);
         assert!(!backlog.has_room());
         let taken = backlog.take(1, true);
-        backlog.put_back(taken);
+        backlog.put_back(taken, &Refused::Busy);
         let begun = Instant::now();
         backlog.due().await;
         assert!(begun.elapsed() >= PAUSE - LINGER);
@@ -245,7 +372,7 @@ mod tests {
         assert_eq!(backlog.cursors(&keys), [Some(at(3))], "while it is being written");
         backlog.push(vec![], vec![(keys[0].clone(), at(5))]);
         assert_eq!(backlog.cursors(&keys), [Some(at(5))]);
-        backlog.put_back(taken);
+        backlog.put_back(taken, &Refused::Busy);
         assert_eq!(backlog.take(9, true).cursors, [(keys[0].clone(), at(5))]);
         backlog.written();
         assert_eq!(backlog.cursors(&keys), [None], "the archive has it");

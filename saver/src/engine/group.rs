@@ -75,6 +75,7 @@ async fn number<I: InboxStore, A: Archive>(
                         expires_ms: item.expires_ms,
                         payload: item.payload.clone(),
                         cap,
+                        collapse: item.collapse.clone(),
                     });
                     origin.push((index, row));
                     own.push(Fate::New(place));
@@ -112,6 +113,13 @@ async fn number<I: InboxStore, A: Archive>(
     }
     prepared.renumber(&kept);
     if !failed.is_empty() {
+        // What took the place of something that a failed one should have replaced, or the other way round, would leave
+        // both or none in the inbox: so all that replaces is asked for again.
+        let replacing = |n: &usize| items[*n].collapse.is_some();
+        if failed.iter().any(|(n, _)| replacing(n)) {
+            let others = (0..items.len()).filter(replacing).filter(|n| prepared.fates[*n].is_ok());
+            failed.extend(others.map(|n| (n, Refused::Busy)).collect::<Vec<_>>());
+        }
         prepared.drop_failed(&writer.core, failed).await;
     }
     Ok(prepared)
@@ -164,13 +172,14 @@ impl Prepared {
                 accepted_ms: item.accepted_ms,
                 expires_ms: item.expires_ms,
                 payload_bytes: u32::try_from(item.payload.len()).unwrap_or(u32::MAX),
+                collapse: item.collapse.clone(),
             });
         }
     }
 
-    /// What the batch pushes out of full inboxes.
+    /// What leaves the inboxes for the batch.
     pub(super) fn pushed_out(&self) -> impl Iterator<Item = (Row, State)> {
-        self.staged.iter().flat_map(|s| s.pushed_out.iter().map(|row| (*row, State::InboxFull)))
+        self.staged.iter().flat_map(|s| s.pushed_out.iter().copied())
     }
 
     /// The archive has the batch: shows it to readers and answers.

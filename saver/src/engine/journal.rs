@@ -13,7 +13,7 @@ use wire::id::{Position, Seq};
 
 use super::{
     Append, Appended, Core, Durability, Engine, OPS,
-    lander::Lander,
+    lander::{Lander, LandingState},
     refused_by,
     rows::RowNumbers,
     safe::Committer,
@@ -24,7 +24,7 @@ use crate::{
     archive::{Archive, ArchiveError, Wanted},
     error::Refused,
     inbox::{Entry, InboxError, InboxResult, Journaled, Placed},
-    model::{Row, Staging, State},
+    model::{InboxKey, Row, Staging, State},
 };
 
 /// Batches that are under way at once: enough for the store to work while answers travel.
@@ -179,6 +179,7 @@ struct Lane<I, A> {
     core: Arc<Core<I, A>>,
     queue: mpsc::Receiver<Work>,
     committer: mpsc::Sender<Arc<Call>>,
+    landing: Arc<LandingState>,
 }
 
 impl<I: Journaled, A: Archive> Lane<I, A> {
@@ -245,6 +246,7 @@ impl<I: Journaled, A: Archive> Lane<I, A> {
                     expires_ms: append.expires_ms,
                     payload: append.payload.clone(),
                     cap,
+                    collapse: append.collapse.clone(),
                 },
                 multicast: append.is_multicast(),
                 checked: false,
@@ -252,8 +254,22 @@ impl<I: Journaled, A: Archive> Lane<I, A> {
         })
     }
 
+    /// Brings up the inboxes in which something may be replaced, so that it is in the same step. Where the archive cannot be
+    /// asked, an inbox replaces what the archive has of it when it is rebuilt.
+    async fn bring(&self, entries: &[Entry]) {
+        let keyed = entries.iter().filter(|e| e.staging.collapse.is_some());
+        let keys: Vec<InboxKey> = keyed.map(|e| e.staging.key.clone()).collect();
+        if !keys.is_empty()
+            && !self.landing.away.load(Ordering::Relaxed)
+            && let Err(e) = self.core.ensure(&keys).await
+        {
+            tracing::debug!(error = %e, "what is replaced leaves when the inbox is rebuilt");
+        }
+    }
+
     /// Appends, and asks the archive for those that are older than what the store remembers.
     async fn place(&self, mut entries: Vec<Entry>) -> Vec<Result<Placed, Refused>> {
+        self.bring(&entries).await;
         let now = self.core.now_ms();
         let results: Vec<InboxResult<Placed>> = self.core.inboxes.append(&entries, now).await;
         let mut placed: Vec<Result<Placed, Refused>> =
@@ -361,7 +377,8 @@ impl<I: Journaled, A: Archive> Engine<I, A> {
         for _ in 0..LANES {
             let (lane, queue) = mpsc::channel(OPS);
             lanes.push(lane);
-            let lane = Lane { core: core.clone(), queue, committer: committer.clone() };
+            let landing = lander.state();
+            let lane = Lane { core: core.clone(), queue, committer: committer.clone(), landing };
             work.push(lane.run(cancel.clone()));
         }
         drop(committer);

@@ -6,7 +6,7 @@ use wire::id::{AppId, MessageId, Uid};
 
 use super::Engine;
 use crate::{
-    archive::{Archive, LoggedBroadcast, Recorded},
+    archive::{Archive, Counts, LoggedBroadcast, Recorded},
     error::Refused,
     inbox::{InboxError, InboxStore},
     model::{InboxKey, State},
@@ -37,6 +37,8 @@ pub struct Ledger {
     pub recalled: u64,
     /// The broadcast with this id, if there is one in a log that is numbered here.
     pub broadcast: Option<LoggedBroadcast>,
+    /// What is counted of it.
+    pub counts: Option<Counts>,
 }
 
 /// What a recall did.
@@ -69,8 +71,9 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
                 State::Acked => &mut ledger.acked,
                 State::Expired => &mut ledger.expired,
                 State::Recalled => &mut ledger.recalled,
-                State::InboxFull => ledger.dropped.entry("inbox_full").or_default(),
-                State::MaxLoads => ledger.dropped.entry("max_loads").or_default(),
+                State::InboxFull | State::MaxLoads | State::Replaced => {
+                    ledger.dropped.entry(delivery.state.drop_reason().unwrap_or_default()).or_default()
+                }
             } += 1;
         }
         if !ledger.found && self.core.shard.owns_app(app) {
@@ -80,6 +83,8 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
                 ledger.accepted_ms = broadcast.accepted_ms;
                 ledger.expires_ms = broadcast.expires_ms;
             }
+            ledger.counts = self.core.archive.broadcast_counts(app, &[id]).await?.remove(0);
+            ledger.found |= ledger.counts.is_some();
         }
         Ok(ledger)
     }

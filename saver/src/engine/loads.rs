@@ -1,10 +1,12 @@
 //! Reads inboxes.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
 use hashbrown::HashMap;
 use wire::id::{Cursor, MessageId};
 
-use super::{Core, Engine, backlog::later, writes};
+use super::{Core, Engine, backlog::later, gather::Call, writes};
 use crate::{
     archive::{Archive, ArchiveError},
     error::Refused,
@@ -23,6 +25,8 @@ pub struct LoadItem {
     pub bind: bool,
     /// At a bind: the device named a cursor of its own, which serves where the archive cannot be asked.
     pub own_cursor: bool,
+    /// At a bind: what the device said of its clock, minutes from UTC.
+    pub utc_offset_min: Option<i16>,
 }
 
 /// What was read; every message has its payload.
@@ -37,11 +41,46 @@ pub struct LoadedInbox {
 }
 
 impl<I: InboxStore, A: Archive> Engine<I, A> {
-    /// Reads inboxes, one result for each item. All of a call's payloads together stay within a bound; items beyond
-    /// it are told to come again.
+    /// Reads inboxes, one result for each item. All payloads that are read in one turn together stay within a bound; items
+    /// beyond it are told to come again.
     pub async fn load(&self, items: Vec<LoadItem>) -> Vec<Result<LoadedInbox, Refused>> {
-        // The semaphore is never closed.
-        let _turn = self.core.reads.acquire().await;
+        let count = items.len();
+        let mut answer = self.core.gather.join(items);
+        tokio::select! {
+            biased;
+            // Somebody's turn was this one's too.
+            done = &mut answer => return done.unwrap_or_else(|_| vec![Err(Refused::Ending); count]),
+            turn = Arc::clone(&self.core.reads).acquire_owned() => {
+                let calls = self.core.gather.take(self.core.limits().load_bytes);
+                if !calls.is_empty() {
+                    let engine = self.clone();
+                    // A task of its own: whoever got the turn may be given up by its caller, and the others with it.
+                    tokio::spawn(async move {
+                        engine.read_together(calls).await;
+                        drop(turn);
+                    });
+                }
+            }
+        }
+        answer.await.unwrap_or_else(|_| vec![Err(Refused::Ending); count])
+    }
+
+    /// Reads for all these calls at once and answers each.
+    async fn read_together(&self, calls: Vec<Call>) {
+        let mut items = Vec::new();
+        let mut waiting = Vec::with_capacity(calls.len());
+        for mut call in calls {
+            waiting.push((call.items.len(), call.reply));
+            items.append(&mut call.items);
+        }
+        let mut results = self.read_all(items).await.into_iter();
+        for (count, reply) in waiting {
+            // Nobody may wait for it any more.
+            let _ = reply.send(results.by_ref().take(count).collect());
+        }
+    }
+
+    async fn read_all(&self, items: Vec<LoadItem>) -> Vec<Result<LoadedInbox, Refused>> {
         // A store of this process is asked first, so that all that are to be rebuilt are so at once.
         if !self.core.shared() {
             let keys: Vec<InboxKey> = items.iter().map(|i| i.key.clone()).collect();
@@ -49,6 +88,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
                 return vec![Err(refused); items.len()];
             }
         }
+        self.keep_offsets(&items);
         let cursors = self.cursors(&items).await;
         let shared = self.core.shared();
         let mut room = self.core.limits().load_bytes;
@@ -92,6 +132,10 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         if self.journal.as_ref().is_some_and(|journal| journal.archive_is_away()) {
             // Nobody is made to wait for what is known to fail.
             return Err(ArchiveError::Io("it has failed just now".to_owned()).into());
+        }
+        if self.core.backlog.counts_for(&binding) {
+            // Whoever sent it may be gone, and nobody would count again what the device says it has.
+            self.write(writes::Write::Flush).await?;
         }
         // A cursor that was kept a moment ago may still be on its way to the archive.
         let recent = self.core.backlog.cursors(&binding);

@@ -5,13 +5,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use hashbrown::HashMap;
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+use prost::Message;
 use wire::id::{AppId, Bseq, Cursor, MessageId};
 
 use crate::archive::{BroadcastPage, LoggedBroadcast};
 
-/// What a cached broadcast costs besides its payload and audience.
-const ENTRY_BYTES: usize = 160;
+/// What a cached entry costs besides its payload, audience and filter, and its share of the payload's place.
+const ENTRY_BYTES: usize = 288;
 
 #[derive(Debug)]
 struct Tail {
@@ -19,6 +21,41 @@ struct Tail {
     /// The tail holds everything after this number, save for what is recalled or over.
     after: Bseq,
     entries: VecDeque<LoggedBroadcast>,
+    /// Payloads of the entries, and how many of them share each.
+    payloads: HashMap<MessageId, (Bytes, usize)>,
+}
+
+impl Tail {
+    fn new(head: Cursor, after: Bseq) -> Self {
+        Self { head, after, entries: VecDeque::new(), payloads: HashMap::new() }
+    }
+
+    /// Adds an entry at the end; answers the bytes that it costs.
+    fn push(&mut self, mut entry: LoggedBroadcast) -> usize {
+        let mut bytes = size(&entry);
+        let (payload, shared) = self.payloads.entry(entry.id).or_insert_with(|| {
+            bytes += entry.payload.len();
+            (entry.payload.clone(), 0)
+        });
+        *shared += 1;
+        entry.payload = payload.clone();
+        self.entries.push_back(entry);
+        bytes
+    }
+
+    /// Drops the oldest entry; answers it, and the bytes that it cost.
+    fn pop(&mut self) -> Option<(LoggedBroadcast, usize)> {
+        let entry = self.entries.pop_front()?;
+        let mut bytes = size(&entry);
+        if let Some((_, shared)) = self.payloads.get_mut(&entry.id) {
+            *shared -= 1;
+            if *shared == 0 {
+                self.payloads.remove(&entry.id);
+                bytes += entry.payload.len();
+            }
+        }
+        Some((entry, bytes))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -53,23 +90,19 @@ impl LogCache {
         let mut inner = self.lock();
         let place = broadcast.place;
         let before = Bseq(place.bseq.0.saturating_sub(1));
-        let tail = inner.tails.entry(app).or_insert_with(|| Tail {
-            head: Cursor { epoch: place.epoch, bseq: before },
-            after: before,
-            entries: VecDeque::new(),
-        });
+        let first = Cursor { epoch: place.epoch, bseq: before };
+        let tail = inner.tails.entry(app).or_insert_with(|| Tail::new(first, before));
         if place.bseq <= tail.head.bseq {
             return;
         }
         let mut dropped = 0;
         if tail.head.bseq != before {
             // Another process has written to the log: what is known is not its tail any more.
-            dropped = tail.entries.drain(..).map(|e| size(&e)).sum();
+            dropped = std::iter::from_fn(|| tail.pop()).map(|(_, bytes)| bytes).sum();
             tail.after = before;
         }
         tail.head = place;
-        let bytes = size(&broadcast);
-        tail.entries.push_back(broadcast);
+        let bytes = tail.push(broadcast);
         inner.bytes = inner.bytes + bytes - dropped;
         inner.shrink(self.limit, app);
     }
@@ -81,18 +114,15 @@ impl LogCache {
         if page.more || page.head.epoch.0 == 0 || inner.tails.contains_key(&app) {
             return;
         }
-        inner.bytes += page.broadcasts.iter().map(size).sum::<usize>();
-        let entries = page.broadcasts.iter().cloned().collect();
-        let after = after.min(page.head.bseq);
-        inner.tails.insert(app, Tail { head: page.head, after, entries });
+        let mut tail = Tail::new(page.head, after.min(page.head.bseq));
+        inner.bytes += page.broadcasts.iter().map(|entry| tail.push(entry.clone())).sum::<usize>();
+        inner.tails.insert(app, tail);
         inner.shrink(self.limit, app);
     }
 
     pub(super) fn recall(&self, app: AppId, id: MessageId) {
-        if let Some(tail) = self.lock().tails.get_mut(&app)
-            && let Some(entry) = tail.entries.iter_mut().find(|e| e.id == id)
-        {
-            entry.recalled = true;
+        if let Some(tail) = self.lock().tails.get_mut(&app) {
+            tail.entries.iter_mut().filter(|e| e.id == id).for_each(|e| e.recalled = true);
         }
     }
 
@@ -116,9 +146,13 @@ impl LogCache {
         }
         let mut page = BroadcastPage { through: tail.head.bseq, head: tail.head, ..BroadcastPage::default() };
         let mut bytes = 0;
+        let mut read = HashSet::new();
         let first = tail.entries.partition_point(|e| e.place.bseq <= after);
         for entry in tail.entries.range(first..).filter(|e| !e.recalled && e.expires_ms > now_ms) {
-            bytes += entry.payload.len();
+            // Entries of one broadcast share its payload.
+            if read.insert(entry.id) {
+                bytes += entry.payload.len();
+            }
             let full = page.broadcasts.len() >= max_messages.max(1)
                 || (bytes > max_bytes && !page.broadcasts.is_empty());
             if full {
@@ -142,21 +176,22 @@ impl Inner {
                 None => self.tails.values_mut().find(|tail| !tail.entries.is_empty()),
             };
             let Some(tail) = tail else { return };
-            if let Some(entry) = tail.entries.pop_front() {
+            if let Some((entry, bytes)) = tail.pop() {
                 tail.after = entry.place.bseq;
-                self.bytes -= size(&entry);
+                self.bytes -= bytes;
             }
         }
     }
 }
 
-fn size(broadcast: &LoggedBroadcast) -> usize {
-    broadcast.payload.len() + broadcast.audience.len() + ENTRY_BYTES
+/// What an entry costs by itself, without its payload.
+fn size(entry: &LoggedBroadcast) -> usize {
+    let filter = entry.filter.as_ref().map_or(0, Message::encoded_len);
+    entry.audience.len() + filter + ENTRY_BYTES
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use wire::id::Epoch;
 
     use super::*;
@@ -173,6 +208,7 @@ mod tests {
             id: MessageId(bseq),
             payload: Bytes::from_static(b"0123456789"),
             audience: String::new(),
+            filter: None,
             accepted_ms: 0,
             expires_ms: if bseq == 3 { 5 } else { 100 },
             recalled: false,
@@ -205,6 +241,24 @@ mod tests {
         (1..=9).for_each(|n| cache.append(APP, one(n)));
         assert!(cache.read(APP, Bseq(5), 9, 999, 0).is_none());
         assert_eq!(numbers(&cache.read(APP, Bseq(6), 9, 999, 0).unwrap()), [7, 8, 9]);
+    }
+
+    /// A paced broadcast to everyone is thousands of entries: they must not push all else out of the cache.
+    #[test]
+    fn slices_share_a_payload() {
+        let slice = |n| LoggedBroadcast { id: MessageId(1), payload: vec![1; 1000].into(), ..one(n) };
+        let cache = LogCache::new(4 * ENTRY_BYTES + 1000);
+        (4..=7).for_each(|n| cache.append(APP, slice(n)));
+        let page = cache.read(APP, Bseq(3), 9, 1000, 0).unwrap();
+        assert_eq!(numbers(&page), [4, 5, 6, 7]);
+        let pointers: HashSet<_> = page.broadcasts.iter().map(|b| b.payload.as_ptr()).collect();
+        assert_eq!(pointers.len(), 1);
+        cache.recall(APP, MessageId(1));
+        assert!(cache.read(APP, Bseq(3), 9, 1000, 0).unwrap().broadcasts.is_empty());
+        // When the last of them goes, the payload does.
+        (8..=30).for_each(|n| cache.append(APP, one(n)));
+        let inner = cache.lock();
+        assert_eq!(inner.bytes, inner.tails[&APP].entries.len() * (ENTRY_BYTES + 10));
     }
 
     /// A page that was read before an append and comes in after it would hide that append from all readers.

@@ -225,6 +225,7 @@ fn fill(landing: &mut Landing, item: &Append, rows: &[Row], places: &[Result<Pla
             accepted_ms: item.accepted_ms,
             expires_ms: item.expires_ms,
             payload_bytes: u32::try_from(item.payload.len()).unwrap_or(u32::MAX),
+            collapse: item.collapse.clone(),
         };
         landing.deliveries.push((delivery, State::Stored));
     }

@@ -25,6 +25,7 @@ fn message(n: u64, bytes: usize) -> Append {
         inbox_cap: None,
         multicast: false,
         durability: None,
+        collapse: None,
     }
 }
 

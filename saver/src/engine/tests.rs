@@ -27,13 +27,13 @@ use crate::{
 };
 
 const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
-const APP: AppId = AppId(1);
+pub(super) const APP: AppId = AppId(1);
 const ROOMY: MemoryLimits =
     MemoryLimits { inboxes: 16_000, messages: 16_000, payload_bytes: 1 << 20, idle_s: 60 };
 
-struct Rig {
-    engine: Engine<MemoryInboxes, Flaky<SqliteArchive>>,
-    fault: Fault,
+pub(super) struct Rig {
+    pub(super) engine: Engine<MemoryInboxes, Flaky<SqliteArchive>>,
+    pub(super) fault: Fault,
     clock: Arc<AtomicU64>,
     cancel: CancellationToken,
     writer: JoinHandle<()>,
@@ -41,7 +41,7 @@ struct Rig {
 }
 
 impl Rig {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(ROOMY, Limits::default()).await
     }
 
@@ -70,7 +70,7 @@ impl Rig {
     }
 
     /// Ends this life and begins another on the same archive.
-    async fn again(self) -> Self {
+    pub(super) async fn again(self) -> Self {
         let folder = self.folder.clone();
         self.cancel.cancel();
         self.writer.await.unwrap();
@@ -87,20 +87,20 @@ impl Rig {
     }
 
     async fn load(&self, uid: &str, read: Read) -> LoadedInbox {
-        let item = LoadItem { key: key(uid), read, bind: false, own_cursor: false };
+        let item = LoadItem { key: key(uid), read, bind: false, own_cursor: false, utc_offset_min: None };
         self.engine.load(vec![item]).await.remove(0).unwrap()
     }
 
-    async fn ids(&self, uid: &str) -> Vec<u64> {
+    pub(super) async fn ids(&self, uid: &str) -> Vec<u64> {
         self.load(uid, ALL).await.inbox.messages.iter().map(|m| m.id.0 - id(0).0).collect()
     }
 
-    async fn ack(&self, uid: &str, position: Position) {
-        let item = AckItem { key: key(uid), inbox: Some(position), cursor: None };
+    pub(super) async fn ack(&self, uid: &str, position: Position) {
+        let item = AckItem { key: key(uid), inbox: Some(position), cursor: None, credits: Vec::new() };
         self.engine.ack(vec![item]).await.unwrap();
     }
 
-    async fn ledger(&self, n: u64) -> Ledger {
+    pub(super) async fn ledger(&self, n: u64) -> Ledger {
         self.engine.ledger(APP, id(n)).await.unwrap()
     }
 
@@ -110,17 +110,17 @@ impl Rig {
     }
 }
 
-const ALL: Read = Read { after: None, acknowledges: false, max_messages: 1000, max_bytes: 1 << 20 };
+pub(super) const ALL: Read = Read { after: None, acknowledges: false, max_messages: 1000, max_bytes: 1 << 20 };
 
-fn key(uid: &str) -> InboxKey {
+pub(super) fn key(uid: &str) -> InboxKey {
     InboxKey::new(APP, Uid::new(uid).unwrap())
 }
 
-fn id(n: u64) -> MessageId {
+pub(super) fn id(n: u64) -> MessageId {
     MessageId(MessageId::from_parts(NOW, 1, 0).0 + n)
 }
 
-fn append(n: u64, uids: &[&str]) -> Append {
+pub(super) fn append(n: u64, uids: &[&str]) -> Append {
     Append {
         id: id(n),
         keys: uids.iter().map(|uid| key(uid)).collect(),
@@ -130,6 +130,7 @@ fn append(n: u64, uids: &[&str]) -> Append {
         inbox_cap: None,
         multicast: uids.len() > 1,
         durability: None,
+        collapse: None,
     }
 }
 
@@ -138,7 +139,7 @@ fn seq(appended: &Result<Appended, Refused>) -> Vec<u64> {
 }
 
 /// Counts of a ledger: targets, acked, stored, expired, dropped, recalled.
-fn counts(l: &Ledger) -> [u64; 6] {
+pub(super) fn counts(l: &Ledger) -> [u64; 6] {
     let dropped = l.dropped.values().sum();
     assert_eq!(l.targets, l.acked + l.stored + l.expired + dropped + l.recalled, "{l:?}");
     [l.targets, l.acked, l.stored, l.expired, dropped, l.recalled]
@@ -323,7 +324,7 @@ async fn full_queues_refuse() {
     let last = rig.load("a", ALL).await.inbox.through;
     let epoch = rig.engine.inboxes().epoch();
     rig.ack("a", Position { epoch, seq: last }).await;
-    let item = AckItem { key: key("b"), inbox: Some(Position { epoch, seq: Seq(1) }), cursor: None };
+    let item = AckItem { key: key("b"), inbox: Some(Position { epoch, seq: Seq(1) }), cursor: None, credits: Vec::new() };
     assert_eq!(rig.engine.ack(vec![item]).await, Err(Refused::Busy));
 }
 
@@ -359,10 +360,11 @@ async fn a_new_user_begins_at_the_head_of_the_log() {
         id: id(n),
         payload: Bytes::from_static(b"x"),
         audience: String::new(),
+        filter: None,
         accepted_ms: NOW,
         expires_ms: NOW + 60_000,
     };
-    let bind = |uid: &str| LoadItem { key: key(uid), read: ALL, bind: true, own_cursor: false };
+    let bind = |uid: &str| LoadItem { key: key(uid), read: ALL, bind: true, own_cursor: false, utc_offset_min: None };
     rig.engine.append_broadcast(broadcast(1)).await.unwrap();
     let cursors = rig.engine.load(vec![bind("a"), bind("b")]).await;
     let cursor = cursors[0].as_ref().unwrap().cursor.unwrap();
@@ -375,7 +377,7 @@ async fn a_new_user_begins_at_the_head_of_the_log() {
     // The cursor stays until the device says more.
     let again = rig.engine.load(vec![bind("a")]).await.remove(0).unwrap();
     assert_eq!(again.cursor, Some(cursor));
-    let moved = AckItem { key: key("a"), inbox: None, cursor: Some(second.place) };
+    let moved = AckItem { key: key("a"), inbox: None, cursor: Some(second.place), credits: Vec::new() };
     rig.engine.ack(vec![moved]).await.unwrap();
     let rig = rig.again().await;
     let again = rig.engine.load(vec![bind("a"), bind("b")]).await;

@@ -7,9 +7,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use proto::internal::JobState;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use wire::id::MessageId;
+use wire::id::{AppId, MessageId};
 
 use super::{
     Append, Appended, Core,
@@ -20,7 +21,7 @@ use super::{
     writes::{Place, Write, Written},
 };
 use crate::{
-    archive::{Archive, ArchiveError, Committed, Group, LoggedBroadcast},
+    archive::{Archive, ArchiveError, Committed, Group, JobWrite, JobWritten, LoggedBroadcast},
     error::Refused,
     inbox::{InboxStore, WriteThrough as _},
     model::Row,
@@ -202,6 +203,7 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
             group.finished.extend(taken.finished.iter().map(|f| (f.row, f.state)));
             let cursors = group.cursors.len();
             group.cursors.extend(taken.cursors.iter().cloned());
+            group.passed.clone_from(&taken.passed);
             let started = std::time::Instant::now();
             let result = self.core.archive.commit(group).await;
             self.core.metrics.committed(started.elapsed(), group, result.is_ok());
@@ -225,11 +227,12 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
                 }
             }
         };
-        if outcome.1.is_ok() {
-            self.core.backlog.written();
-            self.settle(&taken.finished).await;
-        } else {
-            self.core.backlog.put_back(taken);
+        match &outcome.1 {
+            Ok(_) => {
+                self.core.backlog.written();
+                self.settle(&taken.finished).await;
+            }
+            Err(refused) => self.core.backlog.put_back(taken, refused),
         }
         for refused in outcome.0.iter().filter_map(|r| r.as_ref().err()) {
             self.core.metrics.refused(refused, 1);
@@ -303,11 +306,23 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
                 id: new.id,
                 payload: new.payload.clone(),
                 audience: new.audience.clone(),
+                filter: new.filter.clone(),
                 accepted_ms: new.accepted_ms,
                 expires_ms: new.expires_ms,
                 recalled: false,
             };
             self.core.logs.append(new.app, logged);
+        }
+        for (write, written) in group.jobs.iter().zip(&done.jobs) {
+            match (write, written) {
+                (_, JobWritten::Released { job, entry, repeated: false }) => {
+                    self.core.logs.append(AppId(job.app), (**entry).clone());
+                }
+                (JobWrite::Change(change), JobWritten::Kept(job)) if change.state() == JobState::Recalled => {
+                    self.core.logs.recall(AppId(job.app), MessageId(job.id));
+                }
+                _ => {}
+            }
         }
         for ((app, id), _) in group.broadcast_recalls.iter().zip(&done.broadcast_recalls) {
             self.core.logs.recall(*app, *id);

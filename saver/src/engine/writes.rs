@@ -4,7 +4,10 @@ use proto::internal::App;
 use wire::id::{AppId, Cursor, MessageId};
 
 use crate::{
-    archive::{ApiKey, AppRefused, Committed, Forget, Group, NewBroadcast, Numbered, Reservation, Reserved},
+    archive::{
+        ApiKey, AppRefused, Committed, Forget, Group, JobWrite, JobWritten, NewBroadcast, NewPart, Numbered,
+        Reservation, Reserved,
+    },
     model::{InboxKey, Row, State},
 };
 
@@ -16,6 +19,10 @@ pub(super) enum Write {
     ReserveUnseen(Reservation),
     Broadcast(NewBroadcast),
     RecallBroadcast(AppId, MessageId),
+    Job(JobWrite),
+    Offsets(Vec<(InboxKey, i16)>),
+    Schedule(NewPart),
+    Unschedule(AppId, MessageId, Option<u32>),
     PutApp(Box<App>),
     PutKey(ApiKey),
     Finish(Vec<(Row, State)>),
@@ -30,6 +37,8 @@ pub(super) enum Written {
     Reserved(Reserved),
     Numbered(Numbered),
     Recalled(bool),
+    Job(JobWritten),
+    Repeated(bool),
     App(Result<App, AppRefused>),
     Key(bool),
     Count(u64),
@@ -42,6 +51,9 @@ pub(super) enum Place {
     Reservation(usize),
     Broadcast(usize),
     BroadcastRecall(usize),
+    Job(usize),
+    Scheduled(usize),
+    Unscheduled(usize),
     App(usize),
     Key(usize),
     Forgotten,
@@ -65,6 +77,15 @@ impl Place {
             Write::RecallBroadcast(app, id) => {
                 Place::BroadcastRecall(push(&mut group.broadcast_recalls, (app, id)))
             }
+            Write::Offsets(news) => {
+                group.offsets.extend(news);
+                Place::Nothing
+            }
+            Write::Schedule(part) => Place::Scheduled(push(&mut group.scheduled, part)),
+            Write::Unschedule(app, id, part) => {
+                Place::Unscheduled(push(&mut group.unscheduled, (app, id, part)))
+            }
+            Write::Job(one) => Place::Job(push(&mut group.jobs, one)),
             Write::PutApp(app) => Place::App(push(&mut group.apps, *app)),
             Write::PutKey(key) => Place::Key(push(&mut group.keys, key)),
             Write::Finish(rows) => {
@@ -89,6 +110,9 @@ impl Place {
             Place::Reservation(n) => Written::Reserved(done.reservations[n].clone()),
             Place::Broadcast(n) => Written::Numbered(done.broadcasts[n]),
             Place::BroadcastRecall(n) => Written::Recalled(done.broadcast_recalls[n]),
+            Place::Scheduled(n) => Written::Repeated(done.scheduled[n]),
+            Place::Unscheduled(n) => Written::Count(done.unscheduled[n]),
+            Place::Job(n) => Written::Job(done.jobs[n].clone()),
             Place::App(n) => Written::App(done.apps[n].clone()),
             Place::Key(n) => Written::Key(done.keys[n]),
             Place::Forgotten => Written::Count(done.forgotten),

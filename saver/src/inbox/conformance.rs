@@ -7,6 +7,9 @@ use wire::id::{AppId, Epoch, MessageId, Position, Seq, Uid};
 use super::{InboxError, InboxStore};
 use crate::model::{Finished, InboxKey, Loaded, Read, Row, Staging, State, Surviving};
 
+mod collapse;
+pub(crate) use collapse::*;
+
 /// A store under test, and what differs from kind to kind.
 pub(crate) trait Bench {
     /// The store.
@@ -48,6 +51,7 @@ pub(crate) fn staging(uid: &str, id: u64) -> Staging {
         expires_ms: LATER,
         payload: Bytes::from(format!("payload {id}")),
         cap: 100,
+        collapse: None,
     }
 }
 
@@ -59,6 +63,7 @@ fn surviving(id: u64, birth: Position) -> Surviving {
         accepted_ms: NOW,
         expires_ms: LATER,
         payload_bytes: 9,
+        collapse: None,
     }
 }
 
@@ -339,7 +344,9 @@ macro_rules! suite {
         $crate::inbox::conformance::suite!($make;
             absent_until_rebuilt, numbers_in_order, acks_are_cumulative, positions_of_earlier_epochs, pages,
             a_long_inbox, expired_is_skipped, a_full_inbox_pushes_out, loads_are_counted, recalls, restarts,
-            the_first_rebuild_wins, payloads_of_survivors_are_the_archives, overdue_inboxes
+            the_first_rebuild_wins, payloads_of_survivors_are_the_archives, overdue_inboxes,
+            a_newer_one_replaces, the_last_of_a_batch_stays, only_what_is_stored_is_replaced,
+            replacing_and_the_cap, survivors_are_replaced, keys_of_all_kinds
         );
     };
     ($make:expr; $($case:ident),*) => {

@@ -44,6 +44,7 @@ pub(crate) fn append(n: u64, uids: &[&str]) -> Append {
         inbox_cap: None,
         multicast: uids.len() > 1,
         durability: None,
+        collapse: None,
     }
 }
 
@@ -162,7 +163,7 @@ impl Saver {
         for _ in 0..100 {
             match self
                 .engine
-                .load(vec![LoadItem { key: key(uid), read, bind: false, own_cursor: false }])
+                .load(vec![LoadItem { key: key(uid), read, bind: false, own_cursor: false, utc_offset_min: None }])
                 .await
                 .remove(0)
             {
@@ -191,7 +192,7 @@ impl Saver {
     }
 
     pub(crate) async fn ack(&self, uid: &str, position: Position) {
-        let item = AckItem { key: key(uid), inbox: Some(position), cursor: None };
+        let item = AckItem { key: key(uid), inbox: Some(position), cursor: None, credits: Vec::new() };
         self.engine.ack(vec![item]).await.unwrap();
     }
 

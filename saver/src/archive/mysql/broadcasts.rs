@@ -1,18 +1,19 @@
 //! Broadcast logs and cursors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use sqlx::{MySqlConnection, Row as _, mysql::MySqlRow};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
 use super::{
-    directory,
+    log,
     rows::{cursor, signed, text, uid, unsigned},
     statement::{Shape, Values, in_parts},
 };
 use crate::{
-    archive::{BroadcastPage, LoggedBroadcast, NewBroadcast, Numbered},
+    archive::{BroadcastPage, LoggedBroadcast},
     model::InboxKey,
 };
 
@@ -22,11 +23,18 @@ static CURSORS: Shape = Shape::new(
     ")",
 );
 static HEADS: Shape = Shape::new("SELECT epoch, head, app FROM broadcast_log WHERE app IN (", "?", ")");
-const PAGE: &str = "SELECT bseq, id, payload, audience, accepted, expires, recalled FROM broadcast \
-     FORCE INDEX (place) WHERE app = ? AND bseq > ? AND bseq <= ? AND recalled = 0 AND expires > ? ORDER BY bseq \
-     LIMIT ?";
-const ONE: &str = "SELECT b.bseq, b.id, b.payload, b.audience, b.accepted, b.expires, b.recalled, l.epoch \
-     FROM broadcast b JOIN broadcast_log l ON l.app = b.app WHERE b.id = ? AND b.app = ?";
+static BODIES: Shape = Shape::new(
+    "SELECT id, audience, payload FROM broadcast_body FORCE INDEX (PRIMARY) WHERE id IN (",
+    "?",
+    ")",
+);
+const PAGE: &str = "SELECT STRAIGHT_JOIN e.bseq, e.id, e.accepted, e.expires, e.recalled, e.filter, LENGTH(b.payload) \
+     FROM broadcast_entry e FORCE INDEX (PRIMARY) JOIN broadcast_body b ON b.id = e.id \
+     WHERE e.app = ? AND e.bseq > ? AND e.bseq <= ? AND e.recalled = 0 AND e.expires > ? ORDER BY e.bseq LIMIT ?";
+const ONE: &str = "SELECT e.bseq, e.id, e.accepted, (SELECT MAX(expires) FROM broadcast_entry WHERE id = e.id), \
+     (SELECT MAX(recalled) FROM broadcast_entry WHERE id = e.id), e.filter, 0, l.epoch \
+     FROM broadcast_entry e JOIN broadcast_log l ON l.app = e.app WHERE e.id = ? AND e.app = ? \
+     ORDER BY e.bseq LIMIT 1";
 
 /// Keys by app, each uid with its places in the list: what statements over many users ask for.
 pub(super) fn by_app(keys: &[InboxKey]) -> BTreeMap<AppId, HashMap<&str, Vec<usize>>> {
@@ -89,6 +97,7 @@ pub(super) async fn page(
         .bind(now_ms.cast_signed())
         .bind(i64::try_from(most + 1).unwrap_or(i64::MAX))
         .fetch(&mut *c);
+    let mut sizes = HashSet::new();
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {
         if page.more {
@@ -96,7 +105,10 @@ pub(super) async fn page(
             continue;
         }
         let one = logged(&row, head.epoch)?;
-        bytes += one.payload.len();
+        // Entries of one broadcast share its payload.
+        if sizes.insert(one.id) {
+            bytes += usize::try_from(unsigned(&row, 6)?).unwrap_or(usize::MAX);
+        }
         if page.broadcasts.len() >= most || (bytes > max_bytes && !page.broadcasts.is_empty()) {
             page.more = true;
             page.through = page.broadcasts.last().map_or(after, |b| b.place.bseq);
@@ -104,7 +116,28 @@ pub(super) async fn page(
             page.broadcasts.push(one);
         }
     }
+    drop(rows);
+    fill(c, &mut page.broadcasts).await?;
     Ok(page)
+}
+
+/// Gives entries what their broadcasts share. One that was forgotten since its entry was read is over: it is empty.
+async fn fill(c: &mut MySqlConnection, entries: &mut [LoggedBroadcast]) -> Result<(), sqlx::Error> {
+    let mut ids: Vec<i64> = entries.iter().map(|e| signed(e.id)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut bodies: HashMap<MessageId, (String, Bytes)> = HashMap::with_capacity(ids.len());
+    for row in BODIES.fetch_in(c, &ids).await? {
+        let body = (text(&row, 1)?, row.try_get::<Vec<u8>, _>(2)?.into());
+        bodies.insert(MessageId(unsigned(&row, 0)?), body);
+    }
+    for entry in entries {
+        if let Some((audience, payload)) = bodies.get(&entry.id) {
+            entry.audience.clone_from(audience);
+            entry.payload = payload.clone();
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn one(
@@ -112,57 +145,23 @@ pub(super) async fn one(
     app: AppId,
     id: MessageId,
 ) -> Result<Option<LoggedBroadcast>, sqlx::Error> {
-    let row = sqlx::query(ONE).bind(signed(id)).bind(app.0).fetch_optional(c).await?;
-    row.map(|row| logged(&row, Epoch(unsigned(&row, 7)?))).transpose()
+    let row = sqlx::query(ONE).bind(signed(id)).bind(app.0).fetch_optional(&mut *c).await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut one = [logged(&row, Epoch(unsigned(&row, 7)?))?];
+    fill(c, &mut one).await?;
+    Ok(one.into_iter().next())
 }
 
-/// Appends a broadcast. The log's row is locked until the end, so numbers are committed in their order.
-pub(super) async fn append(c: &mut MySqlConnection, b: &NewBroadcast) -> Result<Numbered, sqlx::Error> {
-    directory::ensure_log(c, b.app).await?;
-    let head = sqlx::query("SELECT epoch, head FROM broadcast_log WHERE app = ? FOR UPDATE")
-        .bind(b.app.0)
-        .fetch_one(&mut *c)
-        .await?;
-    let head = cursor(&head, 0)?;
-    let known: Option<i64> = sqlx::query_scalar("SELECT bseq FROM broadcast WHERE id = ? AND app = ?")
-        .bind(signed(b.id))
-        .bind(b.app.0)
-        .fetch_optional(&mut *c)
-        .await?;
-    if let Some(bseq) = known {
-        let place = Cursor { bseq: Bseq(bseq.cast_unsigned()), ..head };
-        return Ok(Numbered { place, repeated: true });
-    }
-    let place = Cursor { bseq: Bseq(head.bseq.0 + 1), ..head };
-    sqlx::query("UPDATE broadcast_log SET head = ? WHERE app = ?")
-        .bind(place.bseq.0.cast_signed())
-        .bind(b.app.0)
-        .execute(&mut *c)
-        .await?;
-    sqlx::query(
-        "INSERT INTO broadcast (id, app, bseq, accepted, expires, recalled, audience, payload) \
-         VALUES (?,?,?,?,?,0,?,?)",
-    )
-    .bind(signed(b.id))
-    .bind(b.app.0)
-    .bind(place.bseq.0.cast_signed())
-    .bind(b.accepted_ms.cast_signed())
-    .bind(b.expires_ms.cast_signed())
-    .bind(b.audience.as_bytes())
-    .bind(&*b.payload)
-    .execute(c)
-    .await?;
-    Ok(Numbered { place, repeated: false })
-}
-
+/// An entry without what its broadcast shares.
 fn logged(row: &MySqlRow, epoch: Epoch) -> Result<LoggedBroadcast, sqlx::Error> {
     Ok(LoggedBroadcast {
         place: Cursor { epoch, bseq: Bseq(unsigned(row, 0)?) },
         id: MessageId(unsigned(row, 1)?),
-        payload: row.try_get::<Vec<u8>, _>(2)?.into(),
-        audience: text(row, 3)?,
-        accepted_ms: unsigned(row, 4)?,
-        expires_ms: unsigned(row, 5)?,
-        recalled: row.try_get::<u8, _>(6)? != 0,
+        payload: Bytes::new(),
+        audience: String::new(),
+        filter: log::filter(row.try_get(5)?)?,
+        accepted_ms: unsigned(row, 2)?,
+        expires_ms: unsigned(row, 3)?,
+        recalled: row.try_get::<u8, _>(4)? != 0,
     })
 }

@@ -13,8 +13,8 @@ use crate::{
 
 static BODIES: Shape = Shape::new("INSERT IGNORE INTO message (id, payload) VALUES", "(?,?)", "");
 static STORED: Shape = Shape::new(
-    "INSERT IGNORE INTO inbox (id, message, app, uid, seq, epoch, accepted, expires, bytes, payload) VALUES",
-    "(?,?,?,?,?,?,?,?,?,?)",
+    "INSERT IGNORE INTO inbox (id, message, app, uid, seq, epoch, accepted, expires, bytes, payload, collapse) VALUES",
+    "(?,?,?,?,?,?,?,?,?,?,?)",
     "",
 );
 static CURSORS: Shape = Shape::new(
@@ -145,6 +145,7 @@ pub(super) async fn insert_stored(
         v.int(d.row.0).uint(d.id.0).int(d.key.app().0.into()).bytes(d.key.uid().as_str().as_bytes());
         v.uint(d.position.seq.0).uint(d.position.epoch.0).uint(d.accepted_ms).uint(d.expires_ms);
         v.int(d.payload_bytes.into()).bytes_or_null(payloads.own(d).map(|b| &*b.payload));
+        v.bytes_or_null(d.collapse.as_ref().map(|key| key.as_bytes()));
     };
     STORED.execute_all(c, deliveries, weigh, bind).await.map(drop)
 }
@@ -183,7 +184,10 @@ pub(super) async fn finish(c: &mut MySqlConnection, finished: &[(Row, State)]) -
     Ok(())
 }
 
-async fn move_cursors(c: &mut MySqlConnection, cursors: &[(InboxKey, Cursor)]) -> Result<(), sqlx::Error> {
+pub(super) async fn move_cursors(
+    c: &mut MySqlConnection,
+    cursors: &[(InboxKey, Cursor)],
+) -> Result<(), sqlx::Error> {
     let bind = |v: &mut Values, (key, cursor): &(InboxKey, Cursor)| {
         v.int(key.app().0.into()).bytes(key.uid().as_str().as_bytes());
         v.uint(cursor.epoch.0).uint(cursor.bseq.0);

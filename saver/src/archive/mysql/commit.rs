@@ -6,9 +6,9 @@ use sqlx::MySqlConnection;
 use wire::id::{AppId, Cursor};
 
 use super::{
-    broadcasts, bulk, directory, reservations,
+    broadcasts, bulk, credits, directory, jobs, log, reservations,
     rows::signed,
-    shared,
+    schedule, shared,
     statement::{Shape, Values},
 };
 use crate::{
@@ -30,17 +30,23 @@ pub(super) async fn write(c: &mut MySqlConnection, group: &Group) -> Result<Comm
     if group.unseen {
         shared::note_unseen(c).await?;
     }
+    let passing = credits::pass(c, &group.passed).await?;
     bulk::write(c, group).await?;
     done.newcomers = newcomers(c, &group.newcomers).await?;
     done.reservations = reservations::tie(c, &group.reservations, group.now_ms).await?;
     for broadcast in &group.broadcasts {
-        done.broadcasts.push(broadcasts::append(c, broadcast).await?);
+        done.broadcasts.push(log::append(c, broadcast).await?);
     }
     for (app, id) in &group.broadcast_recalls {
-        let sql =
-            "UPDATE broadcast SET recalled = 1 WHERE id = ? AND app = ? AND recalled = 0 AND expires > ?";
-        let query = sqlx::query(sql).bind(signed(*id)).bind(app.0).bind(group.now_ms.cast_signed());
-        done.broadcast_recalls.push(query.execute(&mut *c).await?.rows_affected() > 0);
+        done.broadcast_recalls.push(log::recall(c, *app, *id, group.now_ms).await?);
+    }
+    for job in &group.jobs {
+        done.jobs.push(jobs::write(c, job, group.now_ms).await?);
+    }
+    schedule::keep_offsets(c, &group.offsets).await?;
+    done.scheduled = schedule::put(c, &group.scheduled).await?;
+    for (app, id, part) in &group.unscheduled {
+        done.unscheduled.push(schedule::remove(c, *app, *id, *part).await?);
     }
     for app in &group.apps {
         done.apps.push(directory::put_app(c, app).await?);
@@ -49,6 +55,7 @@ pub(super) async fn write(c: &mut MySqlConnection, group: &Group) -> Result<Comm
         done.keys.push(directory::put_key(c, key).await?);
     }
     done.forgotten = forget(c, &group.forget).await?;
+    credits::count(c, passing).await?;
     Ok(done)
 }
 
@@ -91,15 +98,13 @@ async fn forget(c: &mut MySqlConnection, forget: &Forget) -> Result<u64, sqlx::E
             FREE_BODIES.execute_in(c, None, &[signed(*id)]).await?;
         }
     }
-    let over = [
-        ("DELETE FROM reservation WHERE expires < ? ORDER BY expires LIMIT ?", forget.reservations_before_ms),
-        ("DELETE FROM broadcast WHERE expires < ? ORDER BY expires LIMIT ?", forget.broadcasts_before_ms),
-    ];
-    for (sql, before) in over {
-        if let Some(before) = before {
-            let query = sqlx::query(sql).bind(before.cast_signed()).bind(FORGET_STEP);
-            gone += query.execute(&mut *c).await?.rows_affected();
-        }
+    if let Some(before) = forget.reservations_before_ms {
+        let sql = "DELETE FROM reservation WHERE expires < ? ORDER BY expires LIMIT ?";
+        let query = sqlx::query(sql).bind(before.cast_signed()).bind(FORGET_STEP);
+        gone += query.execute(&mut *c).await?.rows_affected();
+    }
+    if let Some(before) = forget.broadcasts_before_ms {
+        gone += log::forget(c, before, FORGET_STEP).await?;
     }
     Ok(gone)
 }

@@ -8,7 +8,7 @@ use wire::id::{AppId, MessageId};
 
 use super::{
     broadcasts::by_app,
-    rows::{place, signed, state, uid, unsigned},
+    rows::{collapse, place, signed, state, uid, unsigned},
     statement::{Shape, Values, in_parts},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 
 // The index gives the order; the hints keep the server from thinking of another way while a table is small.
 pub(super) static SURVIVING: Shape = Shape::new(
-    "SELECT uid, id, message, seq, epoch, accepted, expires, bytes FROM inbox FORCE INDEX (place) \
+    "SELECT uid, id, message, seq, epoch, accepted, expires, bytes, collapse FROM inbox FORCE INDEX (place) \
      WHERE app = ? AND uid IN (",
     "?",
     ") ORDER BY uid, seq",
@@ -142,10 +142,11 @@ fn survivor(row: &MySqlRow) -> Result<Surviving, sqlx::Error> {
         accepted_ms: unsigned(row, 5)?,
         expires_ms: unsigned(row, 6)?,
         payload_bytes: row.try_get(7)?,
+        collapse: collapse(row, 8)?,
     })
 }
 
-fn record(row: &MySqlRow) -> Result<Recorded, sqlx::Error> {
+pub(super) fn record(row: &MySqlRow) -> Result<Recorded, sqlx::Error> {
     Ok(Recorded {
         row: Row(row.try_get(0)?),
         app: AppId(row.try_get(1)?),

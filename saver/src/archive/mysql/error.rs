@@ -41,6 +41,11 @@ fn number(error: &sqlx::Error) -> Option<u16> {
     }
 }
 
+/// Whether a column was to be added that the table has: no SQL of both servers asks for that.
+pub(super) fn is_there(error: &sqlx::Error) -> bool {
+    number(error) == Some(1060)
+}
+
 /// Judges an error.
 pub(super) fn verdict(error: &sqlx::Error) -> Verdict {
     match number(error) {

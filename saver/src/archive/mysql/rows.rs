@@ -3,7 +3,7 @@
 use sqlx::{Row as _, mysql::MySqlRow};
 use wire::id::{Bseq, Cursor, Epoch, MessageId, Position, Seq, Uid};
 
-use crate::model::State;
+use crate::model::{CollapseKey, State};
 
 pub(super) fn signed(id: MessageId) -> i64 {
     id.0.cast_signed()
@@ -23,6 +23,12 @@ pub(super) fn text(row: &MySqlRow, column: usize) -> Result<String, sqlx::Error>
 
 pub(super) fn state(row: &MySqlRow, column: usize) -> Result<State, sqlx::Error> {
     State::from_number(row.try_get::<u8, _>(column)?.into()).ok_or_else(|| broken("state"))
+}
+
+pub(super) fn collapse(row: &MySqlRow, column: usize) -> Result<Option<CollapseKey>, sqlx::Error> {
+    let key: Option<Vec<u8>> = row.try_get(column)?;
+    let text = |key| std::str::from_utf8(key).map(CollapseKey::from).map_err(|_| broken("collapse key"));
+    key.as_deref().map(text).transpose()
 }
 
 /// Number and epoch, in two columns from `first` on.

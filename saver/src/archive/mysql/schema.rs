@@ -9,7 +9,10 @@ use super::error::Failed;
 use crate::archive::ArchiveError;
 
 /// Each version's statements.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations-mysql/0001_archive.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations-mysql/0001_archive.sql"),
+    include_str!("../../../migrations-mysql/0002_broadcast_jobs.sql"),
+];
 /// How long to wait for another saver that does the same, in seconds.
 const PATIENCE_S: i64 = 60;
 /// Least size of a packet that the server must take: 16 MiB is what callers may send, and one is a row at the most.
@@ -49,7 +52,10 @@ async fn apply(c: &mut MySqlConnection, now_s: u64) -> Result<(), Failed> {
     for (number, sql) in (version + 1..).zip(missing) {
         for statement in sql.split(";\n").filter(|s| s.lines().any(|l| !l.is_empty() && !l.starts_with("--")))
         {
-            c.execute(statement).await?;
+            match c.execute(statement).await {
+                Err(e) if super::error::is_there(&e) => {}
+                done => drop(done?),
+            }
         }
         sqlx::query("INSERT INTO schema_version VALUES (?)").bind(number).execute(&mut *c).await?;
     }

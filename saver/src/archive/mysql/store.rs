@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use proto::internal::App;
+use proto::internal::{App, Job, ScheduledPush};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
 use super::{
-    MySqlArchive, Tries, broadcasts, commit, deliveries, directory, reservations, shared, shared::Care, walks,
+    MySqlArchive, Tries, broadcasts, commit, credits, deliveries, directory, jobs, reservations, schedule,
+    shared, shared::Care, walks,
 };
 use crate::{
     archive::{
-        ApiKey, Archive, ArchiveError, ArchiveResult, BroadcastPage, Committed, Group, Landing,
-        LoggedBroadcast, ROW_BLOCK, Recorded, SharedLife, StoredPlace, Wanted,
+        ApiKey, Archive, ArchiveError, ArchiveResult, BroadcastPage, Committed, Counts, Group, Landing,
+        LoggedBroadcast, PartDue, PartHead, PartName, ROW_BLOCK, Recorded, SharedLife, StoredPlace, Wanted,
     },
     model::{InboxKey, Row, Surviving},
 };
@@ -93,6 +94,53 @@ impl Archive for MySqlArchive {
 
     async fn broadcast(&self, app: AppId, id: MessageId) -> ArchiveResult<Option<LoggedBroadcast>> {
         self.read(async |c| broadcasts::one(c, app, id).await).await
+    }
+
+    async fn targets(
+        &self,
+        app: AppId,
+        id: MessageId,
+        after_uid: &str,
+        max: usize,
+    ) -> ArchiveResult<Vec<Recorded>> {
+        self.read(async |c| schedule::targets(c, app, id, after_uid, max).await).await
+    }
+
+    async fn due(&self, now_ms: u64, after: Option<&PartDue>, max: usize) -> ArchiveResult<Vec<PartDue>> {
+        self.read(async |c| schedule::due(c, now_ms, after, max).await).await
+    }
+
+    async fn scheduled_of(
+        &self,
+        app: AppId,
+        after: Option<&PartDue>,
+        max: usize,
+    ) -> ArchiveResult<Vec<PartHead>> {
+        self.read(async |c| schedule::of_app(c, app, after, max).await).await
+    }
+
+    async fn scheduled(&self, name: PartName) -> ArchiveResult<Option<ScheduledPush>> {
+        self.read(async |c| schedule::one(c, name).await).await
+    }
+
+    async fn offsets(&self, keys: &[InboxKey]) -> ArchiveResult<Vec<Option<i16>>> {
+        self.read(async |c| schedule::offsets(c, keys).await).await
+    }
+
+    async fn job(&self, app: AppId, id: MessageId) -> ArchiveResult<Option<Job>> {
+        self.read(async |c| jobs::read(c, app, id).await).await
+    }
+
+    async fn active_jobs(&self) -> ArchiveResult<Vec<Job>> {
+        self.read(async |c| jobs::active(c).await).await
+    }
+
+    async fn jobs(&self, app: AppId, before: MessageId, max: usize) -> ArchiveResult<Vec<Job>> {
+        self.read(async |c| jobs::of_app(c, app, before, max).await).await
+    }
+
+    async fn broadcast_counts(&self, app: AppId, ids: &[MessageId]) -> ArchiveResult<Vec<Option<Counts>>> {
+        self.read(async |c| credits::counts(c, app, ids).await).await
     }
 
     async fn heads(&self, apps: &[AppId]) -> ArchiveResult<Vec<(AppId, Cursor)>> {

@@ -40,6 +40,7 @@ fn delivery(n: u64) -> NewDelivery {
         accepted_ms: NOW,
         expires_ms: NOW + 1000,
         payload_bytes: 100,
+        collapse: None,
     }
 }
 

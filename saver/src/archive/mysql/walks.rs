@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(super) const GREATEST_ID: &str = "SELECT GREATEST(COALESCE((SELECT MAX(id) FROM unicast), 0), \
-     COALESCE((SELECT MAX(message) FROM multicast), 0), COALESCE((SELECT MAX(id) FROM broadcast), 0))";
+     COALESCE((SELECT MAX(message) FROM multicast), 0), COALESCE((SELECT MAX(id) FROM broadcast_body), 0))";
 pub(super) const RECENT_UNICAST: &str =
     "SELECT id, app, uid FROM inbox FORCE INDEX (PRIMARY) WHERE id > ? ORDER BY id LIMIT ?";
 pub(super) const RECENT_MULTICAST: &str = "SELECT message, app, uid FROM multicast FORCE INDEX (receiver) \

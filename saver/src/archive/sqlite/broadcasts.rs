@@ -1,5 +1,8 @@
 //! Reads broadcast logs and cursors.
 
+use std::collections::HashMap;
+
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
@@ -9,6 +12,7 @@ use super::{
     commit::{cursor, signed},
     deliveries::unsigned,
     error::classify,
+    log,
     statement::{Shape, Values, parts},
 };
 use crate::{
@@ -22,30 +26,20 @@ static CURSORS: Shape = Shape::new(
     ") SELECT w.n, c.epoch, c.bseq FROM wanted w CROSS JOIN cursor c ON c.app = w.app AND c.uid = w.uid",
 );
 static HEADS: Shape = Shape::new("SELECT app, epoch, head FROM broadcast_log WHERE app IN (", "?", ")");
-const PAGE: &str = "SELECT bseq, id, payload, audience, accepted, expires, recalled FROM broadcast \
-     WHERE app = ? AND bseq > ? AND bseq <= ? AND recalled = 0 AND expires > ? ORDER BY bseq";
-const ONE: &str = "SELECT b.bseq, b.id, b.payload, b.audience, b.accepted, b.expires, b.recalled, l.epoch \
-     FROM broadcast b JOIN broadcast_log l ON l.app = b.app WHERE b.id = ? AND b.app = ?";
+static BODIES: Shape = Shape::new("SELECT id, audience, payload FROM broadcast_body WHERE id IN (", "?", ")");
+// The order of the join is that of the words: one look-up for each entry. A payload's length is read without it.
+const PAGE: &str = "SELECT e.bseq, e.id, e.accepted, e.expires, e.recalled, e.filter, length(b.payload) \
+     FROM broadcast_entry e CROSS JOIN broadcast_body b ON b.id = e.id \
+     WHERE e.app = ? AND e.bseq > ? AND e.bseq <= ? AND e.recalled = 0 AND e.expires > ? ORDER BY e.bseq LIMIT ?";
+const ONE: &str = "SELECT e.bseq, e.id, e.accepted, (SELECT max(expires) FROM broadcast_entry WHERE id = e.id), \
+     (SELECT max(recalled) FROM broadcast_entry WHERE id = e.id), e.filter, 0, l.epoch \
+     FROM broadcast_entry e JOIN broadcast_log l ON l.app = e.app WHERE e.id = ? AND e.app = ? \
+     ORDER BY e.bseq LIMIT 1";
 
 impl SqliteArchive {
     pub(super) async fn read_cursors(&self, keys: &[InboxKey]) -> ArchiveResult<Vec<Option<Cursor>>> {
         let mut c = self.reader().await?;
-        let mut found = vec![None; keys.len()];
-        let numbered: Vec<(usize, &InboxKey)> = keys.iter().enumerate().collect();
-        for (power, part) in parts(&numbered) {
-            let mut values = Values::default();
-            for (n, key) in part {
-                values.int(*n as i64).int(key.app().0.into()).text(key.text());
-            }
-            let query = sqlx::query_with(CURSORS.sql(power), values.finish().map_err(classify)?);
-            for row in query.fetch_all(&mut *c).await.map_err(classify)? {
-                let n: i64 = row.try_get(0).map_err(classify)?;
-                if let Some(place) = usize::try_from(n).ok().and_then(|n| found.get_mut(n)) {
-                    *place = Some(cursor(&row, 1).map_err(classify)?);
-                }
-            }
-        }
-        Ok(found)
+        cursors(&mut c, keys).await.map_err(classify)
     }
 
     pub(super) async fn read_heads(&self, apps: &[AppId]) -> ArchiveResult<Vec<(AppId, Cursor)>> {
@@ -62,30 +56,7 @@ impl SqliteArchive {
         now_ms: u64,
     ) -> ArchiveResult<BroadcastPage> {
         let mut c = self.reader().await?;
-        let head = heads(&mut c, &[app]).await.map_err(classify)?;
-        let head = head.first().map_or_else(Cursor::default, |(_, head)| *head);
-        let mut page = BroadcastPage { through: head.bseq, head, ..BroadcastPage::default() };
-        // One more broadcast may be committed after the head was read; it belongs to the next page.
-        let mut rows = sqlx::query(PAGE)
-            .bind(app.0)
-            .bind(after.0.cast_signed())
-            .bind(head.bseq.0.cast_signed())
-            .bind(now_ms.cast_signed())
-            .fetch(&mut *c);
-        let mut bytes = 0;
-        while let Some(row) = rows.try_next().await.map_err(classify)? {
-            let one = logged(&row, head.epoch).map_err(classify)?;
-            bytes += one.payload.len();
-            let full = page.broadcasts.len() >= max_messages.max(1)
-                || (bytes > max_bytes && !page.broadcasts.is_empty());
-            if full {
-                page.more = true;
-                page.through = page.broadcasts.last().map_or(after, |b| b.place.bseq);
-                break;
-            }
-            page.broadcasts.push(one);
-        }
-        Ok(page)
+        page(&mut c, app, after, (max_messages.max(1), max_bytes), now_ms).await.map_err(classify)
     }
 
     pub(super) async fn read_broadcast(
@@ -94,11 +65,100 @@ impl SqliteArchive {
         id: MessageId,
     ) -> ArchiveResult<Option<LoggedBroadcast>> {
         let mut c = self.reader().await?;
-        let query = sqlx::query(ONE).bind(signed(id)).bind(app.0);
-        let row = query.fetch_optional(&mut *c).await.map_err(classify)?;
-        let one = row.map(|row| logged(&row, Epoch(unsigned(&row, 7)?)));
-        one.transpose().map_err(classify)
+        let read = async {
+            let query = sqlx::query(ONE).bind(signed(id)).bind(app.0);
+            let Some(row) = query.fetch_optional(&mut *c).await? else { return Ok(None) };
+            let mut one = [logged(&row, Epoch(unsigned(&row, 7)?))?];
+            fill(&mut c, &mut one).await?;
+            Ok(one.into_iter().next())
+        };
+        read.await.map_err(classify)
     }
+}
+
+async fn page(
+    c: &mut SqliteConnection,
+    app: AppId,
+    after: Bseq,
+    (max_messages, max_bytes): (usize, usize),
+    now_ms: u64,
+) -> Result<BroadcastPage, sqlx::Error> {
+    let head = heads(c, &[app]).await?;
+    let head = head.first().map_or_else(Cursor::default, |(_, head)| *head);
+    let mut page = BroadcastPage { through: head.bseq, head, ..BroadcastPage::default() };
+    // One more broadcast may be committed after the head was read; it belongs to the next page. One more than is
+    // wanted is read: it says that there is more.
+    let mut rows = sqlx::query(PAGE)
+        .bind(app.0)
+        .bind(after.0.cast_signed())
+        .bind(head.bseq.0.cast_signed())
+        .bind(now_ms.cast_signed())
+        .bind(i64::try_from(max_messages.saturating_add(1)).unwrap_or(i64::MAX))
+        .fetch(&mut *c);
+    let mut sizes = HashMap::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.try_next().await? {
+        let one = logged(&row, head.epoch)?;
+        // Entries of one broadcast share its payload.
+        if sizes.insert(one.id, ()).is_none() {
+            bytes += usize::try_from(unsigned(&row, 6)?).unwrap_or(usize::MAX);
+        }
+        let full =
+            page.broadcasts.len() >= max_messages || (bytes > max_bytes && !page.broadcasts.is_empty());
+        if full {
+            page.more = true;
+            page.through = page.broadcasts.last().map_or(after, |b| b.place.bseq);
+            break;
+        }
+        page.broadcasts.push(one);
+    }
+    drop(rows);
+    fill(c, &mut page.broadcasts).await?;
+    Ok(page)
+}
+
+/// Gives entries what their broadcasts share. One that was forgotten since its entry was read is over: it is empty.
+async fn fill(c: &mut SqliteConnection, entries: &mut [LoggedBroadcast]) -> Result<(), sqlx::Error> {
+    let mut ids: Vec<MessageId> = entries.iter().map(|e| e.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut bodies: HashMap<MessageId, (String, Bytes)> = HashMap::with_capacity(ids.len());
+    for (power, part) in parts(&ids) {
+        let mut values = Values::default();
+        part.iter().for_each(|id| _ = values.uint(id.0));
+        for row in sqlx::query_with(BODIES.sql(power), values.finish()?).fetch_all(&mut *c).await? {
+            let body = (row.try_get(1)?, row.try_get::<Vec<u8>, _>(2)?.into());
+            bodies.insert(MessageId(unsigned(&row, 0)?), body);
+        }
+    }
+    for entry in entries {
+        if let Some((audience, payload)) = bodies.get(&entry.id) {
+            entry.audience.clone_from(audience);
+            entry.payload = payload.clone();
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn cursors(
+    c: &mut SqliteConnection,
+    keys: &[InboxKey],
+) -> Result<Vec<Option<Cursor>>, sqlx::Error> {
+    let mut found = vec![None; keys.len()];
+    let numbered: Vec<(usize, &InboxKey)> = keys.iter().enumerate().collect();
+    for (power, part) in parts(&numbered) {
+        let mut values = Values::default();
+        for (n, key) in part {
+            values.int(*n as i64).int(key.app().0.into()).text(key.text());
+        }
+        for row in sqlx::query_with(CURSORS.sql(power), values.finish()?).fetch_all(&mut *c).await? {
+            let n: i64 = row.try_get(0)?;
+            if let Some(place) = usize::try_from(n).ok().and_then(|n| found.get_mut(n)) {
+                *place = Some(cursor(&row, 1)?);
+            }
+        }
+    }
+    Ok(found)
 }
 
 async fn heads(c: &mut SqliteConnection, apps: &[AppId]) -> Result<Vec<(AppId, Cursor)>, sqlx::Error> {
@@ -113,14 +173,16 @@ async fn heads(c: &mut SqliteConnection, apps: &[AppId]) -> Result<Vec<(AppId, C
     Ok(found)
 }
 
+/// An entry without what its broadcast shares.
 fn logged(row: &SqliteRow, epoch: Epoch) -> Result<LoggedBroadcast, sqlx::Error> {
     Ok(LoggedBroadcast {
         place: Cursor { epoch, bseq: Bseq(unsigned(row, 0)?) },
         id: MessageId(unsigned(row, 1)?),
-        payload: row.try_get::<Vec<u8>, _>(2)?.into(),
-        audience: row.try_get(3)?,
-        accepted_ms: unsigned(row, 4)?,
-        expires_ms: unsigned(row, 5)?,
-        recalled: row.try_get(6)?,
+        payload: Bytes::new(),
+        audience: String::new(),
+        filter: log::filter(row.try_get(5)?)?,
+        accepted_ms: unsigned(row, 2)?,
+        expires_ms: unsigned(row, 3)?,
+        recalled: row.try_get(4)?,
     })
 }

@@ -1,16 +1,18 @@
 //! The part of a group that comes in thousands of rows: payloads, deliveries, final states and cursors.
 
+use wire::id::Cursor;
+
 use super::statement::{Piece, Shape, Values};
 use crate::{
     archive::{Body, Group, NewDelivery},
-    model::{Row, State},
+    model::{InboxKey, Row, State},
 };
 
 const BODY: (&str, &str, &str) =
     ("INSERT INTO message (id, payload) VALUES", "(?,?)", "ON CONFLICT DO NOTHING");
 const DELIVERY: (&str, &str, &str) = (
-    "INSERT INTO delivery (id, message, app, uid, seq, epoch, state, accepted, expires, bytes) VALUES",
-    "(?,?,?,?,?,?,0,?,?,?)",
+    "INSERT INTO delivery (id, message, app, uid, seq, epoch, state, accepted, expires, bytes, collapse) VALUES",
+    "(?,?,?,?,?,?,0,?,?,?,?)",
     "",
 );
 const FREE: (&str, &str, &str) = ("DELETE FROM message WHERE id IN (", "?", ")");
@@ -23,6 +25,11 @@ static CURSORS: Shape = Shape::new(
     "(?,?,?,?)",
     "ON CONFLICT DO UPDATE SET epoch = excluded.epoch, bseq = excluded.bseq \
      WHERE (excluded.epoch, excluded.bseq) > (cursor.epoch, cursor.bseq)",
+);
+static OFFSETS: Shape = Shape::new(
+    "INSERT INTO utc_offset (app, uid, minutes) VALUES",
+    "(?,?,?)",
+    "ON CONFLICT DO UPDATE SET minutes = excluded.minutes WHERE minutes != excluded.minutes",
 );
 static FREE_BODIES: Shape = Shape::new(FREE.0, FREE.1, FREE.2);
 static FORGET_ROWS: Shape = Shape::new("DELETE FROM delivery WHERE state != 0 AND id IN (", "?", ")");
@@ -46,6 +53,7 @@ fn finishing(state: State) -> Option<(&'static Shape, &'static Shape)> {
         State::InboxFull => Some(finishing!(3)),
         State::MaxLoads => Some(finishing!(4)),
         State::Recalled => Some(finishing!(5)),
+        State::Replaced => Some(finishing!(6)),
     }
 }
 
@@ -73,7 +81,19 @@ pub(super) fn pieces(group: &Group) -> Result<Vec<Piece>, sqlx::Error> {
         freeing.pieces_in(&frees, &mut out)?;
         alone.pieces_in(&keeps, &mut out)?;
     }
-    CURSORS.pieces(&group.cursors, &mut out, |v, part| {
+    out.extend(cursors(&group.cursors)?);
+    OFFSETS.pieces(&group.offsets, &mut out, |v, part| {
+        for (key, minutes) in part {
+            v.int(key.app().0.into()).text(key.text()).int((*minutes).into());
+        }
+    })?;
+    Ok(out)
+}
+
+/// The pieces that move cursors forward.
+pub(super) fn cursors(list: &[(InboxKey, Cursor)]) -> Result<Vec<Piece>, sqlx::Error> {
+    let mut out = Vec::new();
+    CURSORS.pieces(list, &mut out, |v, part| {
         for (key, cursor) in part {
             v.int(key.app().0.into()).text(key.text()).uint(cursor.epoch.0).uint(cursor.bseq.0);
         }
@@ -95,11 +115,16 @@ pub(super) fn is_all(group: &Group) -> bool {
         bodies: _,
         deliveries: _,
         finished: _,
+        passed,
         cursors: _,
+        offsets: _,
+        scheduled,
+        unscheduled,
         newcomers,
         reservations,
         broadcasts,
         broadcast_recalls,
+        jobs,
         apps,
         keys,
         unseen,
@@ -110,6 +135,10 @@ pub(super) fn is_all(group: &Group) -> bool {
         && reservations.is_empty()
         && broadcasts.is_empty()
         && broadcast_recalls.is_empty()
+        && passed.is_empty()
+        && jobs.is_empty()
+        && scheduled.is_empty()
+        && unscheduled.is_empty()
         && apps.is_empty()
         && keys.is_empty()
         && !unseen
@@ -130,4 +159,8 @@ fn bind_delivery(v: &mut Values, d: &NewDelivery) {
     v.int(d.key.app().0.into()).text(d.key.text());
     v.uint(d.position.seq.0).uint(d.position.epoch.0);
     v.uint(d.accepted_ms).uint(d.expires_ms).int(d.payload_bytes.into());
+    match &d.collapse {
+        Some(key) => v.text(key.clone()),
+        None => v.null(),
+    };
 }

@@ -4,9 +4,9 @@ use proto::internal::App;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
-use super::{bulk, directory, shared, statement::execute};
+use super::{bulk, credits, directory, jobs, log, schedule, shared, statement::execute};
 use crate::{
-    archive::{ApiKey, AppRefused, Committed, Forget, Group, NewBroadcast, Numbered, Reservation, Reserved},
+    archive::{ApiKey, AppRefused, Committed, Forget, Group, Reservation, Reserved},
     model::InboxKey,
 };
 
@@ -18,6 +18,7 @@ pub(super) async fn write(c: &mut SqliteConnection, group: &Group) -> Result<Com
     if group.unseen {
         shared::note_unseen(c).await?;
     }
+    credits::pass(c, &group.passed).await?;
     execute(c, bulk::pieces(group)?, false).await?;
     for key in &group.newcomers {
         done.newcomers.push(newcomer(c, key).await?);
@@ -26,14 +27,19 @@ pub(super) async fn write(c: &mut SqliteConnection, group: &Group) -> Result<Com
         done.reservations.push(reserve(c, reservation, group.now_ms).await?);
     }
     for broadcast in &group.broadcasts {
-        done.broadcasts.push(append_broadcast(c, broadcast).await?);
+        done.broadcasts.push(log::append(c, broadcast).await?);
     }
     for (app, id) in &group.broadcast_recalls {
-        let sql = "UPDATE broadcast SET recalled = 1 \
-                   WHERE id = ? AND app = ? AND recalled = 0 AND expires > ?";
-        let query =
-            sqlx::query(sql).bind(signed(*id)).bind(i64::from(app.0)).bind(group.now_ms.cast_signed());
-        done.broadcast_recalls.push(query.execute(&mut *c).await?.rows_affected() > 0);
+        done.broadcast_recalls.push(log::recall(c, *app, *id, group.now_ms).await?);
+    }
+    for job in &group.jobs {
+        done.jobs.push(jobs::write(c, job, group.now_ms).await?);
+    }
+    for part in &group.scheduled {
+        done.scheduled.push(schedule::put(c, part).await?);
+    }
+    for (app, id, part) in &group.unscheduled {
+        done.unscheduled.push(schedule::remove(c, *app, *id, *part).await?);
     }
     for app in &group.apps {
         done.apps.push(put_app(c, app).await?);
@@ -108,40 +114,6 @@ pub(super) async fn land_reservation(c: &mut SqliteConnection, r: &Reservation) 
     .map(drop)
 }
 
-async fn append_broadcast(c: &mut SqliteConnection, b: &NewBroadcast) -> Result<Numbered, sqlx::Error> {
-    let app = i64::from(b.app.0);
-    directory::ensure_log(c, app).await?;
-    let known = sqlx::query(
-        "SELECT l.epoch, b.bseq FROM broadcast b JOIN broadcast_log l ON l.app = b.app WHERE b.id = ? AND b.app = ?",
-    )
-    .bind(signed(b.id))
-    .bind(app)
-    .fetch_optional(&mut *c)
-    .await?;
-    if let Some(row) = known {
-        return Ok(Numbered { place: cursor(&row, 0)?, repeated: true });
-    }
-    let row = sqlx::query("UPDATE broadcast_log SET head = head + 1 WHERE app = ? RETURNING epoch, head")
-        .bind(app)
-        .fetch_one(&mut *c)
-        .await?;
-    let place = cursor(&row, 0)?;
-    sqlx::query(
-        "INSERT INTO broadcast (id, app, bseq, accepted, expires, recalled, audience, payload) \
-         VALUES (?,?,?,?,?,0,?,?)",
-    )
-    .bind(signed(b.id))
-    .bind(app)
-    .bind(place.bseq.0.cast_signed())
-    .bind(b.accepted_ms.cast_signed())
-    .bind(b.expires_ms.cast_signed())
-    .bind(&b.audience)
-    .bind(b.payload.to_vec())
-    .execute(c)
-    .await?;
-    Ok(Numbered { place, repeated: false })
-}
-
 async fn put_app(c: &mut SqliteConnection, app: &App) -> Result<Result<App, AppRefused>, sqlx::Error> {
     let taken: Option<i64> =
         sqlx::query_scalar("SELECT id FROM app WHERE key = ?").bind(&app.key).fetch_optional(&mut *c).await?;
@@ -177,21 +149,13 @@ async fn forget(c: &mut SqliteConnection, forget: &Forget) -> Result<u64, sqlx::
                     AND NOT EXISTS (SELECT 1 FROM delivery WHERE message = ?)";
         sqlx::query(body).bind(signed(*id)).bind(signed(*id)).execute(&mut *c).await?;
     }
-    let over = [
-        (
-            "DELETE FROM reservation WHERE rowid IN (SELECT rowid FROM reservation WHERE expires < ? LIMIT ?)",
-            forget.reservations_before_ms,
-        ),
-        (
-            "DELETE FROM broadcast WHERE id IN (SELECT id FROM broadcast WHERE expires < ? LIMIT ?)",
-            forget.broadcasts_before_ms,
-        ),
-    ];
-    for (sql, before) in over {
-        if let Some(before) = before {
-            let query = sqlx::query(sql).bind(before.cast_signed()).bind(FORGET_STEP);
-            gone += query.execute(&mut *c).await?.rows_affected();
-        }
+    if let Some(before) = forget.reservations_before_ms {
+        let sql = "DELETE FROM reservation WHERE rowid IN (SELECT rowid FROM reservation WHERE expires < ? LIMIT ?)";
+        let query = sqlx::query(sql).bind(before.cast_signed()).bind(FORGET_STEP);
+        gone += query.execute(&mut *c).await?.rows_affected();
+    }
+    if let Some(before) = forget.broadcasts_before_ms {
+        gone += log::forget(c, before, FORGET_STEP).await?;
     }
     Ok(gone)
 }

@@ -15,14 +15,14 @@ use super::{
 };
 use crate::{
     archive::{ArchiveResult, Recorded, Wanted},
-    model::{InboxKey, Row, State, Surviving},
+    model::{CollapseKey, InboxKey, Row, State, Surviving},
 };
 
 // The unary plus keeps SQLite from thinking of another order than: for each key, seek in the index.
 static SURVIVING: Shape = Shape::new(
     "WITH wanted (n, app, uid) AS (VALUES",
     "(?,?,?)",
-    ") SELECT w.n, d.id, d.message, d.seq, d.epoch, d.accepted, d.expires, d.bytes \
+    ") SELECT w.n, d.id, d.message, d.seq, d.epoch, d.accepted, d.expires, d.bytes, d.collapse \
      FROM wanted w CROSS JOIN delivery d INDEXED BY delivery_stored \
      ON d.app = w.app AND d.uid = w.uid AND d.state = 0 ORDER BY w.n, d.seq",
 );
@@ -148,11 +148,12 @@ fn surviving(row: &SqliteRow) -> Result<(usize, Surviving), sqlx::Error> {
         accepted_ms: unsigned(row, 5)?,
         expires_ms: unsigned(row, 6)?,
         payload_bytes: row.try_get(7)?,
+        collapse: row.try_get::<Option<&str>, _>(8)?.map(CollapseKey::from),
     };
     Ok((usize::try_from(n).unwrap_or(usize::MAX), one))
 }
 
-fn recorded(row: &SqliteRow) -> Result<Recorded, sqlx::Error> {
+pub(super) fn recorded(row: &SqliteRow) -> Result<Recorded, sqlx::Error> {
     let broken = |what: &str| sqlx::Error::Decode(format!("delivery with a bad {what}").into());
     Ok(Recorded {
         row: Row(row.try_get(0)?),

@@ -6,9 +6,10 @@ use super::error::classify;
 use crate::archive::{ArchiveError, ArchiveResult};
 
 /// Each version's statements; the file's `user_version` says how many it has had.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../migrations/0001_archive.sql"),
     include_str!("../../../migrations/0002_shared_stores.sql"),
+    include_str!("../../../migrations/0003_broadcast_jobs.sql"),
 ];
 
 /// Applies what the file has not had yet. All of it happens under the write lock, because two processes may open a

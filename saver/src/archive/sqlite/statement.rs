@@ -8,7 +8,7 @@ use crate::model::Row;
 use sqlx::{Arguments as _, AssertSqlSafe, SqliteConnection, error::BoxDynError, sqlite::SqliteArguments};
 
 /// Sizes are powers of two up to 512, so that every count of rows is served by at most ten statements, and those
-/// stay prepared. SQLite allows 32,766 values in a statement; ours have at most ten a row.
+/// stay prepared. SQLite allows 32,766 values in a statement; ours have at most twelve a row.
 const SIZES: usize = 10;
 
 /// A statement of so many rows: `head row,row… tail`.

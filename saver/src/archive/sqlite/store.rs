@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use proto::internal::App;
+use proto::internal::{App, Job, ScheduledPush};
 use sqlx::SqliteConnection;
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
 use super::{SqliteArchive, bulk, commit, error, statement::execute};
 use crate::{
     archive::{
-        ApiKey, Archive, ArchiveResult, BroadcastPage, Committed, Group, Landing, LoggedBroadcast, ROW_BLOCK,
-        Recorded, SharedLife, StoredPlace, Wanted,
+        ApiKey, Archive, ArchiveResult, BroadcastPage, Committed, Counts, Group, Landing, LoggedBroadcast,
+        PartDue, PartHead, PartName, ROW_BLOCK, Recorded, SharedLife, StoredPlace, Wanted,
     },
     model::{InboxKey, Row, Surviving},
 };
@@ -90,6 +90,53 @@ impl Archive for SqliteArchive {
 
     async fn broadcast(&self, app: AppId, id: MessageId) -> ArchiveResult<Option<LoggedBroadcast>> {
         self.read_broadcast(app, id).await
+    }
+
+    async fn targets(
+        &self,
+        app: AppId,
+        id: MessageId,
+        after_uid: &str,
+        max: usize,
+    ) -> ArchiveResult<Vec<Recorded>> {
+        self.read_targets(app, id, after_uid, max).await
+    }
+
+    async fn due(&self, now_ms: u64, after: Option<&PartDue>, max: usize) -> ArchiveResult<Vec<PartDue>> {
+        self.read_due(now_ms, after, max).await
+    }
+
+    async fn scheduled_of(
+        &self,
+        app: AppId,
+        after: Option<&PartDue>,
+        max: usize,
+    ) -> ArchiveResult<Vec<PartHead>> {
+        self.read_scheduled_of(app, after, max).await
+    }
+
+    async fn scheduled(&self, name: PartName) -> ArchiveResult<Option<ScheduledPush>> {
+        self.read_scheduled(name).await
+    }
+
+    async fn offsets(&self, keys: &[InboxKey]) -> ArchiveResult<Vec<Option<i16>>> {
+        self.read_offsets(keys).await
+    }
+
+    async fn job(&self, app: AppId, id: MessageId) -> ArchiveResult<Option<Job>> {
+        self.read_job(app, id).await
+    }
+
+    async fn active_jobs(&self) -> ArchiveResult<Vec<Job>> {
+        self.read_active_jobs().await
+    }
+
+    async fn jobs(&self, app: AppId, before: MessageId, max: usize) -> ArchiveResult<Vec<Job>> {
+        self.read_jobs(app, before, max).await
+    }
+
+    async fn broadcast_counts(&self, app: AppId, ids: &[MessageId]) -> ArchiveResult<Vec<Option<Counts>>> {
+        self.read_counts(app, ids).await
     }
 
     async fn heads(&self, apps: &[AppId]) -> ArchiveResult<Vec<(AppId, Cursor)>> {

@@ -106,7 +106,7 @@ async fn a_file_of_a_newer_version_is_refused() {
     let error = SqliteArchive::open(&settings(&folder)).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the archive is damaged: its version is 99, and this program knows up to 2"
+        "the archive is damaged: its version is 99, and this program knows up to 3"
     );
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 const GREATEST_ID: &str = "SELECT max(coalesce((SELECT max(id) FROM delivery), 0), \
-     coalesce((SELECT max(message) FROM delivery WHERE message IS NOT NULL), 0), coalesce((SELECT max(id) FROM broadcast), 0))";
+     coalesce((SELECT max(message) FROM delivery WHERE message IS NOT NULL), 0), coalesce((SELECT max(id) FROM broadcast_body), 0))";
 const RECENTLY_STORED: &str = "SELECT id, app, uid FROM \
      (SELECT * FROM (SELECT id, app, uid FROM delivery WHERE id > ?1 AND state = 0 ORDER BY id LIMIT ?2) \
       UNION ALL \

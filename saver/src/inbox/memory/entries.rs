@@ -7,10 +7,12 @@ use wire::id::{Epoch, MessageId, Position, Seq};
 
 use crate::{
     inbox::Waiting,
-    model::{Finished, InboxKey, Loaded, LoadedMessage, Read, Row, Staging, State, Surviving, covers},
+    model::{
+        CollapseKey, Finished, InboxKey, Loaded, LoadedMessage, Read, Row, Staging, State, Surviving, covers,
+    },
 };
 
-/// A message in an inbox: 88 bytes, and its payload if that is held.
+/// A message in an inbox: 104 bytes, and its payload if that is held.
 #[derive(Debug)]
 struct Entry {
     birth: Position,
@@ -21,6 +23,7 @@ struct Entry {
     payload: Option<Bytes>,
     payload_bytes: u32,
     loads: u32,
+    collapse: Option<CollapseKey>,
 }
 
 /// What removing or adding entries did to the shard's accounts.
@@ -40,6 +43,8 @@ pub(super) struct Inbox {
     visible: u64,
     /// Everything up to here is pushed out once the batch that does so is published.
     doomed: u64,
+    /// Numbers that leave once another one is published, which takes their place. No more than a batch has deliveries.
+    replaced: Vec<Replaced>,
     entries: VecDeque<Entry>,
     /// Staged deliveries, and finished ones that the archive has not heard of: while there are any, a rebuild from
     /// the archive would differ, so the inbox must stay.
@@ -50,6 +55,13 @@ pub(super) struct Inbox {
     pub(super) used: bool,
     /// In the shard's watch queue.
     pub(super) watched: bool,
+}
+
+/// A number, and the staged one that takes its place.
+#[derive(Debug)]
+struct Replaced {
+    old: u64,
+    by: u64,
 }
 
 impl Inbox {
@@ -68,6 +80,7 @@ impl Inbox {
                 payload: None,
                 payload_bytes: s.payload_bytes,
                 loads: 0,
+                collapse: s.collapse,
             })
             .collect();
         Self {
@@ -75,6 +88,7 @@ impl Inbox {
             last,
             visible: last,
             doomed: 0,
+            replaced: Vec::new(),
             entries,
             pins: 0,
             touched_s: 0,
@@ -107,8 +121,17 @@ impl Inbox {
         self.entries.iter().filter_map(|e| e.payload.as_ref()).map(Bytes::len).sum()
     }
 
-    /// Numbers a delivery and tells what it pushes out.
-    pub(super) fn stage(&mut self, item: &Staging, epoch: Epoch, hold_payload: bool) -> (Position, Vec<Row>) {
+    /// Numbers a delivery and tells what leaves for it.
+    pub(super) fn stage(
+        &mut self,
+        item: &Staging,
+        epoch: Epoch,
+        hold_payload: bool,
+    ) -> (Position, Vec<(Row, State)>) {
+        let mut leaving = Vec::new();
+        if let Some(key) = &item.collapse {
+            leaving.extend(self.replace(key, self.last + 1));
+        }
         self.last += 1;
         self.pins += 1;
         let position = Position { epoch, seq: Seq(self.last) };
@@ -125,15 +148,37 @@ impl Inbox {
             payload_bytes: u32::try_from(item.payload.len()).unwrap_or(u32::MAX),
             payload: hold_payload.then(|| item.payload.clone()),
             loads: 0,
+            collapse: item.collapse.clone(),
         });
-        let mut pushed_out = Vec::new();
-        let mut oldest = self.after(self.doomed);
-        while self.entries.len() - oldest > item.cap.max(1) {
-            pushed_out.push(self.entries[oldest].row);
-            self.doomed = self.entries[oldest].birth.seq.0;
-            oldest += 1;
+        let (cap, mut oldest) = (item.cap.max(1), self.after(self.doomed));
+        if self.entries.len() - oldest <= cap {
+            return (position, leaving);
         }
-        (position, pushed_out)
+        let mut live = self.entries.range(oldest..).filter(|e| !self.is_replaced(e)).count();
+        while live > cap {
+            let entry = &self.entries[oldest];
+            let (row, replaced) = (entry.row, self.is_replaced(entry));
+            self.doomed = entry.birth.seq.0;
+            oldest += 1;
+            if !replaced {
+                leaving.push((row, State::InboxFull));
+                live -= 1;
+            }
+        }
+        (position, leaving)
+    }
+
+    /// What a delivery with this key takes the place of: the newest with the same, because that has taken the place of
+    /// those before.
+    fn replace(&mut self, key: &CollapseKey, by: u64) -> Option<(Row, State)> {
+        let live = self.entries.range(self.after(self.doomed)..);
+        let entry = live.rev().find(|e| e.collapse.as_ref() == Some(key))?;
+        self.replaced.push(Replaced { old: entry.birth.seq.0, by });
+        Some((entry.row, State::Replaced))
+    }
+
+    fn is_replaced(&self, entry: &Entry) -> bool {
+        self.replaced.iter().any(|r| r.old == entry.birth.seq.0)
     }
 
     /// The archive has a staged delivery.
@@ -144,7 +189,25 @@ impl Inbox {
         while self.entries.front().is_some_and(|e| e.birth.seq.0 <= self.doomed) {
             gone.add(self.entries.pop_front());
         }
+        self.settle_replaced(seq, |inbox, old| gone.add(inbox.take(old)));
         gone
+    }
+
+    /// Does something with what `by` takes the place of, and forgets that it does.
+    fn settle_replaced(&mut self, by: Seq, mut settle: impl FnMut(&mut Self, Seq)) {
+        while let Some(n) = self.replaced.iter().position(|r| r.by == by.0) {
+            let old = self.replaced.swap_remove(n).old;
+            settle(self, Seq(old));
+        }
+        if self.replaced.is_empty() && self.replaced.capacity() > 0 {
+            self.replaced = Vec::new();
+        }
+    }
+
+    /// Takes a number out, if it is there.
+    fn take(&mut self, seq: Seq) -> Option<Entry> {
+        let index = self.entries.binary_search_by_key(&seq, |e| e.birth.seq).ok()?;
+        self.entries.remove(index)
     }
 
     /// The archive does not have a staged delivery.
@@ -152,10 +215,9 @@ impl Inbox {
         self.unpin();
         // What was to be pushed out stays. Entries doomed by published batches are gone already.
         self.doomed = 0;
+        self.settle_replaced(seq, |_, _| ());
         let mut gone = Tally::default();
-        if let Ok(index) = self.entries.binary_search_by_key(&seq, |e| e.birth.seq) {
-            gone.add(self.entries.remove(index));
-        }
+        gone.add(self.take(seq));
         gone
     }
 
@@ -222,6 +284,7 @@ impl Inbox {
                 payload: entry.payload.clone(),
                 accepted_ms: entry.accepted_ms,
                 expires_ms: entry.expires_ms,
+                collapse: entry.collapse.clone(),
             });
             index += 1;
         }

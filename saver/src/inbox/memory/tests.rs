@@ -36,7 +36,7 @@ impl conformance::Bench for Through {
     async fn append(&self, items: Vec<Staging>) -> Vec<Position> {
         let staged = stage(&self.0, items).await;
         self.0.publish(&staged, NOW).await.unwrap();
-        let pushed = staged.iter().flat_map(|s| &s.pushed_out).map(|row| (*row, State::InboxFull));
+        let pushed = staged.iter().flat_map(|s| s.pushed_out.iter().copied());
         self.1.lock().unwrap().extend(pushed);
         staged.iter().map(|s| s.position).collect()
     }
@@ -112,14 +112,14 @@ async fn a_withdrawn_batch_pushes_nothing_out() {
     let staged = stage(&store, vec![capped(1), capped(2)]).await;
     store.publish(&staged, NOW).await.unwrap();
     let staged = stage(&store, vec![capped(3)]).await;
-    assert_eq!(staged[0].pushed_out, [Row(1)]);
+    assert_eq!(staged[0].pushed_out, [(Row(1), State::InboxFull)]);
     assert_eq!(numbers(&store).await, [1, 2]);
     store.withdraw(&staged).await.unwrap();
     assert_eq!(numbers(&store).await, [1, 2]);
     // Three at once push out two, and the first of themselves.
     let staged = stage(&store, vec![capped(4), capped(5), capped(6)]).await;
     let out: Vec<_> = staged.iter().flat_map(|s| s.pushed_out.clone()).collect();
-    assert_eq!(out, [Row(1), Row(2), Row(4)]);
+    assert_eq!(out, [1, 2, 4].map(|row| (Row(row), State::InboxFull)));
 }
 
 async fn bring(store: &MemoryInboxes, uid: &str) -> InboxResult<()> {

@@ -6,12 +6,12 @@ use wire::id::{AppId, Epoch, MessageId, Position, Seq, Uid};
 use crate::{
     archive::{NewDelivery, Reservation},
     inbox::{Entry, Record},
-    model::{InboxKey, LoadedMessage, Row, State, Surviving},
+    model::{CollapseKey, InboxKey, LoadedMessage, Row, State, Surviving},
 };
 
 /// What a script can count to.
 pub(super) const GREATEST: u64 = (1 << 53) - 1;
-/// An entry without its payload: seq, epoch, id, row, end, acceptance (8 bytes each), size (4).
+/// An entry without its collapse key and its payload: seq, epoch, id, row, end, acceptance (8 bytes each), their sizes (4).
 pub(super) const FIXED: usize = 52;
 /// An inbox's name within its partition.
 pub(super) fn name(key: &InboxKey) -> Vec<u8> {
@@ -32,28 +32,42 @@ pub(super) fn key(name: &[u8]) -> Option<InboxKey> {
 /// What the append script takes for a delivery.
 pub(super) fn body(entry: &Entry) -> Vec<u8> {
     let s = &entry.staging;
-    let mut body = Vec::with_capacity(5 + FIXED - 16 + s.payload.len());
+    let key = s.collapse.as_deref().unwrap_or_default();
+    let mut body = Vec::with_capacity(5 + FIXED - 16 + key.len() + s.payload.len());
     body.extend_from_slice(&u32::try_from(s.cap).unwrap_or(u32::MAX).to_be_bytes());
     body.push(u8::from(entry.multicast) | u8::from(entry.checked) << 1);
     body.extend_from_slice(&s.id.0.to_be_bytes());
     body.extend_from_slice(&s.row.0.to_be_bytes());
     body.extend_from_slice(&s.expires_ms.to_be_bytes());
     body.extend_from_slice(&s.accepted_ms.to_be_bytes());
-    body.extend_from_slice(&u32::try_from(s.payload.len()).unwrap_or(u32::MAX).to_be_bytes());
+    body.extend_from_slice(&sizes(key, s.payload.len()));
+    body.extend_from_slice(key.as_bytes());
     body.extend_from_slice(&s.payload);
     body
 }
 
 /// An entry without payload, for a rebuild.
 pub(super) fn surviving(s: &Surviving) -> Vec<u8> {
-    let mut entry = Vec::with_capacity(FIXED);
+    let key = s.collapse.as_deref().unwrap_or_default();
+    let mut entry = Vec::with_capacity(FIXED + key.len());
     entry.extend_from_slice(&position(s.birth));
     entry.extend_from_slice(&s.id.0.to_be_bytes());
     entry.extend_from_slice(&s.row.0.to_be_bytes());
     entry.extend_from_slice(&s.expires_ms.to_be_bytes());
     entry.extend_from_slice(&s.accepted_ms.to_be_bytes());
-    entry.extend_from_slice(&s.payload_bytes.to_be_bytes());
+    entry.extend_from_slice(&sizes(key, s.payload_bytes as usize));
+    entry.extend_from_slice(key.as_bytes());
     entry
+}
+
+/// Bits of the payload's size; those above are the collapse key's. Callers send 16 MiB at most, and keys of 64 bytes.
+const SIZE_BITS: u32 = 25;
+
+/// The sizes of a collapse key and of a payload.
+fn sizes(key: &str, payload: usize) -> [u8; 4] {
+    let payload = u32::try_from(payload).unwrap_or(u32::MAX).min((1 << SIZE_BITS) - 1);
+    let key = u32::try_from(key.len()).unwrap_or(0) << SIZE_BITS;
+    (key | payload).to_be_bytes()
 }
 
 /// Epoch and number, in the order of entries: number, epoch.
@@ -84,22 +98,31 @@ struct Fixed {
     expires_ms: u64,
     accepted_ms: u64,
     size: u32,
+    collapse: Option<CollapseKey>,
 }
 
 fn fixed(entry: &[u8]) -> Option<Fixed> {
+    let sizes = u32::from_be_bytes(*entry.get(48..)?.first_chunk()?);
+    let key = (sizes >> SIZE_BITS) as usize;
+    let collapse = match key {
+        0 => None,
+        _ => Some(std::str::from_utf8(entry.get(FIXED..FIXED + key)?).ok()?.into()),
+    };
     Some(Fixed {
         birth: Position { seq: Seq(u64_at(entry, 0)?), epoch: Epoch(u64_at(entry, 8)?) },
         id: MessageId(u64_at(entry, 16)?),
         row: Row(u64_at(entry, 24)?.cast_signed()),
         expires_ms: u64_at(entry, 32)?,
         accepted_ms: u64_at(entry, 40)?,
-        size: u32::from_be_bytes(*entry.get(48..)?.first_chunk()?),
+        size: sizes & ((1 << SIZE_BITS) - 1),
+        collapse,
     })
 }
 
 /// The payload, if the entry has it. It shares the answer's memory.
-fn payload(entry: &Bytes, size: u32) -> Option<Bytes> {
-    (entry.len() == FIXED + size as usize).then(|| entry.slice(FIXED..))
+fn payload(entry: &Bytes, fixed: &Fixed) -> Option<Bytes> {
+    let start = FIXED + fixed.collapse.as_deref().map_or(0, str::len);
+    (entry.len() == start + fixed.size as usize).then(|| entry.slice(start..))
 }
 
 /// An entry as a reader gets it.
@@ -108,9 +131,10 @@ pub(super) fn loaded(entry: Vec<u8>) -> Option<LoadedMessage> {
     Some(LoadedMessage {
         seq: fixed.birth.seq,
         id: fixed.id,
-        payload: payload(&entry.into(), fixed.size),
+        payload: payload(&entry.into(), &fixed),
         accepted_ms: fixed.accepted_ms,
         expires_ms: fixed.expires_ms,
+        collapse: fixed.collapse,
     })
 }
 
@@ -149,6 +173,7 @@ pub(super) fn records(field: &[u8], value: Vec<u8>, out: &mut Vec<Record>) -> Op
     match kind {
         b'A' | b'a' => {
             let fixed = fixed(&value)?;
+            let payload = (*kind == b'A').then(|| payload(&value.into(), &fixed)).flatten();
             let delivery = NewDelivery {
                 row: fixed.row,
                 id: fixed.id,
@@ -157,8 +182,8 @@ pub(super) fn records(field: &[u8], value: Vec<u8>, out: &mut Vec<Record>) -> Op
                 accepted_ms: fixed.accepted_ms,
                 expires_ms: fixed.expires_ms,
                 payload_bytes: fixed.size,
+                collapse: fixed.collapse,
             };
-            let payload = (*kind == b'A').then(|| payload(&value.into(), fixed.size)).flatten();
             out.push(Record::Appended(delivery, payload));
         }
         b'W' => out.push(Record::Reserved(reservation(rest, &value)?)),

@@ -162,6 +162,7 @@ async fn an_absent_inbox_takes_appends() {
         accepted_ms: NOW,
         expires_ms: 2 * NOW,
         payload_bytes: 3,
+        collapse: None,
     };
     // Of the part itself, of the epoch to come, and over.
     let over = Surviving { expires_ms: NOW, ..row(3, at(4, 3)) };

@@ -17,8 +17,7 @@ for i = 4, #ARGV, 2 do
           if be > pe or seq > ps then break end
           rows[#rows + 1] = sub(v, 25, 32)
           h.n = h.n - 1
-          slots[#slots + 1] = slot
-          if slot <= h.loaded then slots[#slots + 1] = 'l' .. slot end
+          drop(h, slots, slot, v)
         end
         slot = slot + 1
       end

@@ -1,6 +1,6 @@
 -- ARGV 3..: most journal lines, most journal bytes, ids remembered in a bucket, whether to check the server's identity;
 -- then for each delivery: name, body = cap I4, flags B (1 multicast, 2 checked), id 8, row 8, expires I8, accepted I8,
--- size I4, payload. Answers a number for each: its seq if it is new, -seq if it was there, 0 if it was there and has
+-- sizes I4, collapse key, payload. Answers a number for each: its seq if it is new, -seq if it was there, 0 if it was there and has
 -- gone, -1 to ask the archive.
 local window = tonumber(ARGV[5])
 if jr - lr >= tonumber(ARGV[3]) or jb - lb >= tonumber(ARGV[4]) then
@@ -21,8 +21,17 @@ local ghi, glo = nhi, nlo
 if above(ohi, olo, ghi, glo) then ghi, glo = ohi, olo end
 if above(fhi, flo, ghi, glo) then ghi, glo = fhi, flo end
 
+-- Writes what is still to be written of an inbox; what reads it comes after.
+local function store(h)
+  local pending = h.pending
+  for i = 1, #pending, 1000 do
+    call('HSET', h.key, unpack(pending, i, math.min(i + 999, #pending)))
+  end
+  h.pending = {}
+end
+
 local heads, order, seen, ids, out = {}, {}, {}, {}, {}
-local pushed = {}
+local pushed, replaced = {}, {}
 local last_id
 for i = 7, #ARGV, 2 do
   local name, body = ARGV[i], ARGV[i + 1]
@@ -61,6 +70,21 @@ for i = 7, #ARGV, 2 do
     end
   end
   if not answer then
+    local key, size = sizes(body, 38)
+    local field = key > 0 and 'k' .. sub(body, 42, 41 + key)
+    if field then
+      -- What was stored with the same key leaves with this.
+      store(h)
+      local old = tonumber(call('HGET', h.key, field))
+      local v = old and call('HGET', h.key, old)
+      if v then
+        h.n = h.n - 1
+        replaced[#replaced + 1] = sub(v, 25, 32)
+        local slots = {}
+        drop(h, slots, old, v)
+        remove(h, slots)
+      end
+    end
     local seq = h.last + 1
     h.last = seq
     if seq > floor then floor = seq end
@@ -71,18 +95,17 @@ for i = 7, #ARGV, 2 do
     local entry = place .. sub(body, 6)
     local pending = h.pending
     pending[#pending + 1], pending[#pending + 2] = slot, entry
+    if field then pending[#pending + 1], pending[#pending + 2] = field, slot end
     if h.n > cap then
-      call('HSET', h.key, unpack(pending))
-      h.pending = {}
+      store(h)
       local slots = {}
       while h.n > cap do
         local oldest = call('HGET', h.key, h.first)
         if oldest then
           h.n = h.n - 1
           pushed[#pushed + 1] = sub(oldest, 25, 32)
+          drop(h, slots, h.first, oldest)
         end
-        slots[#slots + 1] = h.first
-        if h.first <= h.loaded then slots[#slots + 1] = 'l' .. h.first end
         h.first = h.first + 1
       end
       remove(h, slots)
@@ -90,7 +113,7 @@ for i = 7, #ARGV, 2 do
     watch(h, now)
     -- One payload serves all of a message's deliveries of this call.
     if id == last_id or sub(body, 6, 13) == last_id then
-      note('a' .. name, sub(entry, 1, 52), 1)
+      note('a' .. name, sub(entry, 1, 52 + key), 1)
     else
       note('A' .. name, entry, 1)
     end
@@ -103,14 +126,17 @@ for i = 7, #ARGV, 2 do
   out[#out + 1] = answer
 end
 finish(3, pushed)
+finish(6, replaced)
 for _, h in ipairs(order) do
   if #notes > 0 then h.jid = jn + 1 end
   local pending = h.pending
   pending[#pending + 1], pending[#pending + 2] = 'h', packed(h)
-  call('HSET', h.key, unpack(pending))
+  store(h)
 end
 if #ids > 0 then
-  call('HSET', newer, unpack(ids))
+  for i = 1, #ids, 1000 do
+    call('HSET', newer, unpack(ids, i, math.min(i + 999, #ids)))
+  end
   count = count + #ids / 2
   -- Ids are forgotten only when the archive can be asked for them.
   if count >= window and opened <= ln then

@@ -14,8 +14,7 @@ local function leave(slot, v, state)
   local rows = gone[state]
   rows[#rows + 1] = sub(v, 25, 32)
   h.n = h.n - 1
-  slots[#slots + 1] = slot
-  if slot <= h.loaded then slots[#slots + 1] = 'l' .. slot end
+  drop(h, slots, slot, v)
 end
 local acknowledges = pe and ARGV[4] == '1'
 -- The front: what is acknowledged, over, or a gap.
@@ -76,13 +75,15 @@ while slot < h.next and more == 0 do
       elseif loads >= most_loads then
         leave(s, v, 4)
       else
-        used = used + unpack_of('>I4', v, 49)
+        local key, size = sizes(v)
+        used = used + size
         if n >= most or (used > room and n > 0) then
           more, through = 1, newest
           break
         end
         n = n + 1
         newest = seq
+        if size > 0 and #v == 52 + key then v = v .. (call('GET', base .. 'c' .. sub(v, 17, 24)) or '') end
         out[n] = v
         counts[#counts + 1], counts[#counts + 2] = 'l' .. s, loads + 1
         if s > h.loaded then h.loaded = s end

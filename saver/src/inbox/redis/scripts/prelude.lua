@@ -3,7 +3,9 @@
 --
 -- base .. 'm'  hash: e epoch, s counters, l landed, d remembered ids, x inboxes let go, g journal entry at which the
 --              epoch began, o the server's replication id at that time, k idempotency keys (see tie.lua)
--- base .. 'i' .. name  an inbox, hash: h its head, <slot> an entry, l<slot> how often that entry was loaded
+-- base .. 'i' .. name  an inbox, hash: h its head, <slot> an entry, l<slot> how often that entry was loaded, k<key> the slot
+--              of the one entry with that collapse key
+-- base .. 'c' .. id    payload of a message to many, for entries that do not have it; ends with the message
 -- base .. 'j'  journal, stream; base .. 'w' watch list, base .. 'r' ring of inboxes; base .. 'a', 'b' remembered ids
 local base, E, now = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local call, pack, unpack_of, sub = redis.call, struct.pack, struct.unpack, string.sub
@@ -60,6 +62,18 @@ local function close()
     call('XADD', base .. 'j', string.format('0-%.0f', jn), 't', pack('>I8I8I8', jr, jb, now), unpack(notes))
   end
   call('HSET', meta_key, 's', pack('>I8I8I8I8', floor, jn, jr, jb))
+end
+-- Sizes of an entry's collapse key and payload: 7 and 25 bits. The key stands before the payload.
+local function sizes(v, at)
+  local both = unpack_of('>I4', v, at or 49)
+  return math.floor(both / 33554432), both % 33554432
+end
+-- Notes the fields that go with an entry.
+local function drop(h, slots, slot, v)
+  slots[#slots + 1] = slot
+  if slot <= h.loaded then slots[#slots + 1] = 'l' .. slot end
+  local key = sizes(v)
+  if key > 0 then slots[#slots + 1] = 'k' .. sub(v, 53, 52 + key) end
 end
 -- Takes entries out of an inbox; those that are all of it go with the key, which then is small again.
 local function remove(h, slots)

@@ -24,13 +24,30 @@ else
   h.first = h.first - #keep
 end
 h.partial = false
-h.n = h.n + #keep
-local fields = {}
-for i = 1, #keep do
-  fields[#fields + 1], fields[#fields + 2] = h.first + i - 1, keep[i]
+local fields, keys, rows = {}, {}, {}
+-- Newest first: with each collapse key only the newest stays. A partial inbox may have one that is newer than all.
+for i = #keep, 1, -1 do
+  local v, slot = keep[i], h.first + i - 1
+  local size = sizes(v)
+  local field = size > 0 and 'k' .. sub(v, 53, 52 + size)
+  if field and (keys[field] or call('HEXISTS', key, field) == 1) then
+    rows[#rows + 1] = sub(v, 25, 32)
+  else
+    fields[#fields + 1], fields[#fields + 2] = slot, v
+    h.n = h.n + 1
+    if field then
+      keys[field] = true
+      fields[#fields + 1], fields[#fields + 2] = field, slot
+    end
+  end
 end
+if #rows > 0 then h.jid = jn + 1 end
 fields[#fields + 1], fields[#fields + 2] = 'h', packed(h)
 for i = 1, #fields, 1000 do
   call('HSET', key, unpack(fields, i, math.min(i + 999, #fields)))
+end
+if #rows > 0 then
+  finish(6, rows)
+  close()
 end
 return 1

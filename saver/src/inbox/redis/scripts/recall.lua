@@ -8,7 +8,9 @@ for slot = h.first, h.next - 1 do
     h.jid = jn + 1
     local row = sub(v, 25, 32)
     finish(5, { row })
-    remove(h, { slot })
+    local slots = {}
+    drop(h, slots, slot, v)
+    remove(h, slots)
     call('HSET', h.key, 'h', packed(h))
     close()
     return row

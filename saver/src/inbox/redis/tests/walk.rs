@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 
 use super::*;
+use crate::model::CollapseKey;
 
 const USERS: [&str; 3] = ["a", "b", "c"];
 const CAP: usize = 12;
@@ -13,10 +14,12 @@ const STEPS: usize = 1_500;
 /// What the archive would have, and what each inbox holds.
 #[derive(Default)]
 struct Model {
-    /// Row: state, inbox, birth and end, as the journal told.
-    archive: BTreeMap<i64, (State, usize, Position, u64)>,
+    /// Row: state, inbox, birth, end and collapse key, as the journal told.
+    archive: BTreeMap<i64, (State, usize, Position, u64, Option<CollapseKey>)>,
     /// Unfinished messages of each inbox in the order of their places: place, id, end, loads.
     inboxes: [Vec<(Position, u64, u64, u32)>; 3],
+    /// Each message's inbox and collapse key, if it has one.
+    keyed: BTreeMap<u64, (usize, CollapseKey)>,
     /// Every place that was ever given.
     given: BTreeMap<(usize, u64, u64), u64>,
     last_id: u64,
@@ -29,8 +32,9 @@ impl Model {
                 Record::Appended(d, payload) => {
                     assert_eq!(payload.as_deref(), Some(format!("payload {}", d.id).as_bytes()));
                     let user = USERS.iter().position(|u| *u == d.key.uid().as_str()).unwrap();
-                    let before =
-                        self.archive.insert(d.row.0, (State::Stored, user, d.position, d.expires_ms));
+                    assert_eq!(d.collapse.as_ref(), self.keyed.get(&d.id.0).map(|(_, key)| key));
+                    let row = (State::Stored, user, d.position, d.expires_ms, d.collapse);
+                    let before = self.archive.insert(d.row.0, row);
                     assert!(before.is_none(), "a line is told once");
                 }
                 Record::Reserved(_) => {}
@@ -45,13 +49,14 @@ impl Model {
     fn surviving(&self, user: usize) -> Vec<Surviving> {
         let stored = self.archive.iter().filter(|(_, (s, u, ..))| *s == State::Stored && *u == user);
         let mut rows: Vec<Surviving> = stored
-            .map(|(row, (_, _, birth, expires_ms))| Surviving {
+            .map(|(row, (_, _, birth, expires_ms, collapse))| Surviving {
                 row: Row(*row),
                 id: MessageId(row.cast_unsigned()),
                 birth: *birth,
                 accepted_ms: NOW,
                 expires_ms: *expires_ms,
                 payload_bytes: 9,
+                collapse: collapse.clone(),
             })
             .collect();
         rows.sort_by_key(|s| (s.birth.epoch, s.birth.seq));
@@ -76,6 +81,7 @@ impl Walk {
             let surviving = self.model.surviving(user);
             match self.rig.store.rebuild(absent, surviving, self.now).await {
                 Ok(()) => {
+                    self.settle().await;
                     // What was over when it was rebuilt is not brought back; loads begin anew.
                     let now = self.now;
                     let fresh = self.rig.store.epoch();
@@ -99,17 +105,23 @@ impl Walk {
             let user = self.random.random_range(0..3);
             self.model.last_id += 1;
             let ttl = if self.random.random_bool(0.3) { 50 } else { 1_000_000 };
-            items.push((user, self.model.last_id, self.now + ttl));
+            let key = *[None, None, Some("k"), Some("l")].choose(&mut self.random).unwrap();
+            let key = key.map(CollapseKey::from);
+            if let Some(key) = &key {
+                self.model.keyed.insert(self.model.last_id, (user, key.clone()));
+            }
+            items.push((user, self.model.last_id, self.now + ttl, key));
         }
-        let stagings = items.iter().map(|(user, id, end)| Staging {
+        let stagings = items.iter().map(|(user, id, end, collapse)| Staging {
             cap: CAP,
             expires_ms: *end,
+            collapse: collapse.clone(),
             ..staging(USERS[*user], *id)
         });
         let entries: Vec<Entry> =
             stagings.map(|staging| Entry { staging, multicast: false, checked: false }).collect();
         let placed = self.rig.store.append(&entries, self.now).await;
-        for ((user, id, end), place) in items.iter().zip(placed) {
+        for ((user, id, end, _), place) in items.iter().zip(placed) {
             let Ok(Placed::New(at)) = place else { panic!("{place:?}") };
             assert_eq!(
                 self.model.given.insert((*user, at.epoch.0, at.seq.0), *id),
@@ -133,7 +145,14 @@ impl Walk {
             let archive = &self.model.archive;
             self.model.inboxes[user].retain(|(_, id, ..)| {
                 let state = archive[&id.cast_signed()].0;
-                assert!(matches!(state, State::Stored | State::InboxFull), "{id} is {state:?}");
+                let newer = |key| self.model.keyed.range(id + 1..).any(|(_, other)| other == key);
+                let replaced = || self.model.keyed.get(id).is_some_and(newer);
+                let ended = match state {
+                    State::Stored | State::InboxFull => true,
+                    State::Replaced => replaced(),
+                    _ => false,
+                };
+                assert!(ended, "{id} is {state:?}");
                 state == State::Stored
             });
         }
@@ -162,6 +181,7 @@ impl Walk {
     async fn load(&mut self) {
         let user = self.random.random_range(0..3);
         self.ensure(user).await;
+        self.settle().await;
         let after = if self.random.random_bool(0.5) { self.some_place(user) } else { None };
         let max = self.random.random_range(1..8);
         let read = Read { after, acknowledges: false, max_messages: max, max_bytes: 1 << 20 };
@@ -179,6 +199,12 @@ impl Walk {
             .collect();
         let found: Vec<(u64, u64)> = loaded.messages.iter().map(|m| (m.seq.0, m.id.0)).collect();
         assert_eq!(found, expected, "after {after:?}");
+        // Of each key there is only the newest.
+        let mut keys: Vec<_> = found.iter().filter_map(|(_, id)| self.model.keyed.get(id)).collect();
+        let many = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), many, "{found:?}");
         let all = self.model.inboxes[user].iter().filter(|m| !covered(m) && m.2 > now).count();
         assert_eq!(loaded.more, all > max, "{loaded:?}");
         // What a look found to be over has left.
