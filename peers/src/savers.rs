@@ -181,7 +181,7 @@ impl Savers {
         };
         let mut response = self.links.call(app_owner(request.app), Repeat::Harmless, call).await?;
         accepted(response.refusal.take())?;
-        merge::share_payloads(&mut response.broadcasts);
+        merge::share_bodies(&mut response.broadcasts);
         Ok(response)
     }
 

@@ -161,10 +161,18 @@ pub struct LoggedBroadcast {
     pub recalled: bool,
 }
 
+impl LoggedBroadcast {
+    /// Whether it is still to be delivered.
+    pub fn is_alive(&self, now_ms: u64) -> bool {
+        !self.recalled && self.expires_ms > now_ms
+    }
+}
+
 /// A part of a broadcast log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BroadcastPage {
-    /// Those that are neither recalled nor over, ascending.
+    /// Ascending. Those that were taken back or are over are without their payloads: rooms count by them what has become
+    /// of them.
     pub broadcasts: Vec<LoggedBroadcast>,
     /// Numbers up to here that are not among them hold nothing.
     pub through: Bseq,

@@ -44,6 +44,10 @@ pub struct Metrics {
     pub offsets_skipped: Counter,
     /// Payloads that had to be read from the archive.
     pub payloads_read: Counter,
+    /// Pages of broadcast logs loaded for rooms.
+    pub log_pages: Counter,
+    /// Users counted for broadcasts, by their cursors: what was told, repeats included.
+    pub broadcast_credits: Counter,
     /// Appends refused, by code.
     pub appends_refused: Family<Code, Counter>,
     /// Inboxes rebuilt from the archive.
@@ -102,6 +106,8 @@ impl Default for Metrics {
             messages_loaded: Counter::default(),
             offsets_skipped: Counter::default(),
             payloads_read: Counter::default(),
+            log_pages: Counter::default(),
+            broadcast_credits: Counter::default(),
             appends_refused: Family::default(),
             inboxes_rebuilt: Counter::default(),
             inboxes_refused: Counter::default(),
@@ -131,13 +137,15 @@ impl Default for Metrics {
 impl Metrics {
     /// Registers all of them.
     pub fn register(&self, r: &mut Registry) {
-        let counters: [(&str, &str, &Counter); 14] = [
+        let counters: [(&str, &str, &Counter); 16] = [
             ("messages_appended", "Deliveries made durable", &self.messages_appended),
             ("messages_pushed_out", "Oldest messages that made room", &self.messages_pushed_out),
             ("messages_finished", "Deliveries given their final state", &self.messages_finished),
             ("messages_loaded", "Messages read from inboxes", &self.messages_loaded),
             ("offsets_skipped", "Writes of offsets from UTC that found no room", &self.offsets_skipped),
             ("payloads_read", "Payloads read from the archive", &self.payloads_read),
+            ("log_pages", "Pages of broadcast logs loaded for rooms", &self.log_pages),
+            ("broadcast_credits", "Ends of broadcasts for users written, repeats included", &self.broadcast_credits),
             ("inboxes_rebuilt", "Inboxes rebuilt from the archive", &self.inboxes_rebuilt),
             ("inboxes_refused", "Inboxes that found no room", &self.inboxes_refused),
             ("inboxes_evicted", "Idle inboxes let go", &self.inboxes_evicted),

@@ -418,7 +418,7 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
         let after = Bseq(r.after_bseq.min(GREATEST));
         Ok(Response::new(match self.0.load_broadcasts(AppId(r.app), after, messages, bytes).await {
             Ok(mut page) => {
-                jobs::payloads_once(&mut page.broadcasts);
+                jobs::once(&mut page.broadcasts);
                 rpc::LoadBroadcastsResponse {
                     epoch: page.head.epoch.0,
                     broadcasts: page.broadcasts.into_iter().map(stored).collect(),

@@ -36,14 +36,20 @@ pub(super) fn ledgers(parts: Vec<rpc::LedgerResponse>) -> rpc::LedgerResponse {
     whole
 }
 
-/// Entries of one message share its payload, which comes with the first of them.
-pub(super) fn share_payloads(broadcasts: &mut [rpc::StoredBroadcast]) {
-    let mut payloads: HashMap<u64, Bytes> = HashMap::new();
+/// Entries of one message share payload and audience, each of which comes with the first of them that has it. Those that
+/// were taken back stay without a payload.
+pub(super) fn share_bodies(broadcasts: &mut [rpc::StoredBroadcast]) {
+    let (mut payloads, mut audiences) = (HashMap::<u64, Bytes>::new(), HashMap::<u64, String>::new());
     for one in broadcasts {
-        let first = payloads.entry(one.id).or_insert_with(|| one.payload.clone());
-        if one.payload.is_empty() {
-            one.payload = first.clone();
+        if !one.payload.is_empty() {
+            payloads.insert(one.id, one.payload.clone());
+        } else if let Some(payload) = payloads.get(&one.id)
+            && !one.recalled
+        {
+            one.payload = payload.clone();
         }
+        let audience = audiences.entry(one.id).or_insert_with(|| one.audience.clone());
+        one.audience.clone_from(audience);
     }
 }
 
@@ -52,15 +58,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_of_one_message_share_its_payload() {
-        let entry = |id, payload: &'static [u8]| rpc::StoredBroadcast {
+    fn entries_of_one_message_share_its_body() {
+        let entry = |id, payload: &'static [u8], audience: &str| rpc::StoredBroadcast {
             id,
             payload: Bytes::from_static(payload),
+            audience: audience.into(),
             ..Default::default()
         };
-        let mut page = [entry(1, b"one"), entry(2, b""), entry(1, b""), entry(1, b"one"), entry(2, b"")];
-        share_payloads(&mut page);
-        assert_eq!(page.map(|b| b.payload), ["one", "", "one", "one", ""]);
+        let recalled = rpc::StoredBroadcast { recalled: true, ..entry(1, b"", "") };
+        // The first of them is over, and has no payload any more.
+        let mut page =
+            [entry(1, b"", "a"), entry(2, b"", ""), entry(1, b"one", ""), recalled, entry(1, b"", ""), entry(2, b"", "")];
+        share_bodies(&mut page);
+        assert_eq!(page.each_ref().map(|b| &*b.payload), [&b""[..], b"", b"one", b"", b"one", b""]);
+        assert_eq!(page.map(|b| b.audience), ["a", "", "a", "a", "a", ""]);
     }
 
     #[test]

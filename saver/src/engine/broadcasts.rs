@@ -41,6 +41,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         max_messages: usize,
         max_bytes: usize,
     ) -> Result<BroadcastPage, Refused> {
+        self.core.metrics.log_pages.inc();
         let max_bytes = max_bytes.min(self.core.limits().load_bytes);
         let now = self.now_ms();
         let owner = !self.core.shared() && self.core.shard.owns_app(app);

@@ -18,7 +18,7 @@ const ENTRY_BYTES: usize = 288;
 #[derive(Debug)]
 struct Tail {
     head: Cursor,
-    /// The tail holds everything after this number, save for what is recalled or over.
+    /// The tail holds everything after this number.
     after: Bseq,
     entries: VecDeque<LoggedBroadcast>,
     /// Payloads of the entries, and how many of them share each.
@@ -33,10 +33,12 @@ impl Tail {
     /// Adds an entry at the end; answers the bytes that it costs.
     fn push(&mut self, mut entry: LoggedBroadcast) -> usize {
         let mut bytes = size(&entry);
-        let (payload, shared) = self.payloads.entry(entry.id).or_insert_with(|| {
-            bytes += entry.payload.len();
-            (entry.payload.clone(), 0)
-        });
+        let (payload, shared) = self.payloads.entry(entry.id).or_default();
+        // One that was over when it was read has none.
+        if payload.is_empty() {
+            payload.clone_from(&entry.payload);
+            bytes += payload.len();
+        }
         *shared += 1;
         entry.payload = payload.clone();
         self.entries.push_back(entry);
@@ -47,11 +49,11 @@ impl Tail {
     fn pop(&mut self) -> Option<(LoggedBroadcast, usize)> {
         let entry = self.entries.pop_front()?;
         let mut bytes = size(&entry);
-        if let Some((_, shared)) = self.payloads.get_mut(&entry.id) {
+        if let Some((payload, shared)) = self.payloads.get_mut(&entry.id) {
             *shared -= 1;
             if *shared == 0 {
+                bytes += payload.len();
                 self.payloads.remove(&entry.id);
-                bytes += entry.payload.len();
             }
         }
         Some((entry, bytes))
@@ -148,9 +150,10 @@ impl LogCache {
         let mut bytes = 0;
         let mut read = HashSet::new();
         let first = tail.entries.partition_point(|e| e.place.bseq <= after);
-        for entry in tail.entries.range(first..).filter(|e| !e.recalled && e.expires_ms > now_ms) {
+        for entry in tail.entries.range(first..) {
+            let alive = entry.is_alive(now_ms);
             // Entries of one broadcast share its payload.
-            if read.insert(entry.id) {
+            if alive && read.insert(entry.id) {
                 bytes += entry.payload.len();
             }
             let full = page.broadcasts.len() >= max_messages.max(1)
@@ -160,7 +163,8 @@ impl LogCache {
                 page.through = page.broadcasts.last().map_or(after, |b| b.place.bseq);
                 break;
             }
-            page.broadcasts.push(entry.clone());
+            let payload = if alive { entry.payload.clone() } else { Bytes::new() };
+            page.broadcasts.push(LoggedBroadcast { payload, ..entry.clone() });
         }
         Some(page)
     }
@@ -215,6 +219,10 @@ mod tests {
         }
     }
 
+    fn alive(page: &BroadcastPage) -> Vec<u64> {
+        page.broadcasts.iter().filter(|b| !b.payload.is_empty()).map(|b| b.place.bseq.0).collect()
+    }
+
     fn numbers(page: &BroadcastPage) -> Vec<u64> {
         page.broadcasts.iter().map(|b| b.place.bseq.0).collect()
     }
@@ -226,13 +234,15 @@ mod tests {
         (2..=5).for_each(|n| cache.append(APP, one(n)));
         assert!(cache.read(APP, Bseq(0), 9, 999, 0).is_none());
         let page = cache.read(APP, Bseq(1), 9, 999, 10).unwrap();
-        assert_eq!((numbers(&page), page.through, page.more), (vec![2, 4, 5], Bseq(5), false));
-        let page = cache.read(APP, Bseq(1), 2, 999, 10).unwrap();
-        assert_eq!((numbers(&page), page.through, page.more), (vec![2, 4], Bseq(4), true));
+        assert_eq!((alive(&page), page.through, page.more), (vec![2, 4, 5], Bseq(5), false));
+        assert_eq!(numbers(&page), [2, 3, 4, 5], "3 is over: it has no payload");
+        let page = cache.read(APP, Bseq(1), 3, 999, 10).unwrap();
+        assert_eq!((alive(&page), page.through, page.more), (vec![2, 4], Bseq(4), true));
         let page = cache.read(APP, Bseq(1), 9, 1, 10).unwrap();
-        assert_eq!((numbers(&page), page.more), (vec![2], true));
+        assert_eq!((alive(&page), page.more), (vec![2], true));
         cache.recall(APP, MessageId(4));
-        assert_eq!(numbers(&cache.read(APP, Bseq(3), 9, 999, 10).unwrap()), [5]);
+        let page = cache.read(APP, Bseq(3), 9, 999, 10).unwrap();
+        assert_eq!((alive(&page), page.broadcasts[0].recalled), (vec![5], true));
     }
 
     #[test]
@@ -254,7 +264,7 @@ mod tests {
         let pointers: HashSet<_> = page.broadcasts.iter().map(|b| b.payload.as_ptr()).collect();
         assert_eq!(pointers.len(), 1);
         cache.recall(APP, MessageId(1));
-        assert!(cache.read(APP, Bseq(3), 9, 1000, 0).unwrap().broadcasts.is_empty());
+        assert!(alive(&cache.read(APP, Bseq(3), 9, 1000, 0).unwrap()).is_empty());
         // When the last of them goes, the payload does.
         (8..=30).for_each(|n| cache.append(APP, one(n)));
         let inner = cache.lock();

@@ -384,7 +384,8 @@ async fn a_new_user_begins_at_the_head_of_the_log() {
     assert_eq!(again[0].as_ref().unwrap().cursor, Some(second.place));
     assert_eq!(again[1].as_ref().unwrap().cursor, Some(cursor));
     assert!(rig.engine.recall_broadcast(APP, id(2)).await.unwrap());
-    assert!(rig.engine.load_broadcasts(APP, Bseq(0), 9, 99).await.unwrap().broadcasts.len() == 1);
+    let page = rig.engine.load_broadcasts(APP, Bseq(0), 9, 99).await.unwrap();
+    assert_eq!(page.broadcasts.iter().map(|b| b.recalled).collect::<Vec<_>>(), [false, true]);
     let ledger = rig.ledger(2).await;
     assert!(ledger.found && ledger.broadcast.unwrap().recalled);
 }

@@ -230,6 +230,8 @@ impl<I: InboxStore, A: Archive> Writer<I, A> {
         match &outcome.1 {
             Ok(_) => {
                 self.core.backlog.written();
+                let credits = taken.passed.iter().map(|p| p.credits.len() as u64).sum();
+                self.core.metrics.broadcast_credits.inc_by(credits);
                 self.settle(&taken.finished).await;
             }
             Err(refused) => self.core.backlog.put_back(taken, refused),

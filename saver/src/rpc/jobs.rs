@@ -1,5 +1,7 @@
 //! Broadcast jobs and what is counted of broadcasts, to and from gRPC.
 
+use std::collections::HashSet;
+
 use proto::internal as rpc;
 use wire::id::{AppId, Bseq, MessageId};
 
@@ -42,10 +44,17 @@ pub(super) fn credits(list: &[rpc::Credit]) -> Vec<Credit> {
     list.iter().filter_map(credit).collect()
 }
 
-/// Entries of one message share its payload: it comes with the first of them only.
-pub(super) fn payloads_once(page: &mut [LoggedBroadcast]) {
-    let mut sent = std::collections::HashSet::new();
-    page.iter_mut().filter(|b| !sent.insert(b.id)).for_each(|b| b.payload = bytes::Bytes::new());
+/// Entries of one message share payload and audience: each comes with the first of them only that has it.
+pub(super) fn once(page: &mut [LoggedBroadcast]) {
+    let (mut payloads, mut audiences) = (HashSet::new(), HashSet::new());
+    for b in page {
+        if !b.payload.is_empty() && !payloads.insert(b.id) {
+            b.payload = bytes::Bytes::new();
+        }
+        if !audiences.insert(b.id) {
+            b.audience = String::new();
+        }
+    }
 }
 
 fn answer(result: Result<Found, Refused>) -> rpc::JobResponse {

@@ -23,14 +23,17 @@ static CURSORS: Shape = Shape::new(
     ")",
 );
 static HEADS: Shape = Shape::new("SELECT epoch, head, app FROM broadcast_log WHERE app IN (", "?", ")");
+static AUDIENCES: Shape =
+    Shape::new("SELECT id, audience, x'' FROM broadcast_body FORCE INDEX (PRIMARY) WHERE id IN (", "?", ")");
 static BODIES: Shape = Shape::new(
     "SELECT id, audience, payload FROM broadcast_body FORCE INDEX (PRIMARY) WHERE id IN (",
     "?",
     ")",
 );
-const PAGE: &str = "SELECT STRAIGHT_JOIN e.bseq, e.id, e.accepted, e.expires, e.recalled, e.filter, LENGTH(b.payload) \
+const PAGE: &str = "SELECT STRAIGHT_JOIN e.bseq, e.id, e.accepted, e.expires, e.recalled, e.filter, \
+     CAST(IF(e.recalled = 0 AND e.expires > ?, LENGTH(b.payload), 0) AS SIGNED) \
      FROM broadcast_entry e FORCE INDEX (PRIMARY) JOIN broadcast_body b ON b.id = e.id \
-     WHERE e.app = ? AND e.bseq > ? AND e.bseq <= ? AND e.recalled = 0 AND e.expires > ? ORDER BY e.bseq LIMIT ?";
+     WHERE e.app = ? AND e.bseq > ? AND e.bseq <= ? ORDER BY e.bseq LIMIT ?";
 const ONE: &str = "SELECT e.bseq, e.id, e.accepted, (SELECT MAX(expires) FROM broadcast_entry WHERE id = e.id), \
      (SELECT MAX(recalled) FROM broadcast_entry WHERE id = e.id), e.filter, 0, l.epoch \
      FROM broadcast_entry e JOIN broadcast_log l ON l.app = e.app WHERE e.id = ? AND e.app = ? \
@@ -91,10 +94,10 @@ pub(super) async fn page(
     // One more broadcast may be committed after the head was read; it belongs to the next page. One more than is
     // wanted is read: it says that there is more.
     let mut rows = sqlx::query(PAGE)
+        .bind(now_ms.cast_signed())
         .bind(app.0)
         .bind(after.0.cast_signed())
         .bind(head.bseq.0.cast_signed())
-        .bind(now_ms.cast_signed())
         .bind(i64::try_from(most + 1).unwrap_or(i64::MAX))
         .fetch(&mut *c);
     let mut sizes = HashSet::new();
@@ -106,7 +109,7 @@ pub(super) async fn page(
         }
         let one = logged(&row, head.epoch)?;
         // Entries of one broadcast share its payload.
-        if sizes.insert(one.id) {
+        if one.is_alive(now_ms) && sizes.insert(one.id) {
             bytes += usize::try_from(unsigned(&row, 6)?).unwrap_or(usize::MAX);
         }
         if page.broadcasts.len() >= most || (bytes > max_bytes && !page.broadcasts.is_empty()) {
@@ -117,24 +120,39 @@ pub(super) async fn page(
         }
     }
     drop(rows);
-    fill(c, &mut page.broadcasts).await?;
+    fill(c, &mut page.broadcasts, |entry| entry.is_alive(now_ms)).await?;
     Ok(page)
 }
 
-/// Gives entries what their broadcasts share. One that was forgotten since its entry was read is over: it is empty.
-async fn fill(c: &mut MySqlConnection, entries: &mut [LoggedBroadcast]) -> Result<(), sqlx::Error> {
-    let mut ids: Vec<i64> = entries.iter().map(|e| signed(e.id)).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let mut bodies: HashMap<MessageId, (String, Bytes)> = HashMap::with_capacity(ids.len());
-    for row in BODIES.fetch_in(c, &ids).await? {
-        let body = (text(&row, 1)?, row.try_get::<Vec<u8>, _>(2)?.into());
-        bodies.insert(MessageId(unsigned(&row, 0)?), body);
+/// Gives entries what their broadcasts share; payloads only to those that need them. One that was forgotten since its
+/// entry was read is over: it is empty.
+async fn fill(
+    c: &mut MySqlConnection,
+    entries: &mut [LoggedBroadcast],
+    needs: impl Fn(&LoggedBroadcast) -> bool,
+) -> Result<(), sqlx::Error> {
+    let mut needed: BTreeMap<MessageId, bool> = BTreeMap::new();
+    entries.iter().for_each(|e| *needed.entry(e.id).or_default() |= needs(e));
+    let ids = |wanted| {
+        needed
+            .iter()
+            .filter(move |(_, needed)| **needed == wanted)
+            .map(|(id, _)| signed(*id))
+            .collect::<Vec<_>>()
+    };
+    let mut bodies: HashMap<MessageId, (String, Bytes)> = HashMap::new();
+    for (shape, ids) in [(&BODIES, ids(true)), (&AUDIENCES, ids(false))] {
+        for row in shape.fetch_in(c, &ids).await? {
+            let body = (text(&row, 1)?, row.try_get::<Vec<u8>, _>(2)?.into());
+            bodies.insert(MessageId(unsigned(&row, 0)?), body);
+        }
     }
     for entry in entries {
         if let Some((audience, payload)) = bodies.get(&entry.id) {
             entry.audience.clone_from(audience);
-            entry.payload = payload.clone();
+            if needs(entry) {
+                entry.payload = payload.clone();
+            }
         }
     }
     Ok(())
@@ -148,7 +166,7 @@ pub(super) async fn one(
     let row = sqlx::query(ONE).bind(signed(id)).bind(app.0).fetch_optional(&mut *c).await?;
     let Some(row) = row else { return Ok(None) };
     let mut one = [logged(&row, Epoch(unsigned(&row, 7)?))?];
-    fill(c, &mut one).await?;
+    fill(c, &mut one, |_| true).await?;
     Ok(one.into_iter().next())
 }
 

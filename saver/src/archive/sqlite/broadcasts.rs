@@ -1,6 +1,6 @@
 //! Reads broadcast logs and cursors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -26,11 +26,13 @@ static CURSORS: Shape = Shape::new(
     ") SELECT w.n, c.epoch, c.bseq FROM wanted w CROSS JOIN cursor c ON c.app = w.app AND c.uid = w.uid",
 );
 static HEADS: Shape = Shape::new("SELECT app, epoch, head FROM broadcast_log WHERE app IN (", "?", ")");
+static AUDIENCES: Shape = Shape::new("SELECT id, audience, x'' FROM broadcast_body WHERE id IN (", "?", ")");
 static BODIES: Shape = Shape::new("SELECT id, audience, payload FROM broadcast_body WHERE id IN (", "?", ")");
 // The order of the join is that of the words: one look-up for each entry. A payload's length is read without it.
-const PAGE: &str = "SELECT e.bseq, e.id, e.accepted, e.expires, e.recalled, e.filter, length(b.payload) \
+const PAGE: &str = "SELECT e.bseq, e.id, e.accepted, e.expires, e.recalled, e.filter, \
+     CASE WHEN e.recalled = 0 AND e.expires > ? THEN length(b.payload) ELSE 0 END \
      FROM broadcast_entry e CROSS JOIN broadcast_body b ON b.id = e.id \
-     WHERE e.app = ? AND e.bseq > ? AND e.bseq <= ? AND e.recalled = 0 AND e.expires > ? ORDER BY e.bseq LIMIT ?";
+     WHERE e.app = ? AND e.bseq > ? AND e.bseq <= ? ORDER BY e.bseq LIMIT ?";
 const ONE: &str = "SELECT e.bseq, e.id, e.accepted, (SELECT max(expires) FROM broadcast_entry WHERE id = e.id), \
      (SELECT max(recalled) FROM broadcast_entry WHERE id = e.id), e.filter, 0, l.epoch \
      FROM broadcast_entry e JOIN broadcast_log l ON l.app = e.app WHERE e.id = ? AND e.app = ? \
@@ -69,7 +71,7 @@ impl SqliteArchive {
             let query = sqlx::query(ONE).bind(signed(id)).bind(app.0);
             let Some(row) = query.fetch_optional(&mut *c).await? else { return Ok(None) };
             let mut one = [logged(&row, Epoch(unsigned(&row, 7)?))?];
-            fill(&mut c, &mut one).await?;
+            fill(&mut c, &mut one, |_| true).await?;
             Ok(one.into_iter().next())
         };
         read.await.map_err(classify)
@@ -89,18 +91,18 @@ async fn page(
     // One more broadcast may be committed after the head was read; it belongs to the next page. One more than is
     // wanted is read: it says that there is more.
     let mut rows = sqlx::query(PAGE)
+        .bind(now_ms.cast_signed())
         .bind(app.0)
         .bind(after.0.cast_signed())
         .bind(head.bseq.0.cast_signed())
-        .bind(now_ms.cast_signed())
         .bind(i64::try_from(max_messages.saturating_add(1)).unwrap_or(i64::MAX))
         .fetch(&mut *c);
-    let mut sizes = HashMap::new();
+    let mut sizes = HashSet::new();
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {
         let one = logged(&row, head.epoch)?;
         // Entries of one broadcast share its payload.
-        if sizes.insert(one.id, ()).is_none() {
+        if one.is_alive(now_ms) && sizes.insert(one.id) {
             bytes += usize::try_from(unsigned(&row, 6)?).unwrap_or(usize::MAX);
         }
         let full =
@@ -113,28 +115,37 @@ async fn page(
         page.broadcasts.push(one);
     }
     drop(rows);
-    fill(c, &mut page.broadcasts).await?;
+    fill(c, &mut page.broadcasts, |entry| entry.is_alive(now_ms)).await?;
     Ok(page)
 }
 
-/// Gives entries what their broadcasts share. One that was forgotten since its entry was read is over: it is empty.
-async fn fill(c: &mut SqliteConnection, entries: &mut [LoggedBroadcast]) -> Result<(), sqlx::Error> {
-    let mut ids: Vec<MessageId> = entries.iter().map(|e| e.id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let mut bodies: HashMap<MessageId, (String, Bytes)> = HashMap::with_capacity(ids.len());
-    for (power, part) in parts(&ids) {
-        let mut values = Values::default();
-        part.iter().for_each(|id| _ = values.uint(id.0));
-        for row in sqlx::query_with(BODIES.sql(power), values.finish()?).fetch_all(&mut *c).await? {
-            let body = (row.try_get(1)?, row.try_get::<Vec<u8>, _>(2)?.into());
-            bodies.insert(MessageId(unsigned(&row, 0)?), body);
+/// Gives entries what their broadcasts share; payloads only to those that need them. One that was forgotten since its
+/// entry was read is over: it is empty.
+async fn fill(
+    c: &mut SqliteConnection,
+    entries: &mut [LoggedBroadcast],
+    needs: impl Fn(&LoggedBroadcast) -> bool,
+) -> Result<(), sqlx::Error> {
+    let mut needed: HashMap<MessageId, bool> = HashMap::new();
+    entries.iter().for_each(|e| *needed.entry(e.id).or_default() |= needs(e));
+    let (whole, light): (Vec<_>, Vec<_>) = needed.into_iter().partition(|(_, needed)| *needed);
+    let mut bodies: HashMap<MessageId, (String, Bytes)> = HashMap::new();
+    for (shape, ids) in [(&BODIES, whole), (&AUDIENCES, light)] {
+        for (power, part) in parts(&ids) {
+            let mut values = Values::default();
+            part.iter().for_each(|(id, _)| _ = values.uint(id.0));
+            for row in sqlx::query_with(shape.sql(power), values.finish()?).fetch_all(&mut *c).await? {
+                let body = (row.try_get(1)?, row.try_get::<Vec<u8>, _>(2)?.into());
+                bodies.insert(MessageId(unsigned(&row, 0)?), body);
+            }
         }
     }
     for entry in entries {
         if let Some((audience, payload)) = bodies.get(&entry.id) {
             entry.audience.clone_from(audience);
-            entry.payload = payload.clone();
+            if needs(entry) {
+                entry.payload = payload.clone();
+            }
         }
     }
     Ok(())
