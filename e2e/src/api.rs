@@ -192,6 +192,52 @@ impl ApiClient {
         Ok(body["id"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Broadcasts with these fields; gives the message id.
+    ///
+    /// # Errors
+    /// When it is not accepted.
+    pub async fn broadcast_with(&self, body: &Value) -> anyhow::Result<String> {
+        let answer = self.told(self.post("/v1/broadcasts", body).await?)?;
+        answer["id"].as_str().map(str::to_owned).with_context(|| format!("no id: {answer}"))
+    }
+
+    /// The state of a broadcast. Its ledger must balance, unless rooms did not answer.
+    ///
+    /// # Errors
+    /// When it is not told, or does not balance.
+    pub async fn state(&self, id: &str) -> anyhow::Result<Value> {
+        let state = self.told(self.get(&format!("/v1/broadcasts/{id}")).await?)?;
+        let count = |name: &str| state[name].as_u64().unwrap_or(0);
+        let dropped: u64 =
+            state["dropped"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
+        let sum = count("acked") + count("stored") + count("expired") + dropped + count("recalled_users");
+        anyhow::ensure!(count("targets") == sum, "the ledger does not balance: {state}");
+        Ok(state)
+    }
+
+    /// Looks until the state of a broadcast has these fields.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub async fn state_shows(&self, id: &str, fields: &Value) -> anyhow::Result<Value> {
+        eventually(&format!("{fields} in the state of {id}"), Duration::from_secs(20), async || {
+            let state = self.state(id).await?;
+            let differs = fields.as_object().into_iter().flatten().any(|(name, value)| state[name] != *value);
+            anyhow::ensure!(!differs, "{state}");
+            Ok(state)
+        })
+        .await
+    }
+
+    /// Pauses, resumes or cancels a broadcast, or changes its speed; its state.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub async fn control(&self, id: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.request(Method::PATCH, &format!("/v1/broadcasts/{id}"));
+        self.told(self.send(request.json(&*external::request(body))).await?)
+    }
+
     /// Takes a message back; what the API says.
     ///
     /// # Errors

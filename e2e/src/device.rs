@@ -9,13 +9,13 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use client::{
-    Config, Device, Event, Snapshot, Tls, Transport,
+    Config, Device, Event, Snapshot, Tls, Transport, UtcOffset,
     device::Events,
-    session::{Broadcast, Message},
+    session::{Broadcast, Message, Traits},
 };
 use tokio::time::{Instant, timeout_at};
 use wire::{
-    frame::UnboundReason,
+    frame::{Network, UnboundReason},
     id::{AppId, BindingId, MessageId},
 };
 
@@ -26,6 +26,30 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Who makes the tokens of each app.
 type Issuers = Arc<Mutex<HashMap<String, ApiClient>>>;
+
+/// What a device tells of itself, by which broadcasts choose.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Version of its app.
+    pub app_version: String,
+    /// Its network.
+    pub network: Network,
+    /// What its clock shows minus UTC, minutes; `None` = it does not tell.
+    pub utc_offset_min: Option<i16>,
+}
+
+impl Profile {
+    /// These tags, and nothing else.
+    pub fn tags(tags: &[&str]) -> Self {
+        Self { tags: tags.iter().map(|t| (*t).to_owned()).collect(), ..Self::default() }
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { tags: self.tags.clone(), app_version: self.app_version.clone() }
+    }
+}
 
 /// A device. Each message counts as done with when the test has got it.
 pub struct TestDevice {
@@ -50,7 +74,7 @@ impl TestDevice {
     /// # Errors
     /// When it cannot be started.
     pub fn resume(stack: &Stack, name: &str, saved: Snapshot) -> anyhow::Result<Self> {
-        Self::assemble(stack, name, saved, Transport::Native, None)
+        Self::assemble(stack, name, saved, Transport::Native, None, &Profile::default())
     }
 
     /// A device without bindings that connects by this transport.
@@ -58,7 +82,7 @@ impl TestDevice {
     /// # Errors
     /// When it cannot be started.
     pub fn over(stack: &Stack, name: &str, transport: Transport) -> anyhow::Result<Self> {
-        Self::assemble(stack, name, Snapshot::default(), transport, None)
+        Self::assemble(stack, name, Snapshot::default(), transport, None, &Profile::default())
     }
 
     /// A device without bindings that connects to this address and no other.
@@ -66,7 +90,14 @@ impl TestDevice {
     /// # Errors
     /// When it cannot be started.
     pub fn at(stack: &Stack, name: &str, address: SocketAddr) -> anyhow::Result<Self> {
-        Self::assemble(stack, name, Snapshot::default(), Transport::Native, Some(address))
+        Self::assemble(
+            stack,
+            name,
+            Snapshot::default(),
+            Transport::Native,
+            Some(address),
+            &Profile::default(),
+        )
     }
 
     fn assemble(
@@ -75,11 +106,13 @@ impl TestDevice {
         saved: Snapshot,
         transport: Transport,
         address: Option<SocketAddr>,
+        profile: &Profile,
     ) -> anyhow::Result<Self> {
         let issuers = Issuers::default();
         issuers.lock().unwrap_or_else(PoisonError::into_inner).insert("demo".to_owned(), stack.api());
         let known = issuers.clone();
-        let mut config = Config::default();
+        let utc_offset = profile.utc_offset_min.map_or(UtcOffset::Untold, UtcOffset::Minutes);
+        let mut config = Config { network: profile.network, utc_offset, ..Config::default() };
         // Tests look at what an ack does; they do not wait for it to find company.
         config.ack.max_delay = Duration::from_millis(5);
         config.backoff.initial = Duration::from_millis(100);
@@ -123,6 +156,19 @@ impl TestDevice {
     pub async fn bound_with_tags(stack: &Stack, uid: &str, tags: &[&str]) -> anyhow::Result<Self> {
         let mut device = Self::start(stack, &format!("device-of-{uid}"))?;
         device.bind("demo", uid, tags).await?;
+        Ok(device)
+    }
+
+    /// A device of this user of the demo app that tells this of itself, bound.
+    ///
+    /// # Errors
+    /// When it does not get bound.
+    pub async fn bound_as(stack: &Stack, uid: &str, profile: &Profile) -> anyhow::Result<Self> {
+        let name = format!("device-of-{uid}");
+        let mut device = Self::assemble(stack, &name, Snapshot::default(), Transport::Native, None, profile)?;
+        let app = external::app("demo").parse()?;
+        let binding = device.device.bind_with(app, uid.parse()?, profile.traits()).await?;
+        device.expect_bound(binding).await?;
         Ok(device)
     }
 

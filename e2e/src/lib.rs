@@ -7,6 +7,7 @@
 pub mod api;
 pub mod backend;
 pub mod cluster;
+pub mod crowd;
 pub mod device;
 mod external;
 pub mod faults;
@@ -24,7 +25,8 @@ mod wait;
 pub use api::{ApiClient, App};
 pub use backend::Backend;
 pub use cluster::{Backing, Cut, Layout, Processes};
-pub use device::TestDevice;
+pub use crowd::Crowd;
+pub use device::{Profile, TestDevice};
 pub use programs::program;
 pub use proxy::{Proxy, Traffic};
 pub use raw::RawDevice;

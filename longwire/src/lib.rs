@@ -2,14 +2,20 @@
 
 pub mod api;
 pub mod args;
+mod broadcast;
 mod cert;
 mod config;
 mod credentials;
 mod listen;
+mod multicast;
 mod node;
 mod operate;
 mod operator;
+mod payload;
 mod push;
+mod scheduled;
+mod table;
+mod targets;
 pub mod up;
 
 use service::ExitError;
@@ -29,6 +35,11 @@ pub fn run(arguments: Arguments) -> Result<(), ExitError> {
             Command::Up(up) => Box::pin(up::run(up)).await,
             Command::Listen(listen) => listen::run(listen).await,
             Command::Push(push) => push::run(push).await,
+            Command::Broadcast(broadcast) => broadcast::run(*broadcast).await,
+            Command::Broadcasts(command) => broadcast::manage(command).await,
+            Command::Multicast(multicast) => multicast::run(multicast).await,
+            Command::Targets(targets) => targets::run(targets).await,
+            Command::Scheduled(command) => scheduled::run(command).await,
             Command::User(user) => operate::user(user).await,
             Command::Message(message) => operate::message(message).await,
             Command::Recall(message) => operate::recall(message).await,

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, io::Write as _, path::Path, pin::pin};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use client::{Device, Event, Snapshot, Tls, session::Cause};
+use client::{
+    Config, Device, Event, Snapshot, Tls,
+    session::{Cause, Traits},
+};
 use serde_json::{Value, json};
 use service::{ExitError, signals};
 use wire::{
@@ -16,8 +19,14 @@ use crate::{api::Api, args, operate};
 pub(crate) async fn run(args: args::Listen) -> Result<(), ExitError> {
     let app: AppKey = args.api.app.parse().map_err(|e| ExitError::usage(format!("--app: {e}")))?;
     let uid: Uid = args.uid.parse().map_err(|e| ExitError::usage(format!("--uid: {e}")))?;
+    let config = Config {
+        network: args.network.unwrap_or_default(),
+        utc_offset: args.utc_offset.unwrap_or_default(),
+        ..Config::default()
+    };
     let mut builder = Device::builder(&device_name(&args))
         .dispatcher(&args.route)
+        .config(config)
         .transport(args.transport)
         .websocket_path(&args.path);
     if args.transport.is_secure() {
@@ -44,7 +53,8 @@ pub(crate) async fn run(args: args::Listen) -> Result<(), ExitError> {
     };
     let saved = args.state.as_deref().map(restore).transpose()?.unwrap_or_default();
     let (device, mut events) = builder.restore(saved).start().map_err(ExitError::usage)?;
-    device.bind(app, uid, args.tags.clone()).await.map_err(ExitError::failure)?;
+    let traits = Traits { tags: args.tags.clone(), app_version: args.app_version.clone() };
+    device.bind_with(app, uid, traits).await.map_err(ExitError::failure)?;
 
     let mut printer = Printer::new(&args);
     // One for all the time: a signal that comes while a message is printed must not be missed.
@@ -184,6 +194,9 @@ impl Printer {
                     });
                     if let Some(seq) = seq {
                         value["seq"] = json!(seq);
+                    }
+                    if let Some(key) = &m.collapse_key {
+                        value["collapse_key"] = json!(key);
                     }
                     with_payload(value, &m.payload)
                 })?;

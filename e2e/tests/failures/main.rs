@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "the lint knows only functions marked as tests")]
 
 mod away;
+mod broadcasts;
 mod clocks;
 mod disks;
 mod figures;

@@ -1,17 +1,25 @@
 //! The command line.
 
+mod broadcast;
 mod cert;
+mod listen;
 mod operator;
+mod send;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use broadcast::{Audience, Broadcast, BroadcastList, BroadcastRate, BroadcastShow, Broadcasts};
 pub use cert::{Cert, CertFiles, CertInit};
+pub use listen::Listen;
 pub use operator::{
     Config, ConfigDiff, ConfigGet, ConfigHistory, ConfigSet, Node, NodeDrain, NodeList, NodeName, NodeTop,
     Operator, Whose,
 };
+pub use send::{Multicast, Payload, Push, Scheduled, Targets, Timing};
 
 /// Push messages over long-lived connections.
 #[derive(Debug, Parser)]
@@ -32,6 +40,18 @@ pub enum Command {
     Listen(Listen),
     /// Send a message to one user, to a list, or to everyone.
     Push(Push),
+    /// Send a message to everyone, or to an audience: at a speed, at a time, with a preview or a progress bar.
+    Broadcast(Box<Broadcast>),
+    /// List broadcasts, look at one, pause, resume, cancel or recall it, or change its speed.
+    #[command(subcommand)]
+    Broadcasts(Broadcasts),
+    /// Send a message to a list of users of any length.
+    Multicast(Multicast),
+    /// List what became of a message for each of its users.
+    Targets(Targets),
+    /// List what waits for its time, or cancel it.
+    #[command(subcommand)]
+    Scheduled(Scheduled),
     /// Show where a user is and what waits for it.
     User(User),
     /// Show the ledger of a message.
@@ -82,86 +102,6 @@ pub struct Api {
     /// The app.
     #[arg(long, default_value = "demo")]
     pub app: String,
-}
-
-/// `listen`.
-#[derive(Clone, Debug, Args)]
-pub struct Listen {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub api: Api,
-    /// The user.
-    #[arg(long)]
-    pub uid: String,
-    /// A tag that broadcasts can select by; repeat for more.
-    #[arg(long = "tag", value_name = "TAG")]
-    pub tags: Vec<String>,
-    /// Base address of a dispatcher.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7700", env = "LONGWIRE_ROUTE")]
-    pub route: String,
-    /// The device's token. [default: asked of the API with the app's key]
-    #[arg(long, env = "LONGWIRE_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// How to connect to the room.
-    #[arg(long, value_name = "native|tls|ws|ws-json|wss|wss-json", default_value = "native")]
-    pub transport: client::Transport,
-    /// Path of the room's WebSocket.
-    #[arg(long, value_name = "PATH", default_value = "/")]
-    pub path: String,
-    /// Certificates (PEM) of the authority that the room's must come from. [default: whom the system trusts]
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// The name that the room's certificate must have. [default: the host that is connected to]
-    #[arg(long, value_name = "NAME")]
-    pub server_name: Option<String>,
-    /// Keep positions in this file, so that nothing is printed twice even after a kill.
-    #[arg(long, value_name = "FILE")]
-    pub state: Option<PathBuf>,
-    /// One JSON object a line.
-    #[arg(long)]
-    pub json: bool,
-    /// End after this many messages.
-    #[arg(long, value_name = "N")]
-    pub count: Option<u64>,
-}
-
-/// `push`.
-#[derive(Clone, Debug, Args)]
-#[command(group(clap::ArgGroup::new("to").required(true).args(["uid", "list", "all"])))]
-pub struct Push {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub api: Api,
-    /// To this user.
-    #[arg(long)]
-    pub uid: Option<String>,
-    /// To the users in this file, one a line; `-` = standard input.
-    #[arg(long, value_name = "FILE")]
-    pub list: Option<PathBuf>,
-    /// To everyone.
-    #[arg(long)]
-    pub all: bool,
-    /// With --all: only to whom this tag expression selects, e.g. "ios and not beta".
-    #[arg(long, value_name = "EXPR", requires = "all")]
-    pub audience: Option<String>,
-    /// The message.
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
-    pub text: Option<String>,
-    /// The message is what this file holds; `-` = standard input.
-    #[arg(long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-    /// How long it is kept for who is away, e.g. 90s, 2h, 7d. [default: the app's]
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub ttl: Option<std::time::Duration>,
-    /// Only to who is online now; never stored.
-    #[arg(long, conflicts_with = "all")]
-    pub transient: bool,
-    /// A repeat of the call with the same key answers with the first call's result.
-    #[arg(long, value_name = "KEY")]
-    pub idempotency_key: Option<String>,
-    /// Print the answer as JSON.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// A user.

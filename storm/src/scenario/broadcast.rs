@@ -47,6 +47,12 @@ pub struct BroadcastOptions {
     /// Tag expression; default: everyone
     #[arg(long, default_value = "")]
     pub audience: String,
+    /// Users a second that a broadcast is released to; default: as fast as the rooms can
+    #[arg(long, value_name = "USERS")]
+    pub users_per_second: Option<u32>,
+    /// Before everything that waits and is not urgent
+    #[arg(long)]
+    pub urgent: bool,
     /// Seconds that a broadcast lives; default: the app's
     #[arg(long, value_name = "SECONDS")]
     pub ttl: Option<u32>,
@@ -122,6 +128,7 @@ pub async fn run(options: &BroadcastOptions) -> anyhow::Result<BroadcastReport> 
     let mut acks = Acks::new(centers.clone(), u64::from(opened.opening.devices));
     let changed = opened.fleet.changed();
     let (mut complete, mut last_change) = (0, Instant::now());
+    let patience = options.patience + takes(opened.opening.devices, options.users_per_second);
     while complete < options.count {
         while sent < options.count && sent - complete < options.outstanding.max(1) {
             sent += 1;
@@ -132,7 +139,8 @@ pub async fn run(options: &BroadcastOptions) -> anyhow::Result<BroadcastReport> 
                 payload: header.payload(options.payload),
                 ttl_s: options.ttl,
                 audience: options.audience.clone(),
-                idempotency_key: String::new(),
+                users_per_second: options.users_per_second.unwrap_or(0),
+                priority: priority(options.urgent).into(),
                 ..Default::default()
             };
             let centers = centers.clone();
@@ -160,7 +168,7 @@ pub async fn run(options: &BroadcastOptions) -> anyhow::Result<BroadcastReport> 
             (complete, last_change) = (now_complete, Instant::now());
             progress.set(complete, "complete");
         }
-        if calling.failed > 0 || last_change.elapsed() > options.patience {
+        if calling.failed > 0 || last_change.elapsed() > patience {
             break;
         }
     }
@@ -170,6 +178,16 @@ pub async fn run(options: &BroadcastOptions) -> anyhow::Result<BroadcastReport> 
         calling.note((took, answer.map(drop)));
     }
     finish(options, opened, calling).await
+}
+
+/// How long a broadcast to so many takes at a speed.
+pub(super) fn takes(devices: u32, users_per_second: Option<u32>) -> Duration {
+    users_per_second
+        .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(f64::from(devices) / f64::from(rate.max(1))))
+}
+
+pub(super) fn priority(urgent: bool) -> v1::Priority {
+    if urgent { v1::Priority::Urgent } else { v1::Priority::Unspecified }
 }
 
 /// The calls to the centers so far.

@@ -17,7 +17,10 @@ use crate::{
     pacing::Pacer,
     payload::{EVERYONE, Header},
     report::Sent,
-    scenario::script::Broadcast,
+    scenario::{
+        broadcast::{priority, takes},
+        script::Broadcast,
+    },
 };
 
 /// Between two looks at whether a broadcast is complete; beside the milliseconds that a round of thousands takes, little.
@@ -39,6 +42,9 @@ pub(super) async fn run(ground: Ground, plan: Broadcast, part: Part) -> anyhow::
     let mut pacer = plan.every.map(|every| Pacer::new(start, 1.0 / every.as_secs_f64()));
     let most = plan.outstanding.unwrap_or(if pacer.is_some() { u64::MAX } else { 1 }).max(1);
     let mut window = Window::new(&ground.counts.counts(), &ground.spec, ground.totals.owed());
+    // Those that are under way at once do not come to all devices in the same order.
+    window.exact &= plan.users_per_second.is_none();
+    let patience = plan.patience + takes(ground.spec.count, plan.users_per_second);
     let mut calls = FuturesUnordered::new();
     let (mut sent, mut accept, mut failures) = (Sent::default(), Latencies::default(), BTreeMap::new());
     let (mut begun, mut progress) = (0, Instant::now());
@@ -63,7 +69,8 @@ pub(super) async fn run(ground: Ground, plan: Broadcast, part: Part) -> anyhow::
                 payload: header.payload(plan.payload),
                 ttl_s: plan.ttl,
                 audience: plan.audience.clone(),
-                idempotency_key: String::new(),
+                users_per_second: plan.users_per_second.unwrap_or(0),
+                priority: priority(plan.urgent).into(),
                 ..Default::default()
             };
             let centers = centers.clone();
@@ -73,7 +80,7 @@ pub(super) async fn run(ground: Ground, plan: Broadcast, part: Part) -> anyhow::
             });
             continue;
         }
-        let stuck = window.outstanding() > 0 && progress.elapsed() > plan.patience;
+        let stuck = window.outstanding() > 0 && progress.elapsed() > patience;
         if calls.is_empty() && (over && (window.outstanding() == 0 || part.cancel.is_cancelled()) || stuck) {
             break;
         }

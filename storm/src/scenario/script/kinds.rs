@@ -153,6 +153,11 @@ pub struct Broadcast {
     pub payload: usize,
     /// Tag expression. Default: everyone.
     pub audience: String,
+    /// Users a second that a broadcast is released to. Default: as fast as the rooms can. Best with one outstanding: of several
+    /// that are under way at once each has its own speed, and they do not come to all devices in the same order.
+    pub users_per_second: Option<u32>,
+    /// Before everything that waits and is not urgent. Default false.
+    pub urgent: bool,
     /// Seconds that a broadcast lives. Default: the app's.
     pub ttl: Option<u32>,
     /// How long to wait for any progress before giving up. Default 30 s.
@@ -168,6 +173,8 @@ impl Default for Broadcast {
             count: None,
             payload: 256,
             audience: String::new(),
+            users_per_second: None,
+            urgent: false,
             ttl: None,
             patience: Duration::from_secs(30),
         }
