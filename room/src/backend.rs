@@ -6,6 +6,7 @@
 
 mod binds;
 mod broadcasts;
+mod congestion;
 mod ends;
 mod events;
 mod inboxes;
@@ -41,6 +42,7 @@ use crate::{
     token::Verifier,
 };
 use broadcasts::Looks;
+use congestion::Congestion;
 use events::Events;
 use renew::Late;
 
@@ -131,6 +133,7 @@ pub struct Backend<S> {
     /// Counters.
     pub metrics: RoomMetrics,
     pub(crate) events: Events,
+    pub(crate) congestion: Congestion,
     pub(crate) late: Late,
     pub(crate) ids: Arc<MessageIds>,
     pub(crate) cancel: CancellationToken,
@@ -214,6 +217,7 @@ pub fn build<S: Services>(
         broadcasts,
         metrics,
         events,
+        congestion: Congestion::default(),
         late,
         cancel,
         under_way: Arc::default(),

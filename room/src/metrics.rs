@@ -107,6 +107,8 @@ room_metrics! {
     renewals_lost,
     /// Sessions that a register held and the room did not
     stale_sessions,
+    /// Binds refused before they began, because binds took too long
+    binds_shed,
     /// State events handed over
     events,
     /// State events that were given up

@@ -132,6 +132,10 @@ async fn try_bind<S: Services>(
         .verifier
         .verify(&app, &ask.token, &ask.uid, now_ms / 1_000)
         .map_err(|bad| refusal(bad.code(), bad.to_string()))?;
+    let _under_way = backend.congestion.enter().map_err(|retry_after_ms| {
+        backend.metrics.binds_shed.inc();
+        BindRefusal { retry_after_ms, ..refusal(BindCode::Busy, "the cluster is busy".to_owned()) }
+    })?;
     let id = AppId(app.id);
     let pending = backend.pending.enter(id, ask.uid.clone(), ask.conn, || backend.round()).await;
     let item = rpc::BindItem {

@@ -54,6 +54,15 @@ impl Sessions {
             self.watch(conn.slot);
             return false;
         }
+        if phase == Phase::Greeted && session.bindings > 0 {
+            // It has shown what it has, and it is the cluster that has not answered yet: to send it away would only bring it
+            // back. The answer comes within the time of the calls that the bind needs.
+            if let Some(session) = self.conns.get_mut(conn.slot as usize) {
+                session.enter(phase, now.ms);
+            }
+            self.watch(conn.slot);
+            return false;
+        }
         match phase {
             Phase::Handshake => {
                 self.refuse(conn.slot, Reason::HandshakeTimeout, now, out);

@@ -417,3 +417,18 @@ fn a_page_with_more_is_followed_by_the_next() {
     assert_eq!(world.pushed(slot), [(3, 0)]);
     assert!(world.load_ask().is_none());
 }
+
+/// Devices that had waited for half a minute while the cluster was slow were sent away, came back, and made it slower.
+#[test]
+fn who_waits_for_the_cluster_is_not_sent_away_for_it() {
+    let mut world = world();
+    let patient = world.connect();
+    let ask = world.ask_bind(patient, 1, "alice", &[]);
+    for _ in 0..70 {
+        world.pass(1_000);
+        world.send(patient, Ping {});
+    }
+    assert!(world.frames(patient).iter().all(|frame| matches!(frame, ServerBody::Pong(_))));
+    world.answer_bind(&ask, done(1, 0));
+    assert!(matches!(world.one(patient), ServerBody::Bound(_)));
+}
