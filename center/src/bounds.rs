@@ -2,6 +2,9 @@
 
 use crate::{
     config::Config,
+    delivery::{URGENT_PART, crowd},
+    ops::CHUNK_USERS,
+    notices::{QUEUE, TELLING},
     server::{HEAD_BYTES, HTTP1_BYTES, HTTP2_WINDOW},
 };
 
@@ -15,8 +18,12 @@ const REQUEST_BYTES: usize = HEAD_BYTES as usize + (8 << 10);
 const COPIES: usize = 3;
 /// A key in one of the two caches, with its scopes.
 const KEY_BYTES: usize = 256;
-/// Broadcasts that wait for the rooms.
-const NOTICES: usize = 258;
+/// Broadcasts that wait for the rooms, or are being told.
+const NOTICES: usize = QUEUE + TELLING;
+/// Lists of users on their way to the rooms: of both priorities, waiting and in hand.
+const CROWDS: usize = 2 * crowd::WAITING + crowd::AT_ONCE + 1;
+/// A user of one, with the longest name.
+const CROWD_USER_BYTES: usize = 256;
 /// Apps, their rates, and what the directory holds of them: a thousand of 4 KiB.
 const APPS_BYTES: usize = 4 << 20;
 
@@ -27,9 +34,13 @@ pub(crate) fn memory_bound(config: &Config) -> u64 {
         config.http2_connections_max.saturating_mul(HTTP2_BYTES),
         config.requests_in_flight.saturating_mul(REQUEST_BYTES),
         config.body_bytes_in_flight.saturating_mul(COPIES),
-        // As they wait, and in a batch to their room.
+        // As they wait, and in a batch to their room; what is urgent has a part more.
         config.delivery.queue_bytes.saturating_mul(2),
+        (config.delivery.queue_bytes / URGENT_PART).saturating_mul(2),
+        // As they wait, in the look-up and in a batch to their room.
+        CROWDS.saturating_mul(3).saturating_mul(config.payload_max_bytes + CHUNK_USERS * CROWD_USER_BYTES),
         NOTICES.saturating_mul(2).saturating_mul(config.payload_max_bytes),
+        config.broadcasts.jobs_max.saturating_mul(config.payload_max_bytes),
         config.auth.cached_keys.saturating_mul(2 * KEY_BYTES),
         APPS_BYTES,
     ];
@@ -54,7 +65,7 @@ mod tests {
             all - memory_bound(&config)
         };
         assert_eq!(less(|c| c.body_bytes_in_flight -= 1 << 20), 3 << 20);
-        assert_eq!(less(|c| c.delivery.queue_bytes -= 1 << 20), 2 << 20);
+        assert_eq!(less(|c| c.delivery.queue_bytes -= 1 << 20), (2 << 20) + (1 << 19));
         assert_eq!(less(|c| c.requests_in_flight -= 1), 16 << 10);
         assert_eq!(less(|c| c.connections_max -= 1), 40 << 10);
         assert_eq!(less(|c| c.http2_connections_max -= 1), 320 << 10);

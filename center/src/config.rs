@@ -2,7 +2,7 @@
 //!
 //! Worst-case memory is the sum of: `connections_max` × 40 KiB; `http2_connections_max` × 320 KiB; `requests_in_flight` ×
 //! 16 KiB; 3 × `body_bytes_in_flight`, because a body is there as it came, as it was read and in a batch to its saver;
-//! 2 × `delivery.queue_bytes`; 516 × `payload_max_bytes` for broadcasts that wait for the rooms; `auth.cached_keys` × 512 bytes;
+//! 2 × `delivery.queue_bytes`; (576 + `broadcasts.jobs_max`) × `payload_max_bytes` for broadcasts that wait for the rooms or for their time; `auth.cached_keys` × 512 bytes;
 //! 4 MiB for apps. With the defaults 682 MiB; what every process has comes on top (`service::memory_bound`). What waits in
 //! the queues to the other services is a part of it: each call there belongs to a request or a delivery that is counted.
 
@@ -31,6 +31,9 @@ pub struct Config {
     pub schedule_ahead_max: Duration,
     /// Users of one multicast. Default 10,000.
     pub multicast_max_uids: usize,
+    /// Users of one multicast whose list is streamed. Default 1,000,000. However many, a list that comes takes 5 MiB of
+    /// `body_bytes_in_flight`.
+    pub multicast_stream_max_uids: usize,
     /// Pushes of one gRPC `PushBatch`. Default 1,000.
     pub batch_max_pushes: usize,
     /// Largest gRPC request, bytes: a batch of pushes or a long list of users. Default 8 MiB. All together are
@@ -54,6 +57,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// What becomes of a message after it was stored.
     pub delivery: DeliveryConfig,
+    /// Broadcasts that take time.
+    pub broadcasts: BroadcastConfig,
     /// Calls of the other services. Default as in the crate `peers`, but with a deadline of 5 s.
     pub peers: Limits,
     /// What an app gets that does not say otherwise when it is created.
@@ -72,6 +77,7 @@ impl Default for Config {
             ttl_max: Duration::from_secs(30 * 86_400),
             schedule_ahead_max: Duration::from_secs(366 * 86_400),
             multicast_max_uids: 10_000,
+            multicast_stream_max_uids: 1_000_000,
             batch_max_pushes: 1_000,
             grpc_message_max_bytes: 8 << 20,
             idempotency_window: Duration::from_secs(86_400),
@@ -81,6 +87,7 @@ impl Default for Config {
             body_timeout: Duration::from_secs(15),
             auth: AuthConfig::default(),
             delivery: DeliveryConfig::default(),
+            broadcasts: BroadcastConfig::default(),
             // Below what HTTP clients commonly wait, so that they are told instead of giving up.
             peers: Limits {
                 rpc_timeout: Duration::from_secs(4),
@@ -150,6 +157,26 @@ impl Default for DeliveryConfig {
             queue_bytes: 32 << 20,
             patience: Duration::from_millis(100),
         }
+    }
+}
+
+/// The section `[center.broadcasts]`: those that are paced, scheduled, or otherwise not released at once.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BroadcastConfig {
+    /// Broadcasts of the whole cluster that have not been released to all; more are told to come back. Default 512, each up to
+    /// `payload_max_bytes` at the center that runs it.
+    pub jobs_max: usize,
+    /// Streams of broadcasts' progress; more are told to come back. Default 256, each about 2 KiB.
+    pub watchers_max: usize,
+    /// Frames a second that a preview takes each room to send when no speed is asked for. Default 100,000: what a room with one
+    /// thread does with small payloads.
+    pub room_frames_per_second: u32,
+}
+
+impl Default for BroadcastConfig {
+    fn default() -> Self {
+        BroadcastConfig { jobs_max: 512, watchers_max: 256, room_frames_per_second: 100_000 }
     }
 }
 

@@ -78,6 +78,9 @@ pub enum Error {
         /// The name.
         app: String,
     },
+    /// The broadcast is not in a state in which that can be done; the text says what can.
+    #[error("{0}")]
+    WrongState(String),
     /// The idempotency key came before, with another request.
     #[error("the idempotency key was used for a different request")]
     KeyReused,
@@ -90,6 +93,9 @@ pub enum Error {
     /// A bound of this center was met; the text says which.
     #[error("too many {0} at the moment")]
     Full(&'static str),
+    /// A list of users broke off after a part of it was done.
+    #[error(transparent)]
+    Stopped(Box<Stopped>),
     /// Another service did not do its part.
     #[error(transparent)]
     Peer(#[from] PeerError),
@@ -102,6 +108,23 @@ pub enum Error {
     /// The path is there, the method is not.
     #[error("this path does not take the method; see /openapi.json")]
     NoMethod,
+}
+
+/// How far a list of users came that broke off, and why it did.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "{why}; of the users before that, {accepted} of {targets} have message {id}: the same list with the same idempotency key \
+     goes on"
+)]
+pub struct Stopped {
+    /// The message's id.
+    pub id: u64,
+    /// Users of the list that were tried, from its beginning.
+    pub targets: u64,
+    /// Of them: those that have it.
+    pub accepted: u64,
+    /// What broke it off.
+    pub why: Error,
 }
 
 /// What an error means to a caller.
@@ -145,6 +168,7 @@ impl Error {
             Error::UnknownApp { .. } => ("unknown_app", StatusCode::NOT_FOUND, Code::NotFound, None),
             Error::UnknownMessage { .. } => ("unknown_message", StatusCode::NOT_FOUND, Code::NotFound, None),
             Error::AppExists { .. } => ("app_exists", StatusCode::CONFLICT, Code::AlreadyExists, None),
+            Error::WrongState(_) => ("wrong_state", StatusCode::CONFLICT, Code::FailedPrecondition, None),
             Error::KeyReused => {
                 ("idempotency_key_reused", StatusCode::CONFLICT, Code::FailedPrecondition, None)
             }
@@ -152,6 +176,7 @@ impl Error {
                 ("too_fast", StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, Some(*retry_after))
             }
             Error::Full(_) => ("busy", StatusCode::TOO_MANY_REQUESTS, Code::Unavailable, Some(FULL_RETRY)),
+            Error::Stopped(stopped) => return stopped.why.facts(),
             Error::Peer(peer) => return peer_facts(peer),
             Error::Internal(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, None),
             Error::NoRoute => ("no_route", StatusCode::NOT_FOUND, Code::Unimplemented, None),
@@ -168,6 +193,15 @@ impl Error {
             Error::OtherApp { .. } | Error::UnknownApp { .. } | Error::AppExists { .. } => Some("app"),
             Error::UnknownMessage { .. } => Some("id"),
             Error::KeyReused => Some("Idempotency-Key"),
+            Error::Stopped(stopped) => stopped.why.field(),
+            _ => None,
+        }
+    }
+
+    /// How far a list came before the error.
+    pub fn stopped(&self) -> Option<&Stopped> {
+        match self {
+            Error::Stopped(stopped) => Some(stopped),
             _ => None,
         }
     }
@@ -200,6 +234,11 @@ impl From<Error> for Status {
         }
         if let Some(field) = error.field().and_then(|field| MetadataValue::try_from(field).ok()) {
             metadata.insert("longwire-field", field);
+        }
+        if let Some(Stopped { id, targets, accepted, .. }) = error.stopped() {
+            metadata.insert("longwire-id", MetadataValue::from(*id));
+            metadata.insert("longwire-targets", MetadataValue::from(*targets));
+            metadata.insert("longwire-accepted", MetadataValue::from(*accepted));
         }
         if let Some(after) = facts.retry_after {
             metadata.insert("retry-after-ms", MetadataValue::from(whole_millis(after)));

@@ -14,12 +14,14 @@ mod entries;
 pub mod error;
 mod greeting;
 mod http;
+mod jobs;
 mod limits;
 mod metered;
 mod metrics;
 mod notices;
 pub mod ops;
 mod rpc;
+mod scheduled;
 mod server;
 #[cfg(test)]
 mod stall_tests;
@@ -45,8 +47,8 @@ pub use http::fuzzing;
 
 use crate::{
     delivery::{Carriers, Delivery},
+    jobs::{Jobs, Reach},
     metrics::Metrics,
-    notices::Notices,
     ops::{Ops, Peers},
 };
 
@@ -113,8 +115,7 @@ impl Service for Center {
     }
 
     fn rpc(&self) -> Routes {
-        // Nobody in the cluster calls a center; the host adds what every node answers.
-        Routes::default()
+        self.ops.routes()
     }
 
     async fn drain(self, deadline: Duration) {
@@ -163,19 +164,26 @@ async fn assemble(config: Config, host: Host) -> Result<Center, StartError> {
     let end = host.cancel.child_token();
     let carriers = Carriers { registers: peers.registers.clone(), rooms: peers.rooms.clone() };
     let (delivery, mut stages) = Delivery::spawn(&config.delivery, &carriers, &metrics, &end);
-    let (notices, teller) = Notices::spawn(peers.rooms.clone(), &metrics, &flow, end.clone());
-    stages.push(host.spawn(async move {
-        // What was not told any more is in the logs, which the rooms poll.
-        let _ = teller.await;
-    }));
+    let stop = end.child_token();
+    let reach = Reach {
+        cluster: host.cluster.clone(),
+        savers: peers.savers.clone(),
+        rooms: peers.rooms.clone(),
+        centers: peers.centers.clone(),
+        metrics: metrics.clone(),
+        clock: Arc::new(cluster::now_ms),
+    };
+    // What rooms were not told any more is in the logs, which they poll.
+    let (jobs, runners) = Jobs::spawn(&reach, &config.broadcasts, &stop, &end);
+    stages.extend(runners);
     if let Some(first) = first {
         let tries = bootstrap::bootstrap_patiently(peers.savers.clone(), first, end.clone());
         stages.push(host.spawn(tries));
     }
     let most = server::Connections { max: config.connections_max, http2_max: config.http2_connections_max };
-    let ops = Arc::new(Ops::new(config, peers, host.cluster.clone(), delivery, notices, metrics.clone()));
+    let ops = Arc::new(Ops::new(config, peers, host.cluster.clone(), delivery, jobs, metrics.clone()));
     let router = router(&ops).map_err(StartError::other)?;
-    let stop = end.child_token();
+    stages.push(host.spawn(scheduled::run(Arc::clone(&ops), stop.clone())));
     let server = host.spawn(server::serve(listener, router, most, metrics, stop.clone(), DRAIN_GRACE));
     tracing::info!(%address, "API");
     Ok(Center { ops, address, stop, end, server, stages })

@@ -1,10 +1,12 @@
 //! The gRPC API: a thin translation to [`crate::ops`], which already speaks its messages.
 
+mod lists;
+
 use std::sync::Arc;
 
 use axum::{extract::State, middleware};
 use bytes::Bytes;
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use http::header::AUTHORIZATION;
 use proto::v1::{
     self,
@@ -21,6 +23,9 @@ use crate::{
 
 type Operation<Q, A> = for<'a> fn(&'a Ops, &'a Caller, Q) -> BoxFuture<'a, Result<A>>;
 type Answer<T> = std::result::Result<Response<T>, Status>;
+
+/// The one call whose request is a stream.
+const STREAMED: &str = "/longwire.v1.PushService/MulticastStream";
 
 /// Both services over one set of operations.
 #[derive(Clone)]
@@ -50,7 +55,11 @@ pub(crate) fn add_to(
     let entries = ops.config().batch_max_pushes.max(ops.config().multicast_max_uids) + 64;
     let metered = middleware::map_request(move |request: axum::extract::Request| {
         let bodies = bodies.clone();
-        async move { request.map(|body| Metered::wrap(body, bodies, entries, patience)) }
+        async move {
+            // A streamed list has as many messages as it likes, each within the bounds.
+            let streamed = request.uri().path() == STREAMED;
+            request.map(|body| Metered::wrap(body, bodies, entries, patience, streamed))
+        }
     });
     let grpc = services
         .route_service("/grpc.reflection.v1.ServerReflection/{method}", reflection().build_v1()?)
@@ -107,66 +116,64 @@ impl Grpc {
 
 #[tonic::async_trait]
 impl PushService for Grpc {
-    type ListTargetsStream =
-        std::pin::Pin<Box<dyn futures::Stream<Item = Result<proto::v1::Target, tonic::Status>> + Send>>;
+    type ListTargetsStream = lists::Targets;
     type WatchBroadcastStream = std::pin::Pin<
         Box<dyn futures::Stream<Item = Result<proto::v1::BroadcastState, tonic::Status>> + Send>,
     >;
 
     async fn multicast_stream(
         &self,
-        _: tonic::Request<tonic::Streaming<proto::v1::MulticastChunk>>,
-    ) -> Result<tonic::Response<proto::v1::MulticastResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("multicast_stream"))
+        request: Request<tonic::Streaming<v1::MulticastChunk>>,
+    ) -> Answer<v1::MulticastResponse> {
+        self.upload(request).boxed().await
     }
 
-    async fn list_targets(
-        &self,
-        _: tonic::Request<proto::v1::ListTargetsRequest>,
-    ) -> Result<tonic::Response<Self::ListTargetsStream>, tonic::Status> {
-        Err(tonic::Status::unimplemented("list_targets"))
+    async fn list_targets(&self, request: Request<v1::ListTargetsRequest>) -> Answer<lists::Targets> {
+        self.targets(request).boxed().await
     }
 
     async fn watch_broadcast(
         &self,
-        _: tonic::Request<proto::v1::GetBroadcastRequest>,
-    ) -> Result<tonic::Response<Self::WatchBroadcastStream>, tonic::Status> {
-        Err(tonic::Status::unimplemented("watch_broadcast"))
+        request: Request<v1::GetBroadcastRequest>,
+    ) -> Answer<Self::WatchBroadcastStream> {
+        let watch =
+            self.run(request, |ops, caller, request| ops.watch_broadcast(caller, request).boxed()).await?;
+        Ok(watch.map(|watch| watch.states().map(Ok).boxed()))
     }
 
     async fn preview_broadcast(
         &self,
-        _: tonic::Request<proto::v1::BroadcastRequest>,
-    ) -> Result<tonic::Response<proto::v1::BroadcastPreview>, tonic::Status> {
-        Err(tonic::Status::unimplemented("preview_broadcast"))
+        request: Request<v1::BroadcastRequest>,
+    ) -> Answer<v1::BroadcastPreview> {
+        self.run(request, |ops, caller, request| ops.preview_broadcast(caller, request).boxed()).await
     }
 
     async fn control_broadcast(
         &self,
-        _: tonic::Request<proto::v1::ControlBroadcastRequest>,
-    ) -> Result<tonic::Response<proto::v1::BroadcastState>, tonic::Status> {
-        Err(tonic::Status::unimplemented("control_broadcast"))
+        request: Request<v1::ControlBroadcastRequest>,
+    ) -> Answer<v1::BroadcastState> {
+        self.run(request, |ops, caller, request| ops.control_broadcast(caller, request).boxed()).await
     }
 
     async fn list_broadcasts(
         &self,
-        _: tonic::Request<proto::v1::ListBroadcastsRequest>,
-    ) -> Result<tonic::Response<proto::v1::ListBroadcastsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("list_broadcasts"))
+        request: Request<v1::ListBroadcastsRequest>,
+    ) -> Answer<v1::ListBroadcastsResponse> {
+        self.run(request, |ops, caller, request| ops.list_broadcasts(caller, request).boxed()).await
     }
 
     async fn list_scheduled(
         &self,
-        _: tonic::Request<proto::v1::ListScheduledRequest>,
-    ) -> Result<tonic::Response<proto::v1::ListScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("list_scheduled"))
+        request: Request<v1::ListScheduledRequest>,
+    ) -> Answer<v1::ListScheduledResponse> {
+        self.run(request, |ops, caller, request| ops.list_scheduled(caller, request).boxed()).await
     }
 
     async fn cancel_scheduled(
         &self,
-        _: tonic::Request<proto::v1::CancelScheduledRequest>,
-    ) -> Result<tonic::Response<proto::v1::CancelScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("cancel_scheduled"))
+        request: Request<v1::CancelScheduledRequest>,
+    ) -> Answer<v1::CancelScheduledResponse> {
+        self.run(request, |ops, caller, request| ops.cancel_scheduled(caller, request).boxed()).await
     }
 
     async fn push(&self, request: Request<v1::PushRequest>) -> Answer<v1::PushResponse> {

@@ -1,7 +1,11 @@
 //! A cluster in this process whose savers, registers, rooms and coordinators are plain maps, and a center in it.
 
+pub(crate) mod jobs;
+pub(crate) mod schedule;
+
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -23,8 +27,8 @@ use crate::{
     auth::{Scopes, hash_key},
     config::Config,
     delivery::{Carriers, Delivery},
+    jobs::{Jobs, Reach},
     metrics::Metrics,
-    notices::Notices,
     ops::{self, Ops, Peers},
 };
 
@@ -44,6 +48,11 @@ pub(crate) struct State {
     pub(crate) inboxes: BTreeMap<String, Vec<u64>>,
     pub(crate) reserved: HashMap<String, (u64, Vec<u8>)>,
     pub(crate) broadcasts: Vec<rpc::StoredBroadcast>,
+    pub(crate) jobs: jobs::FakeJobs,
+    pub(crate) schedule: schedule::FakeSchedule,
+    /// What the room counts for any audience, and what it is asked.
+    pub(crate) audience: u64,
+    pub(crate) counted: Vec<rpc::CountAudienceRequest>,
     /// Users online, in room 1.
     pub(crate) online: Vec<String>,
     pub(crate) delivered: Vec<(rpc::DeliverItem, Vec<u8>)>,
@@ -112,8 +121,16 @@ impl TestCenter {
             Peers::new(&cluster, config.peers, &PeerMetrics::new(&flow), &cancel, &TaskTracker::new());
         let carriers = Carriers { registers: peers.registers.clone(), rooms: peers.rooms.clone() };
         let (delivery, _) = Delivery::spawn(&config.delivery, &carriers, &metrics, &cancel);
-        let (notices, _) = Notices::spawn(peers.rooms.clone(), &metrics, &flow, cancel.clone());
-        let ops = Arc::new(Ops::new(config, peers, cluster, delivery, notices, metrics));
+        let reach = Reach {
+            cluster: cluster.clone(),
+            savers: peers.savers.clone(),
+            rooms: peers.rooms.clone(),
+            centers: peers.centers.clone(),
+            metrics: metrics.clone(),
+            clock: Arc::new(cluster::now_ms),
+        };
+        let (jobs, _) = Jobs::spawn(&reach, &config.broadcasts, &cancel, &cancel);
+        let ops = Arc::new(Ops::new(config, peers, cluster, delivery, jobs, metrics));
         TestCenter { ops, fakes, discovery, local, _stop: cancel.drop_guard() }
     }
 
@@ -154,95 +171,100 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl Saver for Fakes {
-    async fn put_job(
-        &self,
-        _: tonic::Request<proto::internal::PutJobRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("put_job"))
+    async fn put_job(&self, request: Request<rpc::PutJobRequest>) -> Answer<rpc::JobResponse> {
+        let job = request.into_inner().job.unwrap_or_default();
+        Ok(Response::new(self.state().jobs.put(job)))
     }
 
-    async fn find_job(
-        &self,
-        _: tonic::Request<proto::internal::FindJobRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("find_job"))
+    async fn find_job(&self, request: Request<rpc::FindJobRequest>) -> Answer<rpc::JobResponse> {
+        Ok(Response::new(self.state().jobs.find(request.into_inner().id)))
     }
 
-    async fn active_jobs(
-        &self,
-        _: tonic::Request<proto::internal::ActiveJobsRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("active_jobs"))
+    async fn active_jobs(&self, request: Request<rpc::ActiveJobsRequest>) -> Answer<rpc::JobsResponse> {
+        let _ = request;
+        Ok(Response::new(self.state().jobs.active()))
     }
 
-    async fn list_jobs(
-        &self,
-        _: tonic::Request<proto::internal::ListJobsRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("list_jobs"))
+    async fn list_jobs(&self, request: Request<rpc::ListJobsRequest>) -> Answer<rpc::JobsResponse> {
+        Ok(Response::new(self.state().jobs.list(request.into_inner())))
     }
 
-    async fn change_job(
-        &self,
-        _: tonic::Request<proto::internal::ChangeJobRequest>,
-    ) -> Result<tonic::Response<proto::internal::JobResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("change_job"))
+    async fn change_job(&self, request: Request<rpc::ChangeJobRequest>) -> Answer<rpc::JobResponse> {
+        Ok(Response::new(self.state().jobs.change(request.into_inner())))
     }
 
-    async fn release_job(
-        &self,
-        _: tonic::Request<proto::internal::ReleaseJobRequest>,
-    ) -> Result<tonic::Response<proto::internal::ReleaseJobResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("release_job"))
+    async fn release_job(&self, request: Request<rpc::ReleaseJobRequest>) -> Answer<rpc::ReleaseJobResponse> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        let answer = state.jobs.release(request.clone());
+        if answer.released && !state.broadcasts.iter().any(|known| known.bseq == answer.bseq) {
+            let job = state.jobs.jobs[&request.id].clone();
+            state.broadcasts.push(rpc::StoredBroadcast {
+                epoch: answer.epoch,
+                bseq: answer.bseq,
+                id: request.id,
+                payload: job.payload,
+                audience: job.audience,
+                accepted_ms: request.accepted_ms,
+                expires_ms: request.expires_ms,
+                recalled: false,
+                filter: request.filter,
+            });
+        }
+        Ok(Response::new(answer))
     }
 
-    async fn put_parts(
-        &self,
-        _: tonic::Request<proto::internal::PutPartsRequest>,
-    ) -> Result<tonic::Response<proto::internal::PutPartsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("put_parts"))
+    async fn put_parts(&self, request: Request<rpc::PutPartsRequest>) -> Answer<rpc::PutPartsResponse> {
+        self.state().jobs.keep(request.into_inner().parts);
+        Ok(Response::new(rpc::PutPartsResponse {}))
     }
 
-    async fn targets(
-        &self,
-        _: tonic::Request<proto::internal::TargetsRequest>,
-    ) -> Result<tonic::Response<proto::internal::TargetsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("targets"))
+    async fn targets(&self, request: Request<rpc::TargetsRequest>) -> Answer<rpc::TargetsResponse> {
+        let rpc::TargetsRequest { id, after_uid, limit, .. } = request.into_inner();
+        let state = self.state();
+        let after = state.inboxes.range((Bound::Excluded(after_uid), Bound::Unbounded));
+        let has = after.filter(|(_, inbox)| inbox.contains(&id));
+        let one = |(uid, _): (&String, _)| rpc::TargetState { uid: uid.clone(), state: "stored".to_owned() };
+        let targets: Vec<_> = has.take(limit as usize).map(one).collect();
+        let more = targets.len() == limit as usize;
+        Ok(Response::new(rpc::TargetsResponse { targets, more }))
     }
 
     async fn put_scheduled(
         &self,
-        _: tonic::Request<proto::internal::PutScheduledRequest>,
-    ) -> Result<tonic::Response<proto::internal::PutScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("put_scheduled"))
+        request: Request<rpc::PutScheduledRequest>,
+    ) -> Answer<rpc::PutScheduledResponse> {
+        let push = request.into_inner().push.unwrap_or_default();
+        Ok(Response::new(self.state().schedule.put(push)))
     }
 
     async fn due_scheduled(
         &self,
-        _: tonic::Request<proto::internal::DueScheduledRequest>,
-    ) -> Result<tonic::Response<proto::internal::ScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("due_scheduled"))
+        request: Request<rpc::DueScheduledRequest>,
+    ) -> Answer<rpc::ScheduledResponse> {
+        Ok(Response::new(self.state().schedule.due(request.into_inner())))
     }
 
     async fn list_scheduled(
         &self,
-        _: tonic::Request<proto::internal::ListScheduledRequest>,
-    ) -> Result<tonic::Response<proto::internal::ScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("list_scheduled"))
+        request: Request<rpc::ListScheduledRequest>,
+    ) -> Answer<rpc::ScheduledResponse> {
+        Ok(Response::new(self.state().schedule.list(request.into_inner())))
     }
 
     async fn remove_scheduled(
         &self,
-        _: tonic::Request<proto::internal::RemoveScheduledRequest>,
-    ) -> Result<tonic::Response<proto::internal::RemoveScheduledResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("remove_scheduled"))
+        request: Request<rpc::RemoveScheduledRequest>,
+    ) -> Answer<rpc::RemoveScheduledResponse> {
+        let mut state = self.state();
+        if state.schedule.stuck {
+            return Err(Status::internal("made up"));
+        }
+        Ok(Response::new(state.schedule.remove(request.into_inner())))
     }
 
-    async fn utc_offsets(
-        &self,
-        _: tonic::Request<proto::internal::UtcOffsetsRequest>,
-    ) -> Result<tonic::Response<proto::internal::UtcOffsetsResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("utc_offsets"))
+    async fn utc_offsets(&self, request: Request<rpc::UtcOffsetsRequest>) -> Answer<rpc::UtcOffsetsResponse> {
+        Ok(Response::new(self.state().schedule.offsets(request.into_inner())))
     }
 
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Answer<rpc::AppendResponse> {
@@ -354,6 +376,7 @@ impl Saver for Fakes {
     ) -> Answer<rpc::RecallBroadcastResponse> {
         let id = request.into_inner().id;
         let mut state = self.state();
+        state.jobs.recall(id);
         let found = state.broadcasts.iter_mut().find(|b| b.id == id && !b.recalled);
         let recalled = found.map(|b| b.recalled = true).is_some();
         Ok(Response::new(rpc::RecallBroadcastResponse { recalled }))
@@ -452,11 +475,10 @@ impl Register for Fakes {
 
 #[tonic::async_trait]
 impl Room for Fakes {
-    async fn count_audience(
-        &self,
-        _: tonic::Request<proto::internal::CountAudienceRequest>,
-    ) -> Result<tonic::Response<proto::internal::CountAudienceResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("count_audience"))
+    async fn count_audience(&self, request: Request<rpc::CountAudienceRequest>) -> Answer<rpc::CountAudienceResponse> {
+        let mut state = self.state();
+        state.counted.push(request.into_inner());
+        Ok(Response::new(rpc::CountAudienceResponse { bindings: state.audience }))
     }
 
     async fn deliver(&self, request: Request<rpc::DeliverRequest>) -> Answer<rpc::DeliverResponse> {
@@ -488,7 +510,7 @@ impl Room for Fakes {
     async fn progress(&self, request: Request<rpc::ProgressRequest>) -> Answer<rpc::ProgressResponse> {
         let ids = request.into_inner().ids.into_iter();
         let progress =
-            ids.map(|id| rpc::Progress { id, targets: 5, sent: 4, acked: 3, ..Default::default() }).collect();
+            ids.map(|id| rpc::Progress { id, targets: 5, sent: 4, acked: 3, pending: 2, ..Default::default() }).collect();
         Ok(Response::new(rpc::ProgressResponse { progress }))
     }
 

@@ -71,8 +71,8 @@ impl Centers {
         Ok(answer.missed.into_iter().map(NodeId).collect())
     }
 
-    /// What rooms that a center follows have told of broadcasts, summed in the order of `ids`; and the rooms that did not
-    /// answer it.
+    /// What rooms that a center follows have told of broadcasts: for each room that answered it, in the order of `rooms`, one
+    /// count for each of `ids`; and the rooms that did not.
     ///
     /// # Errors
     /// [`PeerError`].

@@ -13,7 +13,8 @@ pub(super) struct Pushed {
     /// The message's id.
     #[schema(value_type = String, example = "247812345678901248")]
     id: MessageId,
-    /// `stored`: durable, delivery follows. `sent`, `offline`: of a transient message.
+    /// `stored`: durable, delivery follows. `scheduled`: durable, to be sent at its time. `sent`, `offline`: of a transient
+    /// message.
     #[schema(value_type = String, example = "stored")]
     outcome: &'static str,
     /// Place in the user's inbox; 0 for a transient message, or when a repeat finds it gone.
@@ -44,8 +45,12 @@ pub(super) struct Multicasted {
     targets: u64,
     /// Users that it was stored for, or sent to if transient.
     accepted: u64,
-    /// Users that it could not be stored for; a repeat with the same idempotency key tries them again.
+    /// Users that it could not be stored for, the first thousand; a repeat with the same idempotency key tries them again.
     failed: Vec<FailedUser>,
+    /// How many failed.
+    failures: u64,
+    /// It is kept until its time, for those that were accepted.
+    scheduled: bool,
     /// An earlier call with the same idempotency key did the work.
     repeated: bool,
 }
@@ -83,72 +88,50 @@ impl From<v1::MulticastResponse> for Multicasted {
             targets: r.targets,
             accepted: r.accepted,
             failed: r.failed.into_iter().map(failed).collect(),
+            failures: r.failures,
+            scheduled: r.scheduled,
             repeated: r.repeated,
         }
     }
 }
 
-/// A broadcast is durable; rooms send it now.
+/// What waits for its time, soonest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Broadcasted {
+pub(super) struct ScheduledList {
+    scheduled: Vec<Scheduled>,
+}
+
+/// A message that waits for its time.
+#[derive(Debug, Serialize, ToSchema)]
+struct Scheduled {
     /// The message's id.
     #[schema(value_type = String, example = "247812345678901248")]
     id: MessageId,
-    /// Place in the app's broadcast log.
-    bseq: u64,
-    /// An earlier call with the same idempotency key did the work.
-    repeated: bool,
-}
-
-impl From<v1::BroadcastResponse> for Broadcasted {
-    fn from(r: v1::BroadcastResponse) -> Self {
-        Self { id: MessageId(r.id), bseq: r.bseq, repeated: r.repeated }
-    }
-}
-
-/// How far a broadcast has come.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct BroadcastProgress {
-    /// The message's id.
-    #[schema(value_type = String, example = "247812345678901248")]
-    id: MessageId,
-    app: String,
-    /// Place in the app's broadcast log.
-    bseq: u64,
-    /// Whom it is for; empty = everyone.
-    audience: String,
-    /// When it was accepted, ms since 1970.
-    accepted_ms: u64,
-    /// When it expires, ms since 1970.
-    expires_ms: u64,
-    /// It was taken back.
-    recalled: bool,
-    /// Users bound so far whom it is meant for.
+    /// `unicast` or `multicast`.
+    kind: String,
+    /// When it is due, ms since 1970; of a local time on the device the earliest that it can be.
+    due_ms: u64,
+    /// Users that it still waits for.
     targets: u64,
-    /// Of them: written to their connections.
-    sent: u64,
-    /// Of them: acknowledged.
-    acked: u64,
-    /// Rooms that did not answer; their users are missing here.
-    rooms_missed: u32,
 }
 
-impl From<v1::BroadcastState> for BroadcastProgress {
-    fn from(b: v1::BroadcastState) -> Self {
-        Self {
-            id: MessageId(b.id),
-            app: b.app,
-            bseq: b.bseq,
-            audience: b.audience,
-            accepted_ms: b.accepted_ms,
-            expires_ms: b.expires_ms,
-            recalled: b.recalled,
-            targets: b.targets,
-            sent: b.sent,
-            acked: b.acked,
-            rooms_missed: b.rooms_missed,
-        }
+impl From<v1::ListScheduledResponse> for ScheduledList {
+    fn from(r: v1::ListScheduledResponse) -> Self {
+        let one = |s: v1::Scheduled| Scheduled {
+            id: MessageId(s.id),
+            kind: s.kind,
+            due_ms: s.due_ms,
+            targets: s.targets,
+        };
+        Self { scheduled: r.scheduled.into_iter().map(one).collect() }
     }
+}
+
+/// What was taken back before its time.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Cancelled {
+    /// Users who will not get it for this.
+    pub(super) cancelled: u64,
 }
 
 /// The ledger of a message: targets = acked + stored + expired + the sum of dropped + recalled.

@@ -5,8 +5,10 @@ use prost::Message as _;
 use proto::v1;
 
 use super::{
+    broadcast_body::{BroadcastBody, BroadcastPatch},
     extract::{idempotency_key, parse},
-    types::{AppPatch, BroadcastBody, MulticastBody, NewAppBody, NewKeyBody, PushBody, TokenBody},
+    sending::{MulticastBody, PushBody},
+    types::{AppPatch, NewAppBody, NewKeyBody, TokenBody},
 };
 use crate::{auth, error::Result};
 
@@ -23,13 +25,17 @@ pub fn read(route: u8, headers: &[(&'static str, &[u8])], body: &[u8]) -> Result
         .collect();
     auth::bearer(headers.get(header::AUTHORIZATION))?;
     let key = idempotency_key(&headers)?;
-    Ok(match route % 7 {
+    Ok(match route % 8 {
         0 => parse::<PushBody>(body)?.into_request(key)?.encode_to_vec(),
         1 => parse::<MulticastBody>(body)?.into_request(key)?.encode_to_vec(),
         2 => parse::<BroadcastBody>(body)?.into_request(key)?.encode_to_vec(),
         3 => v1::IssueTokenRequest::from(parse::<TokenBody>(body)?).encode_to_vec(),
         4 => v1::CreateAppRequest::from(parse::<NewAppBody>(body)?).encode_to_vec(),
         5 => parse::<AppPatch>(body)?.into_request(key).encode_to_vec(),
+        6 => {
+            let BroadcastPatch { action, users_per_second } = parse(body)?;
+            v1::ControlBroadcastRequest { app: key, id: 0, action, users_per_second }.encode_to_vec()
+        }
         _ => {
             let scopes = parse::<NewKeyBody>(body)?.scopes;
             v1::CreateKeyRequest { app: key, scopes }.encode_to_vec()

@@ -8,7 +8,7 @@ use proto::v1;
 use wire::id::MessageId;
 
 use super::{
-    answers::{BroadcastProgress, Ledger, Recalled},
+    answers::{Ledger, Recalled},
     extract::{InPath, InQuery},
     types::AppQuery,
 };
@@ -51,20 +51,4 @@ pub(super) async fn recall(
 ) -> Result<Answer<Recalled>> {
     let recalled = ops.recall(&caller, v1::RecallRequest { app, id }).boxed().await?;
     Ok(Answer(recalled.into()))
-}
-
-/// How far a broadcast has come, summed over the rooms.
-#[utoipa::path(
-    get, path = "/v1/broadcasts/{id}", tag = "messages",
-    params(("id" = String, Path, description = "The broadcast's id, a decimal number"), AppQuery),
-    responses((status = 200, body = BroadcastProgress)),
-)]
-pub(super) async fn progress(
-    State(ops): State<Arc<Ops>>,
-    caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
-) -> Result<Answer<BroadcastProgress>> {
-    let state = ops.broadcast_state(&caller, v1::GetBroadcastRequest { app, id }).boxed().await?;
-    Ok(Answer(state.into()))
 }

@@ -3,13 +3,21 @@
 
 mod answers;
 mod apps;
+mod broadcast_answers;
+mod broadcast_body;
+mod broadcasts;
 mod docs;
 mod extract;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod messages;
+mod multicasts;
+mod ndjson;
 mod openapi;
 mod push;
+mod scheduled;
+mod sending;
+mod targets;
 mod types;
 mod users;
 
@@ -20,15 +28,16 @@ use axum::{
     extract::State,
     middleware,
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get, patch, post},
+    routing::{MethodRouter, delete, get, patch, post},
 };
 use http::{HeaderMap, HeaderValue, header};
+use wire::id::MessageId;
 
 use crate::{
-    error::{Error, whole_millis},
+    error::{Error, Facts, whole_millis},
     ops::Ops,
 };
-use types::{ErrorBody, ErrorFacts};
+use types::{ErrorBody, ErrorFacts, ErrorProgress};
 
 /// The HTTP routes. gRPC services may be added to them.
 pub(crate) fn router(ops: Arc<Ops>) -> Router {
@@ -53,8 +62,25 @@ struct Route {
 const ROUTES: &[Route] = &[
     Route { path: "/v1/push", methods: &["post"], handlers: || post(push::push) },
     Route { path: "/v1/multicast", methods: &["post"], handlers: || post(push::multicast) },
-    Route { path: "/v1/broadcasts", methods: &["post"], handlers: || post(push::broadcast) },
-    Route { path: "/v1/broadcasts/{id}", methods: &["get"], handlers: || get(messages::progress) },
+    Route { path: "/v1/multicasts", methods: &["post"], handlers: || post(multicasts::stream) },
+    Route { path: "/v1/scheduled", methods: &["get"], handlers: || get(scheduled::list) },
+    Route { path: "/v1/scheduled/{id}", methods: &["delete"], handlers: || delete(scheduled::cancel) },
+    Route { path: "/v1/messages/{id}/targets", methods: &["get"], handlers: || get(targets::list) },
+    Route {
+        path: "/v1/broadcasts",
+        methods: &["get", "post"],
+        handlers: || post(broadcasts::create).get(broadcasts::list),
+    },
+    Route { path: "/v1/broadcasts/preview", methods: &["post"], handlers: || post(broadcasts::preview) },
+    Route {
+        path: "/v1/broadcasts/{id}",
+        methods: &["delete", "get", "patch"],
+        handlers: || get(broadcasts::progress).patch(broadcasts::change).delete(broadcasts::recall),
+    },
+    Route { path: "/v1/broadcasts/{id}/events", methods: &["get"], handlers: || get(broadcasts::events) },
+    Route { path: "/v1/broadcasts/{id}/pause", methods: &["post"], handlers: || post(broadcasts::pause) },
+    Route { path: "/v1/broadcasts/{id}/resume", methods: &["post"], handlers: || post(broadcasts::resume) },
+    Route { path: "/v1/broadcasts/{id}/cancel", methods: &["post"], handlers: || post(broadcasts::cancel) },
     Route {
         path: "/v1/messages/{id}",
         methods: &["get", "delete"],
@@ -99,16 +125,8 @@ async fn count_error(State(ops): State<Arc<Ops>>, response: Response) -> Respons
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let facts = self.facts();
-        let message = self.to_string();
-        let body = ErrorBody {
-            error: ErrorFacts {
-                code: &facts.code,
-                message: &message,
-                field: self.field(),
-                retry_after_ms: facts.retry_after.map(whole_millis),
-            },
-        };
-        let mut response = (facts.status, axum::Json(body)).into_response();
+        let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        let mut response = (facts.status, json, error_json(&self, &facts)).into_response();
         if let Some(after) = facts.retry_after {
             // The header counts in seconds; rounded up, so that who obeys it is not refused again.
             let seconds = u64::from(whole_millis(after)).div_ceil(1000);
@@ -120,6 +138,26 @@ impl IntoResponse for Error {
         response.extensions_mut().insert(ErrorCode(facts.code));
         response
     }
+}
+
+/// The form that every error has.
+fn error_json(error: &Error, facts: &Facts) -> Vec<u8> {
+    let message = error.to_string();
+    let body = ErrorBody {
+        error: ErrorFacts {
+            code: &facts.code,
+            message: &message,
+            field: error.field(),
+            retry_after_ms: facts.retry_after.map(whole_millis),
+            progress: error.stopped().map(|stopped| ErrorProgress {
+                id: MessageId(stopped.id),
+                targets: stopped.targets,
+                accepted: stopped.accepted,
+            }),
+        },
+    };
+    // Texts and numbers: writing them to memory cannot fail.
+    serde_json::to_vec(&body).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use utoipa::{
     },
 };
 
-use super::{answers, apps, docs, messages, push, types, users};
+use super::{answers, apps, broadcasts, docs, messages, multicasts, push, scheduled, targets, types, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,8 +20,20 @@ use super::{answers, apps, docs, messages, push, types, users};
     paths(
         push::push,
         push::multicast,
-        push::broadcast,
-        messages::progress,
+        multicasts::stream,
+        scheduled::list,
+        scheduled::cancel,
+        targets::list,
+        broadcasts::create,
+        broadcasts::preview,
+        broadcasts::list,
+        broadcasts::progress,
+        broadcasts::events,
+        broadcasts::change,
+        broadcasts::pause,
+        broadcasts::resume,
+        broadcasts::cancel,
+        broadcasts::recall,
         messages::ledger,
         messages::recall,
         users::state,

@@ -6,9 +6,9 @@ use axum::{Json as Answer, extract::State};
 use futures::FutureExt as _;
 
 use super::{
-    answers::{Broadcasted, Multicasted, Pushed},
+    answers::{Multicasted, Pushed},
     extract::{IdempotencyKey, Json, ManyUsers},
-    types::{BroadcastBody, MulticastBody, PushBody},
+    sending::{MulticastBody, PushBody},
 };
 use crate::{
     error::Result,
@@ -53,26 +53,5 @@ pub(super) async fn multicast(
 ) -> Result<Answer<Multicasted>> {
     let (body, _held) = body.into_parts();
     let done = ops.multicast(&caller, body.into_request(key.0)?).boxed().await?;
-    Ok(Answer(done.into()))
-}
-
-/// Push one payload to all users of the app, or to those whose tags match.
-///
-/// Answers when the broadcast is in the app's log; the rooms send it to who is online, and who is not gets it
-/// at the next bind.
-#[utoipa::path(
-    post, path = "/v1/broadcasts", tag = "push", request_body = BroadcastBody,
-    params(("Idempotency-Key" = Option<String>, Header,
-        description = "1 to 128 characters; a repeat within the window answers with the first call's result")),
-    responses((status = 200, body = Broadcasted)),
-)]
-pub(super) async fn broadcast(
-    State(ops): State<Arc<Ops>>,
-    caller: Caller,
-    key: IdempotencyKey,
-    body: Json<BroadcastBody>,
-) -> Result<Answer<Broadcasted>> {
-    let (body, _held) = body.into_parts();
-    let done = ops.broadcast(&caller, body.into_request(key.0)?).boxed().await?;
     Ok(Answer(done.into()))
 }

@@ -1,136 +1,11 @@
 //! The JSON of the API: what comes in, and what goes out. Ids are decimal strings, because JavaScript would
 //! round the numbers.
 
-use base64::{
-    Engine as _, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
-use bytes::Bytes;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use wire::id::MessageId;
 
-use crate::error::{Error, Result};
-
-/// Base64 with or without its padding: both are in use, and neither is ambiguous.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
-/// A message to one user.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"uid": "alice", "payload": "hello", "ttl_s": 3600}))]
-pub(super) struct PushBody {
-    /// The app's name; absent = the app of the API key.
-    #[serde(default)]
-    app: String,
-    /// The user, 1 to 128 bytes.
-    uid: String,
-    /// The payload as text. Either this or `payload_base64`.
-    payload: Option<String>,
-    /// The payload as bytes in base64.
-    payload_base64: Option<String>,
-    /// Seconds until the message expires; absent = the app's default.
-    ttl_s: Option<u32>,
-    /// Only to who is online; never stored.
-    #[serde(default)]
-    transient: bool,
-}
-
-impl PushBody {
-    pub(super) fn into_request(self, idempotency_key: String) -> Result<v1::PushRequest> {
-        Ok(v1::PushRequest {
-            app: self.app,
-            uid: self.uid,
-            payload: payload(self.payload, self.payload_base64)?,
-            ttl_s: self.ttl_s,
-            transient: self.transient,
-            idempotency_key,
-            ..Default::default()
-        })
-    }
-}
-
-/// One payload to a list of users.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"uids": ["alice", "bob"], "payload": "hello"}))]
-pub(super) struct MulticastBody {
-    /// The app's name; absent = the app of the API key.
-    #[serde(default)]
-    app: String,
-    /// The users, each 1 to 128 bytes; one that is listed twice counts once.
-    uids: Vec<String>,
-    /// The payload as text. Either this or `payload_base64`.
-    payload: Option<String>,
-    /// The payload as bytes in base64.
-    payload_base64: Option<String>,
-    /// Seconds until the message expires; absent = the app's default.
-    ttl_s: Option<u32>,
-    /// Only to who is online; never stored.
-    #[serde(default)]
-    transient: bool,
-}
-
-impl MulticastBody {
-    pub(super) fn into_request(self, idempotency_key: String) -> Result<v1::MulticastRequest> {
-        Ok(v1::MulticastRequest {
-            app: self.app,
-            uids: self.uids,
-            payload: payload(self.payload, self.payload_base64)?,
-            ttl_s: self.ttl_s,
-            transient: self.transient,
-            idempotency_key,
-            ..Default::default()
-        })
-    }
-}
-
-/// One payload to all users of the app, or to those whose tags match.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"payload": "hello", "audience": "ios and (beta or not eu)"}))]
-pub(super) struct BroadcastBody {
-    /// The app's name; absent = the app of the API key.
-    #[serde(default)]
-    app: String,
-    /// The payload as text. Either this or `payload_base64`.
-    payload: Option<String>,
-    /// The payload as bytes in base64.
-    payload_base64: Option<String>,
-    /// Seconds until the message expires; absent = the app's default.
-    ttl_s: Option<u32>,
-    /// Tag expression, e.g. `ios and (beta or not eu)`; absent = everyone.
-    #[serde(default)]
-    audience: String,
-}
-
-impl BroadcastBody {
-    pub(super) fn into_request(self, idempotency_key: String) -> Result<v1::BroadcastRequest> {
-        Ok(v1::BroadcastRequest {
-            app: self.app,
-            payload: payload(self.payload, self.payload_base64)?,
-            ttl_s: self.ttl_s,
-            audience: self.audience,
-            idempotency_key,
-            ..Default::default()
-        })
-    }
-}
-
-fn payload(text: Option<String>, base64: Option<String>) -> Result<Bytes> {
-    match (text, base64) {
-        (Some(text), None) => Ok(text.into()),
-        (None, Some(base64)) => match BASE64.decode(base64) {
-            Ok(bytes) => Ok(bytes.into()),
-            Err(e) => Err(Error::invalid("payload_base64", format!("not base64: {e}"))),
-        },
-        (None, None) => Err(Error::invalid("payload", "missing: give payload (text) or payload_base64")),
-        (Some(_), Some(_)) => Err(Error::invalid("payload", "give payload or payload_base64, not both")),
-    }
-}
 
 /// For whom a device token is to be.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -271,4 +146,19 @@ pub(super) struct ErrorFacts<'a> {
     /// The same request may succeed after so long; absent = never as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retry_after_ms: Option<u32>,
+    /// How far a streamed list of users came before this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) progress: Option<ErrorProgress>,
+}
+
+/// How far a streamed list of users came.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErrorProgress {
+    /// The message's id.
+    #[schema(value_type = String, example = "247812345678901248")]
+    pub(super) id: MessageId,
+    /// Users of the list that were tried, from its beginning.
+    pub(super) targets: u64,
+    /// Of them: those that have it.
+    pub(super) accepted: u64,
 }

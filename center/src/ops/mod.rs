@@ -2,13 +2,22 @@
 //! checked, once, and turned into calls of the other services.
 
 mod apps;
+mod asked;
 mod broadcast;
+mod broadcasts;
+mod control;
+mod due;
 mod fields;
 mod idempotency;
+mod letter;
 mod messages;
 mod multicast;
+mod preview;
 mod push;
+mod schedule;
+mod targets;
 mod token;
+mod upload;
 mod users;
 
 use std::{
@@ -19,9 +28,10 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use cluster::{Cluster, MessageIds};
 use http::HeaderValue;
-use peers::{AppDirectory, Coordinators, Limits, PeerMetrics, Registers, Rooms, Savers};
+use peers::{AppDirectory, Centers, Coordinators, Limits, PeerMetrics, Registers, Rooms, Savers};
 use proto::internal::App;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
 use wire::id::AppId;
 
 use crate::{
@@ -29,12 +39,13 @@ use crate::{
     config::Config,
     delivery::Delivery,
     error::{Error, Result},
+    jobs::Jobs,
     limits::{Budget, Held, Rates},
     metrics::Metrics,
-    notices::Notices,
 };
 
 pub(crate) use apps::{key_request, new_api_key, new_app, parse_scopes};
+pub(crate) use upload::{CHUNK_USERS, Upload};
 
 /// Of a drain, which takes seconds anyway.
 const IDLE_POLL: Duration = Duration::from_millis(10);
@@ -58,6 +69,8 @@ pub struct Peers {
     pub rooms: Rooms,
     /// Kick.
     pub coordinators: Coordinators,
+    /// Do their parts of broadcasts.
+    pub centers: Centers,
     /// The known apps.
     pub apps: AppDirectory,
 }
@@ -77,6 +90,7 @@ impl Peers {
             registers: Registers::with_metrics(cluster, limits, metrics, cancel.clone()),
             rooms: Rooms::with_metrics(cluster, limits, metrics, cancel.clone()),
             coordinators: Coordinators::with_metrics(cluster, limits, metrics, cancel.clone()),
+            centers: Centers::with_metrics(cluster, limits, metrics, cancel.clone()),
             savers,
             apps,
         };
@@ -87,6 +101,7 @@ impl Peers {
             all.registers.closed().await;
             all.rooms.closed().await;
             all.coordinators.closed().await;
+            all.centers.closed().await;
         });
         peers
     }
@@ -103,7 +118,7 @@ pub struct Ops {
     places: Budget,
     bodies: Budget,
     delivery: Delivery,
-    notices: Notices,
+    jobs: Jobs,
     metrics: Metrics,
 }
 
@@ -114,7 +129,7 @@ impl Ops {
         peers: Peers,
         cluster: Cluster,
         delivery: Delivery,
-        notices: Notices,
+        jobs: Jobs,
         metrics: Metrics,
     ) -> Ops {
         Ops {
@@ -127,7 +142,7 @@ impl Ops {
             ids: MessageIds::new(cluster.me().id()),
             cluster,
             delivery,
-            notices,
+            jobs,
             metrics,
         }
     }
@@ -154,9 +169,14 @@ impl Ops {
         &self.metrics
     }
 
+    /// What other centers ask of this one.
+    pub(crate) fn routes(&self) -> Routes {
+        crate::jobs::routes(self.jobs.parts.clone())
+    }
+
     /// Waits until all that was accepted is at its room, or given up on.
     pub(crate) async fn settled(&self) {
-        while !self.delivery.is_idle() {
+        while !(self.delivery.is_idle() && self.jobs.notices.is_idle()) {
             tokio::time::sleep(IDLE_POLL).await;
         }
     }

@@ -80,6 +80,8 @@ pub fn add_progress(total: &mut rpc::Progress, one: &rpc::Progress) {
     total.pending += one.pending;
     total.ripe += one.ripe;
     total.ripe_acked += one.ripe_acked;
+    total.expired += one.expired;
+    total.recalled += one.recalled;
     if total.latency.len() < one.latency.len() {
         total.latency.resize(one.latency.len(), 0);
     }
@@ -104,6 +106,8 @@ mod tests {
             latency: vec![1, 0, 2],
             ripe: 6,
             ripe_acked: 7,
+            expired: 8,
+            recalled: 9,
         };
         add_progress(&mut sum, &one);
         let whole = rpc::Progress { pending: 6, latency: vec![2, 0, 2], ..one };

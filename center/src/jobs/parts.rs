@@ -1,0 +1,147 @@
+//! The parts of a job that rooms are: telling them of slices and asking how far they are, each by the center that is
+//! responsible for it.
+
+use cluster::NodeId;
+use futures::future::join_all;
+use proto::internal::{BroadcastNotice, PartProgressRequest, Progress, RelayRequest};
+
+use super::{follow::Follow, owners, reach::Reach};
+
+/// What rooms told of some broadcasts.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Of each room that answered, one for each id.
+    pub(crate) rooms: Vec<(NodeId, Vec<Progress>)>,
+    /// Rooms that did not.
+    pub(crate) missed: Vec<NodeId>,
+}
+
+impl Told {
+    /// The sum over the rooms of the `index`-th broadcast.
+    pub(crate) fn sum(&self, index: usize) -> Progress {
+        let mut sum = Progress::default();
+        for (_, progress) in &self.rooms {
+            if let Some(one) = progress.get(index) {
+                sum.id = one.id;
+                peers::add_progress(&mut sum, one);
+            }
+        }
+        sum
+    }
+}
+
+/// Speaks to the rooms through the centers that are responsible for them.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    reach: Reach,
+    follow: Follow,
+}
+
+impl Parts {
+    pub(crate) fn new(reach: Reach, follow: Follow) -> Parts {
+        Parts { reach, follow }
+    }
+
+    /// Tells every room of a slice, each through the center that is responsible for it. A center that does not take its part has
+    /// it done here. Rooms that nobody reached find the slice by the log's head.
+    pub(crate) async fn tell(&self, notice: &BroadcastNotice) {
+        let (picture, me) = (self.reach.picture(), self.reach.me());
+        let parts = owners::parts(&picture, me, notice.id, owners::rooms(&picture));
+        let calls = parts.into_iter().map(|(center, rooms)| async move {
+            if center == me {
+                return self.tell_part(notice, &rooms).await;
+            }
+            let ids = rooms.iter().map(|room| room.0).collect();
+            let request = RelayRequest { notice: Some(notice.clone()), rooms: ids };
+            match self.reach.centers.relay(center, request).await {
+                Ok(missed) => missed,
+                Err(error) => {
+                    tracing::debug!(%center, id = notice.id, %error, "a center's part of a slice is told from here");
+                    self.reach.metrics.job_parts_taken.inc();
+                    self.tell_part(notice, &rooms).await
+                }
+            }
+        });
+        let missed = join_all(calls).await.into_iter().flatten().collect();
+        self.warn(notice, missed);
+    }
+
+    /// Tells every room of a broadcast from here.
+    pub(crate) async fn tell_here(&self, notice: &BroadcastNotice) {
+        let missed = self.tell_part(notice, &owners::rooms(&self.reach.picture())).await;
+        self.warn(notice, missed);
+    }
+
+    fn warn(&self, notice: &BroadcastNotice, missed: Vec<NodeId>) {
+        for room in missed {
+            // Not lost: the room compares the log's head with what it has every few seconds.
+            tracing::warn!(app = notice.app, id = notice.id, %room, "a room was not told of a broadcast at once");
+        }
+    }
+
+    /// Tells the rooms themselves, and follows them; answers those that did not take it.
+    pub(crate) async fn tell_part(&self, notice: &BroadcastNotice, rooms: &[NodeId]) -> Vec<NodeId> {
+        self.follow.note(notice.app, notice.id, rooms);
+        let missed = self.reach.rooms.broadcast_to(rooms, notice).await;
+        missed.into_iter().map(|(room, _)| room).collect()
+    }
+
+    /// What all rooms say of these broadcasts, now.
+    pub(crate) async fn progress(&self, id: u64) -> Told {
+        let (picture, me) = (self.reach.picture(), self.reach.me());
+        let parts = owners::parts(&picture, me, id, owners::rooms(&picture));
+        let calls = parts.into_iter().map(|(center, rooms)| async move {
+            if center == me {
+                return self.progress_part(&rooms, &[id]).await;
+            }
+            let request =
+                PartProgressRequest { ids: vec![id], rooms: rooms.iter().map(|room| room.0).collect() };
+            match self.reach.centers.part_progress(center, request).await {
+                Ok((progress, missed)) => {
+                    let answered = rooms.into_iter().filter(|room| !missed.contains(room));
+                    let rooms = answered.zip(progress.into_iter().map(|one| vec![one])).collect();
+                    Told { rooms, missed }
+                }
+                Err(_) => {
+                    self.reach.metrics.job_parts_taken.inc();
+                    self.progress_part(&rooms, &[id]).await
+                }
+            }
+        });
+        let mut all = Told::default();
+        for told in join_all(calls).await {
+            all.rooms.extend(told.rooms);
+            all.missed.extend(told.missed);
+        }
+        all
+    }
+
+    /// What all rooms say of many broadcasts, asked by this center itself: a page of a list has parts of every center.
+    pub(crate) async fn progress_of(&self, ids: &[u64]) -> Told {
+        self.progress_part(&owners::rooms(&self.reach.picture()), ids).await
+    }
+
+    /// What these rooms say, asked by this center itself.
+    pub(crate) async fn progress_part(&self, rooms: &[NodeId], ids: &[u64]) -> Told {
+        let mut told = Told::default();
+        for (room, answer) in self.reach.rooms.progress_of(rooms, ids).await {
+            match answer {
+                Ok(progress) => told.rooms.push((room, in_order(ids, &progress))),
+                Err(error) => {
+                    tracing::debug!(%room, %error, "a room did not tell its progress");
+                    told.missed.push(room);
+                }
+            }
+        }
+        told
+    }
+}
+
+/// A room tells only of what it knows, in whatever order.
+pub(super) fn in_order(ids: &[u64], told: &[Progress]) -> Vec<Progress> {
+    let of = |id: &u64| {
+        let known = told.iter().find(|progress| progress.id == *id).cloned();
+        known.unwrap_or(Progress { id: *id, ..Progress::default() })
+    };
+    ids.iter().map(of).collect()
+}
