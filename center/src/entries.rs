@@ -21,15 +21,29 @@ pub(crate) struct Entries {
     /// Bytes of the present message that are still to come; its length is the last four bytes of the head.
     left: u64,
     seen: usize,
+    /// Messages are counted one by one.
+    each: bool,
 }
 
 impl Entries {
     pub(crate) fn new() -> Entries {
-        Entries { at: At::Head(5), left: 0, seen: 0 }
+        Entries { at: At::Head(5), left: 0, seen: 0, each: false }
     }
 
-    /// Takes what has come; how many entries there have been.
+    /// Of a stream: each message by itself.
+    pub(crate) fn of_each() -> Entries {
+        Entries { each: true, ..Entries::new() }
+    }
+
+    /// Whether all messages that have begun are complete.
+    pub(crate) fn is_between(&self) -> bool {
+        self.at == At::Head(5)
+    }
+
+    /// Takes what has come; how many entries there have been, or of a stream: the most that a message had that went on or began
+    /// here.
     pub(crate) fn count(&mut self, mut bytes: &[u8]) -> usize {
+        let mut most = 0;
         while let Some((&byte, rest)) = bytes.split_first() {
             if let At::Head(to_come) = self.at {
                 // The first is a flag.
@@ -53,9 +67,13 @@ impl Entries {
             bytes = &bytes[taken as usize..];
             if self.left == 0 {
                 self.at = At::Head(5);
+                most = most.max(self.seen);
+                if self.each {
+                    self.seen = 0;
+                }
             }
         }
-        self.seen
+        most.max(self.seen)
     }
 
     fn step(&mut self, byte: u8, taken: u64) {

@@ -28,19 +28,32 @@ pub(crate) struct Metered {
     entries: Entries,
     entries_max: usize,
     by: Pin<Box<Sleep>>,
+    patience: Duration,
+    /// Many messages: the bounds hold for each of them, and the time for each wait.
+    streamed: bool,
+    waits: bool,
 }
 
 impl Metered {
     /// Of at most so many entries.
-    pub(crate) fn wrap(body: Body, budget: Budget, entries_max: usize, patience: Duration) -> Body {
+    pub(crate) fn wrap(
+        body: Body,
+        budget: Budget,
+        entries_max: usize,
+        patience: Duration,
+        streamed: bool,
+    ) -> Body {
         let by = Box::pin(tokio::time::sleep(patience));
         Body::new(UnsyncBoxBody::new(Metered {
             body,
             budget,
             held: Vec::new(),
-            entries: Entries::new(),
+            entries: if streamed { Entries::of_each() } else { Entries::new() },
             entries_max,
             by,
+            patience,
+            streamed,
+            waits: false,
         }))
     }
 }
@@ -54,10 +67,16 @@ impl HttpBody for Metered {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
+            if self.streamed && !std::mem::replace(&mut self.waits, true) {
+                // Time in which nobody asked for more is not the caller's.
+                let by = tokio::time::Instant::now() + self.patience;
+                self.by.as_mut().reset(by);
+            }
             ready!(self.by.as_mut().poll(cx));
             self.held.clear();
             return Poll::Ready(Some(Err(Error::BodyTimeout.into())));
         };
+        self.waits = false;
         let frame = match polled {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
@@ -74,6 +93,10 @@ impl HttpBody for Metered {
             match self.budget.take(data.len()) {
                 Ok(held) => self.held.push(held),
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+            if self.streamed && self.entries.is_between() {
+                // What came is read now, and counted by whoever keeps it.
+                self.held.clear();
             }
         }
         Poll::Ready(Some(Ok(frame)))

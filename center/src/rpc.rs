@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::{extract::State, middleware};
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use futures::{FutureExt as _, future::BoxFuture};
 use http::header::AUTHORIZATION;
 use proto::v1::{
     self,
@@ -138,7 +138,7 @@ impl PushService for Grpc {
     ) -> Answer<Self::WatchBroadcastStream> {
         let watch =
             self.run(request, |ops, caller, request| ops.watch_broadcast(caller, request).boxed()).await?;
-        Ok(watch.map(|watch| watch.states().map(Ok).boxed()))
+        Ok(watch.map(|watch| Box::pin(futures::StreamExt::map(watch.states(), Ok)) as Self::WatchBroadcastStream))
     }
 
     async fn preview_broadcast(

@@ -1,10 +1,11 @@
 //! The registers: where each user is.
 
+mod list;
+
 use std::sync::Arc;
 
 use cluster::{Cluster, NodeId, Picture, Role, Transport, rendezvous};
 use flow::{Batcher, CallError};
-use futures::{StreamExt as _, stream};
 use proto::internal::{self as rpc, register_client::RegisterClient};
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +16,12 @@ use crate::{
     wire::{Control, Line, Wire},
 };
 
-/// Look-ups of one list under way at a time: two full batches to each of a few registers.
-const LIST_WINDOW: usize = 2048;
-
 struct RegisterLine {
     bind: Batcher<rpc::BindItem, rpc::BindResult, PeerError>,
     unbind: Batcher<rpc::UnbindItem, bool, PeerError>,
     look_up: Batcher<rpc::LookUpItem, rpc::LookUpResult, PeerError>,
+    /// For messages that do not wait behind others.
+    look_up_urgent: Batcher<rpc::LookUpItem, rpc::LookUpResult, PeerError>,
     control: Control,
     client: RegisterClient<Transport>,
 }
@@ -42,12 +42,15 @@ impl Line for RegisterLine {
             let mut c = c.clone();
             async move { Ok(c.unbind(rpc::UnbindRequest { items }).await?.into_inner().removed) }
         });
-        let c = client.clone();
-        let look_up = wire.batcher("register_look_up", limits, None, move |items| {
-            let mut c = c.clone();
-            async move { Ok(c.look_up(rpc::LookUpRequest { items }).await?.into_inner().results) }
-        });
-        Self { bind, unbind, look_up, control: wire.control(), client }
+        let mut look_ups = |name| {
+            let c = client.clone();
+            wire.batcher(name, limits, None, move |items| {
+                let mut c = c.clone();
+                async move { Ok(c.look_up(rpc::LookUpRequest { items }).await?.into_inner().results) }
+            })
+        };
+        let (look_up, look_up_urgent) = (look_ups("register_look_up"), look_ups("register_look_up_urgent"));
+        Self { bind, unbind, look_up, look_up_urgent, control: wire.control(), client }
     }
 }
 
@@ -165,26 +168,22 @@ impl Registers {
         self.links.call(to, Repeat::Harmless, call).await
     }
 
-    /// Where each user of a list is, in the order of the list. A list waits for places in the queues, instead of
-    /// filling them to the cost of single look-ups.
-    pub async fn look_up_list(
+    /// The same, not behind what is not urgent.
+    ///
+    /// # Errors
+    /// As those of [`Registers::look_up`].
+    pub async fn look_up_urgent(
         &self,
         app: impl Into<u32>,
-        uids: &[String],
-    ) -> Vec<Result<rpc::LookUpResult, PeerError>> {
+        uid: &str,
+    ) -> Result<rpc::LookUpResult, PeerError> {
         let app = app.into();
-        let one = |uid: String| {
-            let links = self.links.clone();
-            async move {
-                let to = To::Owner(rendezvous::user_key(app, &uid));
-                let call = |line: Arc<RegisterLine>| {
-                    let item = rpc::LookUpItem { app, uid: uid.clone() };
-                    async move { line.look_up.submit(item).await }
-                };
-                links.call(to, Repeat::Harmless, call).await
-            }
+        let call = |line: Arc<RegisterLine>| {
+            let item = rpc::LookUpItem { app, uid: uid.to_owned() };
+            async move { line.look_up_urgent.call(item).await }
         };
-        stream::iter(uids.to_vec()).map(one).buffered(LIST_WINDOW).collect().await
+        let to = To::Owner(rendezvous::user_key(app, uid));
+        self.links.call(to, Repeat::Harmless, call).await
     }
 }
 

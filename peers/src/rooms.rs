@@ -66,7 +66,8 @@ impl Rooms {
     /// Delivers a message to a user of that room. `item.payload` is filled in here.
     ///
     /// Deliveries to one room go out in the order of these calls' first polls, one batch at a time: were two under way,
-    /// a later message of an inbox could arrive first, and the room would have to read the earlier from the saver.
+    /// a later message of an inbox could arrive first, and the room would have to read the earlier from the saver. Urgent ones
+    /// have batches of their own, and so overtake what waits.
     ///
     /// It is tried once. A stored message that does not arrive is found by the next one's number or by the saver's
     /// sweep, and a transient one is not worth a repeat that may double it.
@@ -108,7 +109,8 @@ impl Rooms {
         let call = |line: Arc<RoomLine>| {
             let parcel = parcel.clone();
             async move {
-                if patient { line.deliver.submit(parcel).await } else { line.deliver.call(parcel).await }
+                let queue = line.deliver(&parcel);
+                if patient { queue.submit(parcel).await } else { queue.call(parcel).await }
             }
         };
         let delivery = self.links.call(To::Node(room), Repeat::Needless, call).await?;

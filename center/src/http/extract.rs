@@ -200,7 +200,7 @@ async fn read(request: Request, ops: &Ops, limit: usize) -> Result<Bytes> {
 const DISCARD_MAX: usize = 16 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
-async fn discard(mut body: Body) {
+pub(super) async fn discard(mut body: Body) {
     let rest = async {
         let mut left = DISCARD_MAX;
         while let Some(Ok(frame)) = body.frame().await {

@@ -19,9 +19,13 @@ pub(super) struct Lifetime {
 impl Lifetime {
     /// That of a message with this id. It hangs on the id alone, so a repeat under an idempotency key says the same.
     pub(super) fn of(id: u64, ttl: Duration) -> Lifetime {
-        let accepted_ms = accepted_ms_of(id);
+        Lifetime::from(id, accepted_ms_of(id), ttl)
+    }
+
+    /// That of one whose time to live begins later.
+    pub(super) fn from(id: u64, starts_ms: u64, ttl: Duration) -> Lifetime {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        Lifetime { accepted_ms, expires_ms: accepted_ms.saturating_add(ttl_ms) }
+        Lifetime { accepted_ms: accepted_ms_of(id), expires_ms: starts_ms.saturating_add(ttl_ms) }
     }
 }
 

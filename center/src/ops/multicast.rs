@@ -1,6 +1,6 @@
 //! One payload to a list of users.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use cluster::{Role, rendezvous};
 use futures::{
@@ -9,7 +9,7 @@ use futures::{
 };
 use hashbrown::HashSet;
 use proto::{
-    internal::{App, Append},
+    internal::{App, Position},
     v1,
 };
 use wire::id::Uid;
@@ -17,7 +17,8 @@ use wire::id::Uid;
 use super::{
     Caller, Ops,
     fields::Lifetime,
-    idempotency::{self, Fingerprint, Reserved},
+    idempotency::Fingerprint,
+    letter::{Letter, Wish},
 };
 use crate::{
     auth::Scope,
@@ -36,6 +37,18 @@ pub(crate) const USER_BYTES: usize = 512;
 /// Users of one append: with the longest names 128 KiB, so it shares batches with others.
 const APPEND_UIDS: usize = 1_000;
 
+/// Users that an answer names as failed; of more it tells the number.
+pub(super) const NAMED: usize = 1_000;
+
+/// What became of a list.
+#[derive(Default)]
+pub(super) struct Stored {
+    /// Where it stands in the inboxes that have it now.
+    pub(super) placed: Vec<(Uid, Position)>,
+    pub(super) failed: Vec<(Uid, Error)>,
+    pub(super) accepted: u64,
+}
+
 impl Ops {
     /// Stores one message for a list of users and lets it be delivered; or, if it is transient, delivers it.
     pub async fn multicast(
@@ -47,30 +60,50 @@ impl Ops {
         let _in_hand = self.bodies.take(request.uids.len().saturating_mul(USER_BYTES))?;
         let app = self.app(caller, Scope::Push, &request.app).await?;
         let uids = self.targets(&request.uids)?;
-        self.check_payload(&request.payload)?;
-        let ttl = self.ttl(request.ttl_s, app.default_ttl_s)?;
-        if request.transient {
-            idempotency::refuse_for_transient(&request.idempotency_key)?;
-            self.take_rate(&app, uids.len())?;
-            return self.multicast_transient(&app, uids, &request).await;
-        }
+        let asked = Fingerprint::of("multicast");
+        let asked = request.uids.iter().fold(asked, |asked, uid| asked.and(uid.as_bytes()));
+        let draft = self.draft(&app, wish(request))?;
         self.take_rate(&app, uids.len())?;
-        let Reserved { id, repeated } = if request.idempotency_key.is_empty() {
-            Reserved { id: self.ids.next(), repeated: false }
-        } else {
-            self.reserve_multicast(&app, &request).await?
-        };
-        let lifetime = Lifetime::of(id, ttl);
+        let letter = self.seal(&app, draft, asked).await?.to_many();
         let mut answer = v1::MulticastResponse {
-            id,
+            id: letter.id,
             targets: uids.len() as u64,
-            repeated,
+            repeated: letter.repeated,
             ..v1::MulticastResponse::default()
         };
-        let failed = self.store(&app, id, lifetime, &uids, &request, &mut answer).await;
+        if let Some(due) = letter.later() {
+            self.keep(&letter, due, 0, uids).await?;
+            answer.accepted = answer.targets;
+            answer.scheduled = true;
+            return Ok(answer);
+        }
+        if letter.transient {
+            let failed = self.send_transients(&letter, uids, &mut answer).await;
+            tell_failed(&mut answer, &failed);
+            return Ok(answer);
+        }
+        let share = letter.payload.len().div_ceil(uids.len().max(1));
+        let stored = self.store_list(&letter, letter.lifetime(), &uids).await;
         // When it reached nobody, the call has failed, and its caller should see that without reading lists.
-        if let Some(error) = failed.filter(|_| answer.accepted == 0) {
-            return Err(error);
+        if let Some((_, error)) = stored.failed.last().filter(|_| stored.accepted == 0) {
+            return Err(error.clone());
+        }
+        answer.accepted = stored.accepted;
+        tell_failed(&mut answer, &stored.failed);
+        for (uid, place) in stored.placed {
+            let parcel = Parcel {
+                app: app.id,
+                uid,
+                epoch: place.epoch,
+                seq: place.seq,
+                id: letter.id,
+                accepted_ms: cluster::accepted_ms_of(letter.id),
+                payload: letter.payload.clone(),
+                collapse_key: letter.collapse_key.as_str().into(),
+                urgent: letter.urgent,
+            };
+            // Its share of the payload: all parcels have the same bytes.
+            self.delivery.offer_share(parcel, share);
         }
         self.metrics.multicast.inc();
         Ok(answer)
@@ -101,72 +134,34 @@ impl Ops {
         Ok(targets)
     }
 
-    async fn reserve_multicast(&self, app: &App, request: &v1::MulticastRequest) -> Result<Reserved> {
-        let asked = Fingerprint::of("multicast").and(&request.payload).and_ttl(request.ttl_s);
-        let asked = request.uids.iter().fold(asked, |asked, uid| asked.and(uid.as_bytes()));
-        self.reserve(app, request.idempotency_key.clone(), asked).await
-    }
-
     /// Appends the message for all users, each shard's by itself: a saver that is away costs only its own users.
-    /// Answers the last error, if there was one.
-    async fn store(
-        &self,
-        app: &Arc<App>,
-        id: u64,
-        lifetime: Lifetime,
-        uids: &[Uid],
-        request: &v1::MulticastRequest,
-        answer: &mut v1::MulticastResponse,
-    ) -> Option<Error> {
-        let mut failed = None;
+    pub(super) async fn store_list(&self, letter: &Letter, lifetime: Lifetime, uids: &[Uid]) -> Stored {
+        let mut stored = Stored { placed: Vec::with_capacity(uids.len()), ..Stored::default() };
         let begun = Instant::now();
-        // Its share of the payload: all parcels have the same bytes.
-        let share = request.payload.len().div_ceil(uids.len().max(1));
         let mut appends: FuturesUnordered<_> = self
-            .shards(app, uids)
+            .shards(&letter.app, uids)
             .into_iter()
             .map(|part| async move {
-                let append = Append {
-                    id,
-                    app: app.id,
-                    uids: part.iter().map(|uid| uid.as_str().to_owned()).collect(),
-                    payload: request.payload.clone(),
-                    accepted_ms: lifetime.accepted_ms,
-                    expires_ms: lifetime.expires_ms,
-                    durability: app.durability,
-                    inbox_cap: app.inbox_cap,
-                    multicast: true,
-                    ..Default::default()
-                };
-                (part, self.peers.savers.append(append).await)
+                let names = part.iter().map(|uid| uid.as_str().to_owned()).collect();
+                (part, self.peers.savers.append(letter.append(names, lifetime)).await)
             })
             .collect();
         while let Some((part, result)) = appends.next().await {
-            let positions = match result {
-                Ok(result) => result.positions,
+            match result {
+                Ok(result) => {
+                    stored.accepted += part.len() as u64;
+                    let placed = part.into_iter().cloned().zip(result.positions);
+                    // A repeat that finds the message gone from an inbox has nothing to deliver.
+                    stored.placed.extend(placed.filter(|(_, place)| place.seq != 0));
+                }
                 Err(error) => {
                     let error = Error::from(error);
-                    answer.failed.extend(part.iter().map(|uid| failure(uid, &error)));
-                    failed = Some(error);
-                    continue;
+                    stored.failed.extend(part.into_iter().map(|uid| (uid.clone(), error.clone())));
                 }
-            };
-            answer.accepted += part.len() as u64;
-            for (uid, place) in part.into_iter().zip(positions).filter(|(_, place)| place.seq != 0) {
-                let parcel = Parcel {
-                    app: app.id,
-                    uid: uid.clone(),
-                    epoch: place.epoch,
-                    seq: place.seq,
-                    id,
-                    accepted_ms: lifetime.accepted_ms,
-                    payload: request.payload.clone(),
-                };
-                self.delivery.offer_share(parcel, share);
             }
         }
         self.metrics.stored_after(begun.elapsed());
-        failed
+        stored
     }
 
     /// The users by the saver that owns them, in parts that fit into a batch.
@@ -181,34 +176,45 @@ impl Ops {
         parts.map(<[_]>::to_vec).collect()
     }
 
-    async fn multicast_transient(
+    /// Delivers a transient message to who is online, and counts in the answer; those that failed are answered.
+    pub(super) async fn send_transients(
         &self,
-        app: &Arc<App>,
+        letter: &Letter,
         uids: Vec<Uid>,
-        request: &v1::MulticastRequest,
-    ) -> Result<v1::MulticastResponse> {
-        let id = self.ids.next();
-        let targets = uids.len() as u64;
-        let (mut accepted, mut failed) = (0, Vec::new());
+        answer: &mut v1::MulticastResponse,
+    ) -> Vec<(Uid, Error)> {
+        let mut failed = Vec::new();
         let mut sent = stream::iter(uids)
             .map(|uid| async {
-                let outcome = self.send_transient(app.id, &uid, id, &request.payload).await;
+                let outcome = self.send_transient(letter, &uid).await;
                 (uid, outcome)
             })
             .buffered(AT_ONCE);
         while let Some((uid, outcome)) = sent.next().await {
             match outcome {
-                Ok(v1::Outcome::Sent) => accepted += 1,
+                Ok(v1::Outcome::Sent) => answer.accepted += 1,
                 Ok(_) => {}
-                Err(error) => failed.push(failure(&uid, &error)),
+                Err(error) => failed.push((uid, error)),
             }
         }
-        self.metrics.transient.inc_by(targets);
-        let failures = failed.len() as u64;
-        Ok(v1::MulticastResponse { id, targets, accepted, failed, repeated: false, failures })
+        self.metrics.transient.inc_by(answer.targets);
+        failed
     }
 }
 
-fn failure(uid: &Uid, error: &Error) -> v1::UserFailure {
+/// What a multicast says of its message.
+pub(super) fn wish(request: v1::MulticastRequest) -> Wish {
+    let v1::MulticastRequest {
+        payload, ttl_s, transient, idempotency_key, collapse_key, priority, when, ..
+    } = request;
+    Wish { payload, ttl_s, transient, idempotency_key, collapse_key, priority, when }
+}
+
+fn tell_failed(answer: &mut v1::MulticastResponse, failed: &[(Uid, Error)]) {
+    answer.failures = failed.len() as u64;
+    answer.failed = failed.iter().take(NAMED).map(|(uid, error)| failure(uid, error)).collect();
+}
+
+pub(super) fn failure(uid: &Uid, error: &Error) -> v1::UserFailure {
     v1::UserFailure { uid: uid.as_str().to_owned(), error: Some(error.to_failure()) }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use hashbrown::HashMap;
 use proto::{
-    internal::{App, Append, AppendResult, DeliverItem, Delivery as Outcome, LookUpResult, Presence},
+    internal::{App, AppendResult, DeliverItem, Delivery as Outcome, LookUpResult, Position, Presence},
     v1,
 };
 use wire::id::Uid;
@@ -14,7 +14,8 @@ use wire::id::Uid;
 use super::{
     Caller, Ops, fields,
     fields::Lifetime,
-    idempotency::{self, Fingerprint, Reserved},
+    idempotency::Fingerprint,
+    letter::{Letter, Wish},
 };
 use crate::{
     auth::Scope,
@@ -73,82 +74,62 @@ impl Ops {
 
     async fn push_in(&self, app: &Arc<App>, request: v1::PushRequest) -> Result<v1::PushResponse> {
         let uid = fields::uid(&request.uid)?;
-        self.check_payload(&request.payload)?;
-        let ttl = self.ttl(request.ttl_s, app.default_ttl_s)?;
-        if request.transient {
-            idempotency::refuse_for_transient(&request.idempotency_key)?;
-            self.take_rate(app, 1)?;
-            return self.push_transient(app, uid, request).await;
-        }
+        let v1::PushRequest {
+            payload, ttl_s, transient, idempotency_key, collapse_key, priority, when, ..
+        } = request;
+        let wish = Wish { payload, ttl_s, transient, idempotency_key, collapse_key, priority, when };
+        let draft = self.draft(app, wish)?;
         self.take_rate(app, 1)?;
-        let Reserved { id, repeated } = if request.idempotency_key.is_empty() {
-            Reserved { id: self.ids.next(), repeated: false }
-        } else {
-            // Boxed: few pushes have a key, and the others should not carry its state.
-            Box::pin(self.reserve_push(app, &request)).await?
-        };
-        let Lifetime { accepted_ms, expires_ms } = Lifetime::of(id, ttl);
-        let v1::PushRequest { uid: name, payload, .. } = request;
-        let append = Append {
-            id,
-            app: app.id,
-            uids: vec![name],
-            payload: payload.clone(),
-            accepted_ms,
-            expires_ms,
-            durability: app.durability,
-            inbox_cap: app.inbox_cap,
-            multicast: false,
-            ..Default::default()
-        };
+        let letter = self.seal(app, draft, Fingerprint::of("push").and(uid.as_bytes())).await?;
+        let (id, repeated) = (letter.id, letter.repeated);
+        if let Some(due) = letter.later() {
+            // Boxed: few pushes are for later.
+            Box::pin(self.keep(&letter, due, 0, vec![uid])).await?;
+            return Ok(v1::PushResponse { id, outcome: v1::Outcome::Scheduled.into(), seq: 0, repeated });
+        }
+        if letter.transient {
+            let outcome = self.send_transient(&letter, &uid).await?;
+            self.metrics.transient.inc();
+            return Ok(v1::PushResponse { id, outcome: outcome.into(), seq: 0, repeated: false });
+        }
+        let lifetime = letter.lifetime();
+        let place = self.store_one(letter, lifetime, uid).await?;
+        Ok(v1::PushResponse { id, outcome: v1::Outcome::Stored.into(), seq: place.seq, repeated })
+    }
+
+    /// Stores a message for one user and lets it be delivered. Answers its place; seq 0 if a repeat finds it gone.
+    pub(super) async fn store_one(&self, letter: Letter, lifetime: Lifetime, uid: Uid) -> Result<Position> {
+        let append = letter.append(vec![uid.as_str().to_owned()], lifetime);
         let begun = Instant::now();
         let AppendResult { positions, .. } = self.peers.savers.append(append).await?;
         self.metrics.stored_after(begun.elapsed());
         self.metrics.unicast.inc();
         let place = positions.first().copied().unwrap_or_default();
-        // A repeat that finds the message gone from the inbox has nothing to deliver.
         if place.seq != 0 {
             self.delivery.offer(Parcel {
-                app: app.id,
+                app: letter.app.id,
                 uid,
                 epoch: place.epoch,
                 seq: place.seq,
-                id,
-                accepted_ms,
-                payload,
+                id: letter.id,
+                accepted_ms: lifetime.accepted_ms,
+                payload: letter.payload,
+                collapse_key: letter.collapse_key.into_boxed_str(),
+                urgent: letter.urgent,
             });
         }
-        Ok(v1::PushResponse { id, outcome: v1::Outcome::Stored.into(), seq: place.seq, repeated })
-    }
-
-    async fn reserve_push(&self, app: &App, request: &v1::PushRequest) -> Result<Reserved> {
-        let asked =
-            Fingerprint::of("push").and(request.uid.as_bytes()).and(&request.payload).and_ttl(request.ttl_s);
-        self.reserve(app, request.idempotency_key.clone(), asked).await
-    }
-
-    async fn push_transient(
-        &self,
-        app: &App,
-        uid: Uid,
-        request: v1::PushRequest,
-    ) -> Result<v1::PushResponse> {
-        let id = self.ids.next();
-        let outcome = self.send_transient(app.id, &uid, id, &request.payload).await?;
-        self.metrics.transient.inc();
-        Ok(v1::PushResponse { id, outcome: outcome.into(), seq: 0, repeated: false })
+        Ok(place)
     }
 
     /// Hands a transient message to the user's room.
-    pub(super) async fn send_transient(
-        &self,
-        app: u32,
-        uid: &Uid,
-        id: u64,
-        payload: &Bytes,
-    ) -> Result<v1::Outcome> {
+    pub(super) async fn send_transient(&self, letter: &Letter, uid: &Uid) -> Result<v1::Outcome> {
+        let app = letter.app.id;
         for _ in 0..LOOK_UPS {
-            let LookUpResult { presence, room, fence, .. } = self.peers.registers.look_up(app, uid).await?;
+            let registers = &self.peers.registers;
+            let LookUpResult { presence, room, fence, .. } = match letter.urgent {
+                true => registers.look_up_urgent(app, uid).await?,
+                false => registers.look_up(app, uid).await?,
+            };
             if presence != i32::from(Presence::Online) {
                 return Ok(v1::Outcome::Offline);
             }
@@ -158,12 +139,13 @@ impl Ops {
                 fence,
                 epoch: 0,
                 seq: 0,
-                id,
+                id: letter.id,
                 payload: None,
-                accepted_ms: cluster::accepted_ms_of(id),
-                ..Default::default()
+                accepted_ms: cluster::accepted_ms_of(letter.id),
+                collapse_key: String::new(),
+                urgent: letter.urgent,
             };
-            match self.peers.rooms.deliver(cluster::NodeId(room), item, payload.clone()).await? {
+            match self.peers.rooms.deliver(cluster::NodeId(room), item, letter.payload.clone()).await? {
                 Outcome::Sent => return Ok(v1::Outcome::Sent),
                 Outcome::Shed => return Err(Error::Full("bytes queued for the user's connection")),
                 // As far as anybody can tell, the device is gone; that it may come back helps no transient message.

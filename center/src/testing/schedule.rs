@@ -42,7 +42,9 @@ impl FakeSchedule {
 
     pub(crate) fn remove(&mut self, request: rpc::RemoveScheduledRequest) -> rpc::RemoveScheduledResponse {
         let gone = |push: &rpc::ScheduledPush| {
-            push.app == request.app && push.id == request.id && request.part.is_none_or(|part| part == push.part)
+            push.app == request.app
+                && push.id == request.id
+                && request.part.is_none_or(|part| part == push.part)
         };
         let removed = self.parts.values().filter(|push| gone(push)).map(|push| push.uids.len() as u64).sum();
         self.parts.retain(|_, push| !gone(push));

@@ -21,7 +21,9 @@ pub(super) struct Parcel {
 }
 
 pub(crate) struct RoomLine {
-    pub(super) deliver: Batcher<Parcel, i32, PeerError>,
+    deliver: Batcher<Parcel, i32, PeerError>,
+    /// What is urgent does not wait behind what is not. A room that sees it too early reads the inbox.
+    deliver_urgent: Batcher<Parcel, i32, PeerError>,
     pub(super) broadcast: Batcher<rpc::BroadcastNotice, rpc::BroadcastNoticeResponse, PeerError>,
     pub(super) kick: Batcher<rpc::KickItem, bool, PeerError>,
     pub(super) control: Control,
@@ -29,6 +31,11 @@ pub(crate) struct RoomLine {
 }
 
 impl RoomLine {
+    /// What gathers deliveries of the parcel's priority.
+    pub(super) fn deliver(&self, parcel: &Parcel) -> &Batcher<Parcel, i32, PeerError> {
+        if parcel.item.urgent { &self.deliver_urgent } else { &self.deliver }
+    }
+
     /// A client for a call by [`RoomLine::control`].
     pub(super) fn client(&self) -> RoomClient<Transport> {
         self.client.clone()
@@ -41,12 +48,15 @@ impl Line for RoomLine {
     fn open(wire: &mut Wire) -> Self {
         let limits = wire.limits;
         let client = RoomClient::new(wire.transport());
-        let c = client.clone();
         let weight = (limits.batch_bytes, parcel_bytes as fn(&Parcel) -> usize);
-        let deliver = wire.batcher("room_deliver", limits.ordered(), Some(weight), move |parcels| {
-            let mut c = c.clone();
-            async move { Ok(c.deliver(pack(parcels)).await?.into_inner().results) }
-        });
+        let mut deliveries = |name| {
+            let c = client.clone();
+            wire.batcher(name, limits.ordered(), Some(weight), move |parcels| {
+                let mut c = c.clone();
+                async move { Ok(c.deliver(pack(parcels)).await?.into_inner().results) }
+            })
+        };
+        let (deliver, deliver_urgent) = (deliveries("room_deliver"), deliveries("room_deliver_urgent"));
         let c = client.clone();
         // One at a time, so that a room sees the numbers of a log in order.
         let broadcast = wire.singles("room_broadcast", 1, move |notice| {
@@ -58,7 +68,7 @@ impl Line for RoomLine {
             let mut c = c.clone();
             async move { Ok(c.kick(rpc::KickRequest { items }).await?.into_inner().kicked) }
         });
-        Self { deliver, broadcast, kick, control: wire.control(), client }
+        Self { deliver, deliver_urgent, broadcast, kick, control: wire.control(), client }
     }
 }
 

@@ -100,8 +100,18 @@ impl<'a> Multicast<'a> {
         deadline: Instant,
     ) -> (Vec<usize>, Result<AppendResult, PeerError>) {
         let Some(node) = node else { return (indexes, Err(PeerError::NoNode(Role::Saver))) };
+        // Made when it is sent: a list of thousands of names is copied once.
+        let call = |line: Arc<SaverLine>| {
+            let part = self.part(&indexes);
+            async move { line.append(&part).call(part).await }
+        };
+        let result = self.links.attempt(To::Node(node), 0, deadline, &call).await;
+        (indexes, result)
+    }
+
+    fn part(&self, indexes: &[usize]) -> Append {
         let item = &self.item;
-        let part = Append {
+        Append {
             id: item.id,
             app: item.app,
             uids: indexes.iter().map(|i| item.uids[*i].clone()).collect(),
@@ -112,13 +122,7 @@ impl<'a> Multicast<'a> {
             inbox_cap: item.inbox_cap,
             multicast: item.multicast,
             collapse_key: item.collapse_key.clone(),
-        };
-        let call = |line: Arc<SaverLine>| {
-            let part = part.clone();
-            async move { line.append(&part).call(part).await }
-        };
-        let result = self.links.attempt(To::Node(node), 0, deadline, &call).await;
-        (indexes, result)
+        }
     }
 
     fn settle(&mut self, indexes: &[usize], mut part: AppendResult) -> Result<(), PeerError> {

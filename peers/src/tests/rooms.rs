@@ -51,6 +51,25 @@ async fn deliveries_arrive_in_order_one_batch_at_a_time() {
     assert!(seqs.len() == 3000 && seqs.is_sorted());
 }
 
+/// An urgent message that came after thousands of others waited for all of them.
+#[tokio::test(start_paused = true)]
+async fn what_is_urgent_does_not_wait_behind_what_is_not() {
+    let (_town, rooms, fakes) = town(&[1]).await;
+    let rest: Vec<_> = (0..5_000)
+        .map(|n| {
+            let rooms = rooms.clone();
+            tokio::spawn(async move { rooms.deliver(NodeId(1), item(n), Bytes::from_static(b"x")).await })
+        })
+        .collect();
+    super::town::settle().await;
+    let urgent = rpc::DeliverItem { urgent: true, ..item(9_999) };
+    rooms.deliver(NodeId(1), urgent, Bytes::from_static(b"x")).await.unwrap();
+    assert!(fakes[0].seen.lock().unwrap().deliveries.len() < 4, "some batches of ten had gone");
+    for done in rest {
+        assert_eq!(done.await.unwrap().unwrap(), Delivery::Sent);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_list_shares_its_payload_and_fits_whatever_its_length() {
     let (_town, rooms, fakes) = town(&[1, 2]).await;

@@ -146,12 +146,29 @@ async fn registers_answer_in_the_order_of_the_list() {
         assert_eq!(result.room, town.owner(Role::Register, user_key(7, &n.to_string())));
     }
     assert_eq!(registers.look_up(7u32, "5").await.unwrap().conn, 5);
+    assert_eq!(registers.look_up_urgent(7u32, "6").await.unwrap().conn, 6);
     let settle = rpc::SettleRequest::default();
     registers.settle(NodeId(2), settle).await.unwrap();
     assert!(matches!(registers.settle(NodeId(9), settle).await, Err(PeerError::NoNode(_))));
     assert_eq!(registers.bind(rpc::BindItem { conn: 4, ..Default::default() }).await.unwrap(), 5);
     assert!(registers.unbind(rpc::UnbindItem { fence: 5, ..Default::default() }).await.unwrap());
     assert!(!registers.unbind(rpc::UnbindItem { fence: 6, ..Default::default() }).await.unwrap());
+}
+
+/// A register that does not answer costs a list its own users only.
+#[tokio::test(start_paused = true)]
+async fn a_list_is_answered_but_for_the_users_of_a_register_that_is_away() {
+    let mut town = Town::new();
+    for id in [1, 2] {
+        town.add(Role::Register, id, FakeRegister(id).routes()).await;
+    }
+    let registers = Registers::new(&town.cluster, limits(), town.cancel.clone());
+    town.kill(2);
+    let uids: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+    for (uid, result) in uids.iter().zip(registers.look_up_list(7u32, &uids).await) {
+        assert_eq!(result.is_ok(), town.owner(Role::Register, user_key(7, uid)) == 1);
+    }
+    assert!(registers.look_up_list(7u32, &[""; 0]).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

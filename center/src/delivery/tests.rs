@@ -3,6 +3,8 @@ use std::{
     time::Duration,
 };
 
+use proto::internal::{Position, Presence};
+
 use super::*;
 
 /// Stands in for registers and rooms: users whose name begins with "on" are online in room 1.
@@ -16,12 +18,32 @@ struct Fake {
 }
 
 impl Carrier for Fake {
-    async fn look_up(&self, _: u32, uid: &Uid) -> Result<LookUpResult, PeerError> {
+    async fn look_up(&self, _: u32, uid: &Uid, _: bool) -> Result<LookUpResult, PeerError> {
         if self.slow == Some(uid.as_str()) {
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
         let presence = if uid.starts_with("on") { Presence::Online } else { Presence::Offline };
         Ok(LookUpResult { presence: presence.into(), room: 1, fence: 9, ..LookUpResult::default() })
+    }
+
+    async fn look_up_list(&self, app: u32, uids: &[&str]) -> Vec<Result<LookUpResult, PeerError>> {
+        let mut places = Vec::new();
+        for uid in uids {
+            places.push(self.look_up(app, &Uid::new(uid).unwrap(), false).await);
+        }
+        places
+    }
+
+    async fn deliver_list(
+        &self,
+        items: Vec<(NodeId, DeliverItem)>,
+        payload: Bytes,
+    ) -> Vec<Result<Outcome, PeerError>> {
+        let mut done = Vec::new();
+        for (room, item) in items {
+            done.push(self.deliver(room, item, payload.clone()).await);
+        }
+        done
     }
 
     async fn deliver(&self, room: NodeId, item: DeliverItem, payload: Bytes) -> Result<Outcome, PeerError> {
@@ -43,6 +65,8 @@ fn parcel(uid: &str, seq: u64) -> Parcel {
         id: seq,
         accepted_ms: 0,
         payload: Bytes::from_static(b"hello"),
+        collapse_key: Box::default(),
+        urgent: false,
     }
 }
 
@@ -68,7 +92,7 @@ impl Stage {
         for task in self.tasks {
             task.await.unwrap();
         }
-        assert_eq!(self.delivery.bytes.held(), 0, "all bytes were given back");
+        assert_eq!(self.delivery.is_idle(), true, "all bytes were given back");
         let delivered = self.fake.delivered.lock().unwrap().clone();
         (delivered, self.metrics)
     }
@@ -153,4 +177,87 @@ async fn a_room_that_hangs_stops_no_other_until_the_lane_is_full() {
     }
     assert_eq!(stage.metrics.delivered_count(Delivered::Full), 2);
     stage.cancel.cancel();
+}
+
+fn urgent(uid: &str, seq: u64) -> Parcel {
+    Parcel { urgent: true, ..parcel(uid, seq) }
+}
+
+/// Thousands of messages waited in each lane when an urgent one came, and it waited behind them.
+#[tokio::test(start_paused = true)]
+async fn what_is_urgent_goes_before_what_waits() {
+    let limits = DeliveryConfig { lanes: 1, lane_batch: 4, ..DeliveryConfig::default() };
+    let stage = Stage::new(&limits, Fake::default());
+    for seq in 1..=100 {
+        stage.delivery.offer(parcel("on-rest", seq));
+    }
+    stage.delivery.offer(urgent("on-now", 1));
+    let (delivered, _) = stage.settle().await;
+    let at = delivered.iter().position(|(uid, _)| uid == "on-now").unwrap();
+    assert!(at < 8, "after {at} others");
+    assert_eq!(delivered.len(), 101);
+}
+
+/// A stage that is full of other messages takes what is urgent all the same.
+#[tokio::test(start_paused = true)]
+async fn what_is_urgent_has_places_of_its_own() {
+    let limits = DeliveryConfig { lanes: 1, lane_items: 3, queue_bytes: 4_000, ..DeliveryConfig::default() };
+    let stage = Stage::new(&limits, Fake { stuck: Some("on-stuck"), ..Fake::default() });
+    for seq in 1..=20 {
+        stage.delivery.offer(parcel("on-stuck", seq));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stage.delivery.offer(urgent("on-now", 1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(*stage.fake.delivered.lock().unwrap(), [("on-now".to_owned(), 1)]);
+    stage.cancel.cancel();
+}
+
+fn crowd(users: &[&str]) -> Crowd {
+    let place = |n: usize| Position { epoch: 1, seq: n as u64 + 1 };
+    Crowd {
+        app: 1,
+        id: 77,
+        accepted_ms: 0,
+        payload: Bytes::from_static(b"hello"),
+        collapse_key: Box::default(),
+        urgent: false,
+        users: users.iter().enumerate().map(|(n, uid)| (Uid::new(uid).unwrap(), place(n))).collect(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_is_delivered_to_who_is_online() {
+    let stage = Stage::new(&DeliveryConfig::default(), Fake::default());
+    stage.delivery.gather(crowd(&["on-a", "off", "on-b"])).await;
+    assert!(!stage.delivery.is_idle());
+    let (delivered, metrics) = stage.settle().await;
+    assert_eq!(delivered, [("on-a".to_owned(), 1), ("on-b".to_owned(), 3)]);
+    assert_eq!(metrics.delivered_count(Delivered::Sent), 2);
+    assert_eq!(metrics.delivered_count(Delivered::Offline), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn crowds_that_cannot_move_are_left_to_the_sweeper() {
+    let stage = Stage::new(&DeliveryConfig::default(), Fake { stuck: Some("on-stuck"), ..Fake::default() });
+    for _ in 0..crowd::AT_ONCE + crowd::WAITING + 3 {
+        stage.delivery.gather(crowd(&["on-stuck", "on-b"])).await;
+    }
+    assert_eq!(stage.metrics.delivered_count(Delivered::Full), 6);
+    stage.cancel.cancel();
+}
+
+/// A message that waited to be delivered when it was taken back was delivered after that.
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_back_goes_nowhere() {
+    let stage = Stage::new(&DeliveryConfig::default(), Fake::default());
+    stage.delivery.recall(2);
+    stage.delivery.recall(77);
+    for seq in 1..=3 {
+        stage.delivery.offer(parcel("on-a", seq));
+    }
+    stage.delivery.gather(crowd(&["on-a", "on-b"])).await;
+    let (delivered, metrics) = stage.settle().await;
+    assert_eq!(delivered, [("on-a".to_owned(), 1), ("on-a".to_owned(), 3)]);
+    assert_eq!(metrics.delivered_count(Delivered::Recalled), 3);
 }
