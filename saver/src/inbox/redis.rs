@@ -7,7 +7,8 @@
 //! Commands for a message, as the scripts call them: append 2 (`HGET` head, `HSET` head and entry), ack 3 (`HGET` head,
 //! `HGET` entry, `HDEL`) and one `HSET`; and for each partition of a batch 5 (counters, ids, journal).
 //!
-//! Memory at worst: payloads and 100 B for each message and 250 B for each inbox that is in Redis, which idle eviction
+//! A message to many is one body with many names, and its payload is in Redis once for each partition, until the message
+//! ends. Memory at worst: payloads and 100 B for each message and 250 B for each inbox that is in Redis, which idle eviction
 //! and `maxmemory` (policy `noeviction`) bound; `journal_bytes` and a third for each partition; 75 B for each of
 //! 2 × `ids` remembered message ids; 200 B and its name for each of 2 × `words` idempotency keys, and 2 × `filter_bytes`.
 

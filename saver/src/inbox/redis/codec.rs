@@ -29,21 +29,35 @@ pub(super) fn key(name: &[u8]) -> Option<InboxKey> {
     Some(InboxKey::new(AppId(u32::from_be_bytes(*app)), uid))
 }
 
-/// What the append script takes for a delivery.
-pub(super) fn body(entry: &Entry) -> Vec<u8> {
+/// What the append script takes for a delivery, and with `row` false for what all deliveries of a message share; `apart` says
+/// that its payload is kept once for all of them.
+pub(super) fn body(entry: &Entry, row: bool, apart: bool) -> Vec<u8> {
     let s = &entry.staging;
     let key = s.collapse.as_deref().unwrap_or_default();
     let mut body = Vec::with_capacity(5 + FIXED - 16 + key.len() + s.payload.len());
     body.extend_from_slice(&u32::try_from(s.cap).unwrap_or(u32::MAX).to_be_bytes());
-    body.push(u8::from(entry.multicast) | u8::from(entry.checked) << 1);
+    body.push(u8::from(entry.multicast) | u8::from(entry.checked) << 1 | u8::from(apart) << 2);
     body.extend_from_slice(&s.id.0.to_be_bytes());
-    body.extend_from_slice(&s.row.0.to_be_bytes());
+    if row {
+        body.extend_from_slice(&s.row.0.to_be_bytes());
+    }
     body.extend_from_slice(&s.expires_ms.to_be_bytes());
     body.extend_from_slice(&s.accepted_ms.to_be_bytes());
     body.extend_from_slice(&sizes(key, s.payload.len()));
     body.extend_from_slice(key.as_bytes());
     body.extend_from_slice(&s.payload);
     body
+}
+
+/// Whether both are deliveries of one message to many, and can share a body.
+pub(super) fn alike(a: &Entry, b: &Entry) -> bool {
+    let (s, t) = (&a.staging, &b.staging);
+    a.multicast
+        && b.multicast
+        && a.checked == b.checked
+        && (s.id, s.cap, s.expires_ms, s.accepted_ms) == (t.id, t.cap, t.expires_ms, t.accepted_ms)
+        && s.collapse == t.collapse
+        && s.payload == t.payload
 }
 
 /// An entry without payload, for a rebuild.

@@ -9,6 +9,10 @@ use crate::{
 /// Entries of a journal read at once at most, and the bytes to aim at: some milliseconds of a transaction.
 const READ_ENTRIES: u64 = 1_024;
 const READ_BYTES: u64 = 2 << 20;
+/// A payload that so many deliveries of a call share is kept once for them, which costs some 120 B of Redis; a smaller one is
+/// not worth the second look when it is loaded.
+const APART: usize = 4;
+const APART_BYTES: usize = 64;
 
 /// A partition's journal, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,8 +38,18 @@ impl Journaled for RedisInboxes {
             call.cmd.arg(settings.journal_records).arg(settings.journal_bytes).arg(window);
             // Redis Cluster follows a fail-over by itself; a single server's connection ends with the server.
             call.cmd.arg(i32::from(settings.cluster));
-            for n in indexes {
-                call.cmd.arg(codec::name(&items[*n].staging.key)).arg(codec::body(&items[*n]));
+            let of = |n: usize| &items[n];
+            for run in indexes.chunk_by(|a, b| codec::alike(of(*a), of(*b))) {
+                if let [one] = run {
+                    call.cmd.arg(codec::name(&of(*one).staging.key)).arg(codec::body(of(*one), true, false));
+                    continue;
+                }
+                let apart = run.len() >= APART && of(run[0]).staging.payload.len() >= APART_BYTES;
+                call.cmd.arg("").arg(codec::body(of(run[0]), false, apart));
+                for n in run {
+                    let staging = &of(*n).staging;
+                    call.cmd.arg(codec::name(&staging.key)).arg(staging.row.0.to_be_bytes().as_slice());
+                }
             }
             call
         });

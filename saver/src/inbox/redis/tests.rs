@@ -292,3 +292,104 @@ async fn bring(rig: &Rig, uid: &str) {
     let absent = rig.store.absent(&[key(uid)]).await.unwrap();
     rig.store.rebuild(&absent[0], vec![], NOW).await.unwrap();
 }
+
+/// Deliveries of a message to many share a body, and their payload is kept once; it is read as if each had its own.
+#[tokio::test]
+async fn a_message_to_many_is_one_body() {
+    let rig = Rig::single(|s| s.partitions = 2).await;
+    let payload = bytes::Bytes::from(vec![9; 300]);
+    let uids: Vec<String> = (0..40).map(|n| format!("user-{n}")).collect();
+    let entry = |n: usize, collapse: Option<&str>| Entry {
+        staging: Staging {
+            row: Row(-(n as i64) - 1),
+            payload: payload.clone(),
+            collapse: collapse.map(Into::into),
+            ..staging(&uids[n], 7)
+        },
+        multicast: true,
+        checked: false,
+    };
+    let lone = Entry { staging: staging("lone", 8), multicast: false, checked: false };
+    let list = |collapse| -> Vec<Entry> {
+        let many = (0..40).map(|n| entry(n, collapse));
+        // One in between, and one of them twice.
+        many.clone().take(20).chain([lone.clone()]).chain(many.clone().skip(20)).chain(many.take(1)).collect()
+    };
+    let placed: Vec<Placed> =
+        rig.store.append(&list(None), NOW).await.into_iter().map(Result::unwrap).collect();
+    assert!(placed[..41].iter().all(|p| matches!(p, Placed::New(_))));
+    let at = |p: &Placed| match p {
+        Placed::New(at) | Placed::Repeat(at) => *at,
+        Placed::Ask => panic!("it is new"),
+    };
+    assert_eq!(placed[41], Placed::Repeat(at(&placed[0])));
+    let records = rig.land().await;
+    let told = records.iter().filter(|r| matches!(r, Record::Appended(d, Some(p)) if d.id.0 == 7 && *p == payload));
+    assert!((1..=4).contains(&told.count()));
+    let lines = records.iter().filter(|r| matches!(r, Record::Appended(d, _) if d.payload_bytes == 300));
+    assert_eq!(lines.count(), 40);
+    let all = Read { after: None, acknowledges: false, max_messages: 99, max_bytes: 1 << 20 };
+    for uid in uids.iter().map(String::as_str).chain(["lone"]) {
+        bring(&rig, uid).await;
+        let loaded = rig.store.load(&key(uid), all, 9, NOW).await.unwrap();
+        let message = &loaded.messages[0];
+        let own = if uid == "lone" { "payload 8".into() } else { payload.clone() };
+        assert_eq!((message.payload.as_ref(), loaded.messages.len()), (Some(&own), 1), "{uid}");
+    }
+    // A repeat finds each, also the one that has left.
+    rig.store.ack(&[(key("user-3"), at(&placed[3]))], NOW).await.unwrap();
+    let again = rig.store.append(&list(None), NOW).await;
+    for (n, (one, first)) in again.into_iter().zip(&placed).enumerate() {
+        let Ok(Placed::Repeat(place)) = one else { panic!("{one:?}") };
+        assert_eq!(place.seq, if n == 3 { Seq(0) } else { at(first).seq });
+    }
+    assert!(rig.land().await.iter().all(|r| matches!(r, Record::Finished(Row(-4), State::Acked))));
+    // With a key: each replaces its user's own.
+    let keyed = |n: u64| {
+        list(Some("k")).into_iter().filter(|e| e.multicast).map(move |e| Entry {
+            staging: Staging { id: MessageId(n), row: Row(e.staging.row.0 - 1000 * n as i64), ..e.staging },
+            ..e
+        })
+    };
+    rig.store.append(&keyed(9).collect::<Vec<_>>(), NOW).await;
+    rig.land().await;
+    let newer = rig.store.append(&keyed(10).collect::<Vec<_>>(), NOW).await;
+    assert!(newer[..40].iter().all(|p| matches!(p, Ok(Placed::New(_)))));
+    let ended = rig.land().await.into_iter().filter(|r| matches!(r, Record::Finished(_, State::Replaced)));
+    assert_eq!(ended.count(), 40);
+    let loaded = rig.store.load(&key("user-5"), all, 9, NOW).await.unwrap();
+    let seen: Vec<_> = loaded.messages.iter().map(|m| (m.id.0, m.collapse.as_deref())).collect();
+    assert_eq!(seen, [(7, None), (10, Some("k"))]);
+    assert!(loaded.messages.iter().all(|m| m.payload.as_ref() == Some(&payload)));
+}
+
+/// An append to an inbox of which only a part is there replaces what the archive has of it once that comes, and tells it.
+#[tokio::test]
+async fn a_rebuild_replaces_what_is_older() {
+    let rig = Rig::single(|_| {}).await;
+    let keyed = |id: u64, collapse: &str| Staging { collapse: Some(collapse.into()), ..staging("a", id) };
+    let absent = rig.store.absent(&[key("a")]).await.unwrap();
+    rig.place(vec![keyed(10, "k"), staging("a", 11)]).await;
+    rig.land().await;
+    let row = |id: u64, seq, collapse: Option<&str>| Surviving {
+        row: Row(id.cast_signed()),
+        id: MessageId(id),
+        birth: at(4, seq),
+        accepted_ms: NOW,
+        expires_ms: 2 * NOW,
+        payload_bytes: 3,
+        collapse: collapse.map(Into::into),
+    };
+    // Of those of "l" the archive was not told that the first was replaced: it was stored while the store was away.
+    let rows = vec![row(1, 1, Some("k")), row(2, 2, Some("l")), row(3, 3, None), row(4, 4, Some("l"))];
+    rig.store.rebuild(&absent[0], rows, NOW).await.unwrap();
+    let mut left = rig.left(vec![]).await;
+    left.sort_by_key(|(row, _)| row.0);
+    assert_eq!(left, [(Row(1), State::Replaced), (Row(2), State::Replaced)]);
+    let all = Read { after: None, acknowledges: false, max_messages: 99, max_bytes: 1 << 20 };
+    let ids = |loaded: Loaded| loaded.messages.iter().map(|m| m.id.0).collect::<Vec<_>>();
+    assert_eq!(ids(rig.store.load(&key("a"), all, 9, NOW).await.unwrap()), [3, 4, 10, 11]);
+    assert_eq!(rig.store.depth(&key("a"), NOW).await.unwrap(), 4);
+    rig.place(vec![keyed(12, "l"), keyed(13, "k")]).await;
+    assert_eq!(ids(rig.store.load(&key("a"), all, 9, NOW).await.unwrap()), [3, 11, 12, 13]);
+}

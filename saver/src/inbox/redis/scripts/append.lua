@@ -1,7 +1,8 @@
 -- ARGV 3..: most journal lines, most journal bytes, ids remembered in a bucket, whether to check the server's identity;
 -- then for each delivery: name, body = cap I4, flags B (1 multicast, 2 checked), id 8, row 8, expires I8, accepted I8,
--- sizes I4, collapse key, payload. Answers a number for each: its seq if it is new, -seq if it was there, 0 if it was there and has
--- gone, -1 to ask the archive.
+-- sizes I4, collapse key, payload. Several of one message to many follow on '' and a body without row (a flag 4 says that the
+-- payload is kept once for all of them), each as name and row. Answers a number for each delivery: its seq if it is new, -seq if
+-- it was there, 0 if it was there and has gone, -1 to ask the archive.
 local window = tonumber(ARGV[5])
 if jr - lr >= tonumber(ARGV[3]) or jb - lb >= tonumber(ARGV[4]) then
   return redis.error_reply('BEHIND the journal is full')
@@ -30,20 +31,74 @@ local function store(h)
   h.pending = {}
 end
 
+-- Lists that get much in one call get it at once.
+local ringed, listed = {}, {}
+local now8 = pack('>I8', now)
+local function ring(name) ringed[#ringed + 1] = now8 .. name end
+local function watch(h)
+  if not h.watched then
+    h.watched = true
+    listed[#listed + 1] = now8 .. h.name
+  end
+end
+local function push(key, values)
+  for i = 1, #values, 1000 do
+    call('RPUSH', key, unpack(values, i, math.min(i + 999, #values)))
+  end
+end
+
+-- Looks for remembered ids in a bucket; those that are found get their slots.
+local function recall(bucket, wanted, slots)
+  for i = 1, #wanted, 1000 do
+    local last = math.min(i + 999, #wanted)
+    local found = call('HMGET', bucket, unpack(wanted, i, last))
+    for k = i, last do slots[wanted[k]] = slots[wanted[k]] or found[k - i + 1] end
+  end
+end
+
+-- What the deliveries of one message to many share, which begin at ARGV[at].
+local function shared(body, at)
+  local cap, flags, hi, lo = unpack_of('>I4BI4I4', body)
+  local key = sizes(body, 30)
+  local m = { cap = cap, flags = flags, hi = hi, lo = lo, id = sub(body, 6, 13), tail = sub(body, 14, 33 + key),
+    payload = sub(body, 34 + key), key = key, slots = {}, field = key > 0 and 'k' .. sub(body, 34, 33 + key) }
+  if not above(hi, lo, ghi, glo) then
+    local wanted = {}
+    while at < #ARGV and #ARGV[at + 1] == 8 do
+      wanted[#wanted + 1] = m.id .. ARGV[at]
+      at = at + 2
+    end
+    recall(newer, wanted, m.slots)
+    if not above(hi, lo, ohi, olo) then recall(older, wanted, m.slots) end
+  end
+  return m
+end
+
+-- A message with a body of its own.
+local function single(body)
+  local cap, flags, hi, lo = unpack_of('>I4BI4I4', body)
+  local key = sizes(body, 38)
+  return { cap = cap, flags = flags, hi = hi, lo = lo, id = sub(body, 6, 13), rest = sub(body, 6), key = key,
+    field = key > 0 and 'k' .. sub(body, 42, 41 + key) }
+end
+
 local heads, order, seen, ids, out = {}, {}, {}, {}, {}
 local pushed, replaced = {}, {}
-local last_id
-for i = 7, #ARGV, 2 do
-  local name, body = ARGV[i], ARGV[i + 1]
-  local cap, flags, hi, lo = unpack_of('>I4BI4I4', body)
-  local id = sub(body, 6, 13)
+local last_id, many
+local function deliver(m, name, row)
+  local hi, lo, flags, cap = m.hi, m.lo, m.flags, m.cap
+  local id = m.id
   if flags % 2 == 1 then id = id .. name end
   local twin, slot, answer = seen[id], nil, nil
   if twin then
     answer = -twin
   elseif not above(hi, lo, ghi, glo) then
-    slot = call('HGET', newer, id) or call('HGET', older, id)
-    if not slot and flags < 2 and not above(hi, lo, fhi, flo) then answer = -1 end
+    if m.slots then
+      slot = m.slots[id]
+    else
+      slot = call('HGET', newer, id) or call('HGET', older, id)
+    end
+    if not slot and flags % 4 < 2 and not above(hi, lo, fhi, flo) then answer = -1 end
   end
   local h = heads[name]
   if not answer then
@@ -62,7 +117,7 @@ for i = 7, #ARGV, 2 do
     end
     if slot then
       local there = h and call('HGET', h.key, slot)
-      if there and sub(there, 17, 24) == sub(body, 6, 13) then
+      if there and sub(there, 17, 24) == m.id then
         answer = -unpack_of('>I8', there)
       else
         answer = 0
@@ -70,8 +125,7 @@ for i = 7, #ARGV, 2 do
     end
   end
   if not answer then
-    local key, size = sizes(body, 38)
-    local field = key > 0 and 'k' .. sub(body, 42, 41 + key)
+    local field = m.field
     if field then
       -- What was stored with the same key leaves with this.
       store(h)
@@ -92,7 +146,15 @@ for i = 7, #ARGV, 2 do
     h.next = slot + 1
     h.n = h.n + 1
     local place = pack('>I8I8', seq, E)
-    local entry = place .. sub(body, 6)
+    -- As the inbox has it, and as the journal is told of it first.
+    local whole, short
+    if m.rest then
+      whole = place .. m.rest
+    else
+      short = place .. m.id .. row .. m.tail
+      if flags < 4 or m.id ~= last_id then whole = short .. m.payload end
+    end
+    local entry = flags >= 4 and short or whole
     local pending = h.pending
     pending[#pending + 1], pending[#pending + 2] = slot, entry
     if field then pending[#pending + 1], pending[#pending + 2] = field, slot end
@@ -110,14 +172,20 @@ for i = 7, #ARGV, 2 do
       end
       remove(h, slots)
     end
-    watch(h, now)
+    watch(h)
     -- One payload serves all of a message's deliveries of this call.
-    if id == last_id or sub(body, 6, 13) == last_id then
-      note('a' .. name, sub(entry, 1, 52 + key), 1)
+    if m.id == last_id then
+      note('a' .. name, short or sub(whole, 1, 52 + m.key), 1)
     else
-      note('A' .. name, entry, 1)
+      note('A' .. name, whole, 1)
     end
-    last_id = sub(body, 6, 13)
+    last_id = m.id
+    if flags >= 4 and not m.kept then
+      -- An hour longer than the message, for clocks that differ.
+      local left = math.min(unpack_of('>I8', m.tail) - now, 1099511627776)
+      call('SET', base .. 'c' .. m.id, m.payload, 'PX', string.format('%.0f', math.max(left, 0) + 3600000))
+      m.kept = true
+    end
     seen[id] = seq
     ids[#ids + 1], ids[#ids + 2] = id, slot
     if above(hi, lo, nhi, nlo) then nhi, nlo = hi, lo end
@@ -125,13 +193,30 @@ for i = 7, #ARGV, 2 do
   end
   out[#out + 1] = answer
 end
+for i = 7, #ARGV, 2 do
+  local name, body = ARGV[i], ARGV[i + 1]
+  if name == '' then
+    many = shared(body, i + 2)
+  elseif #body == 8 then
+    deliver(many, name, body)
+  else
+    deliver(single(body), name, sub(body, 14, 21))
+  end
+end
+push(base .. 'r', ringed)
+push(base .. 'w', listed)
 finish(3, pushed)
 finish(6, replaced)
 for _, h in ipairs(order) do
   if #notes > 0 then h.jid = jn + 1 end
   local pending = h.pending
-  pending[#pending + 1], pending[#pending + 2] = 'h', packed(h)
-  store(h)
+  if #pending == 2 then
+    -- One delivery, as almost always.
+    call('HSET', h.key, pending[1], pending[2], 'h', packed(h))
+  else
+    pending[#pending + 1], pending[#pending + 2] = 'h', packed(h)
+    store(h)
+  end
 end
 if #ids > 0 then
   for i = 1, #ids, 1000 do
