@@ -34,6 +34,8 @@ mod backlog;
 mod broadcasts;
 #[cfg(test)]
 mod collapse_tests;
+#[cfg(test)]
+mod credit_tests;
 mod directory;
 mod gather;
 mod group;

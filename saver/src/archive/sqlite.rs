@@ -34,6 +34,8 @@ mod shared;
 mod statement;
 mod store;
 #[cfg(test)]
+mod migration_tests;
+#[cfg(test)]
 mod tests;
 mod walks;
 

@@ -40,6 +40,8 @@ struct Inner {
     /// When the oldest came.
     since: Option<Instant>,
     not_before: Option<Instant>,
+    /// Nobody writes any more.
+    closed: bool,
 }
 
 impl Inner {
@@ -168,6 +170,10 @@ impl Backlog {
             return Receipt(receipt);
         }
         let mut inner = self.lock();
+        if inner.closed {
+            let _ = waiting.try_send(Refused::Ending);
+            return Receipt(receipt);
+        }
         let before = inner.len();
         for Passed { key, cursor, mut credits } in list {
             credits.sort_by_key(|credit| credit.bseq);
@@ -181,6 +187,15 @@ impl Backlog {
             self.changed.notify_one();
         }
         Receipt(receipt)
+    }
+
+    /// Nobody writes any more: whoever waits is told, and whoever comes.
+    pub(super) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        for waiting in inner.cursors.values_mut().flat_map(|moved| std::mem::take(&mut moved.waiting)) {
+            let _ = waiting.try_send(Refused::Ending);
+        }
     }
 
     /// Whether cursors of any of these users wait that count broadcasts. Until they are written, what they count hangs

@@ -26,7 +26,7 @@ use crate::{
     sweep::{self, Nudge, Nudged, SweepSettings},
 };
 
-const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
+pub(super) const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
 pub(super) const APP: AppId = AppId(1);
 const ROOMY: MemoryLimits =
     MemoryLimits { inboxes: 16_000, messages: 16_000, payload_bytes: 1 << 20, idle_s: 60 };
@@ -76,6 +76,14 @@ impl Rig {
         self.writer.await.unwrap();
         self.engine.archive().archive.close().await;
         Self::open(folder, ROOMY, Limits::default()).await
+    }
+
+    /// Kills this life wherever it stands, and begins another on the same archive.
+    pub(super) async fn killed(self) -> Self {
+        self.writer.abort();
+        let _ = self.writer.await;
+        drop(self.engine);
+        Self::open(self.folder, ROOMY, Limits::default()).await
     }
 
     fn pass(&self, ms: u64) {

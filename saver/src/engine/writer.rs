@@ -77,6 +77,12 @@ pub(super) struct Writer<I, A> {
     in_doubt: bool,
 }
 
+impl<I, A> Drop for Writer<I, A> {
+    fn drop(&mut self) {
+        self.core.backlog.close();
+    }
+}
+
 impl<I: InboxStore, A: Archive> Writer<I, A> {
     pub(super) fn new(core: Arc<Core<I, A>>, queue: mpsc::Receiver<Op>, greatest: MessageId) -> Self {
         Self {

@@ -8,6 +8,7 @@ use crate::{
 use wire::id::{AppId, Epoch, MessageId, Position, Seq, Uid};
 
 mod meets;
+mod migration;
 mod place;
 mod plans;
 mod server;

@@ -142,7 +142,7 @@ async fn a_newer_version_is_refused() {
     let error = MySqlArchive::open(&place.settings()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the archive is damaged: its version is 99, and this program knows up to 1"
+        "the archive is damaged: its version is 99, and this program knows up to 2"
     );
 }
 
