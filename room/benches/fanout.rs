@@ -56,6 +56,8 @@ fn devices(c: &mut Criterion) {
                 id: MessageId(9),
                 payload: Some(Bytes::from_static(&[7; 256])),
                 accepted_ms: NOW.unix_ms,
+                collapse_key: "".into(),
+                urgent: false,
             };
             black_box(crowd.sessions.deliver(&item, &mut crowd.out));
             crowd.note_sent(next);

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn the_bound_goes_with_the_devices_that_may_come() {
         let million = memory_bound(&Config { threads: 1, ..Config::default() });
-        assert_eq!(million >> 20, 3_148, "MiB, what the documentation of the configuration says");
+        assert_eq!(million >> 20, 2_868, "MiB, what the documentation of the configuration says");
         let small = Config {
             connections_max: 20_000,
             bindings_max: 40_000,
@@ -86,7 +86,7 @@ mod tests {
         };
         let small = Config { threads: 1, ..small };
         let two = memory_bound(&Config { threads: 2, ..Config::default() });
-        assert_eq!(two.abs_diff(million) >> 20, 788, "MiB for each thread");
+        assert_eq!(two.abs_diff(million) >> 20, 508, "MiB for each thread");
         assert!(memory_bound(&small) < 1 << 30, "{}", memory_bound(&small) >> 20);
     }
 

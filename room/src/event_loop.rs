@@ -4,6 +4,7 @@
 mod accept;
 mod adopt;
 mod backlog;
+mod deliveries;
 mod doors;
 mod entries;
 mod gate;
@@ -44,6 +45,7 @@ pub use outbox::Bounds;
 
 use self::{
     adopt::{Departure, Sibling},
+    deliveries::Deliveries,
     gate::Gate,
     listener::Listener,
     order::Bell,
@@ -61,7 +63,7 @@ const BELL: Token = Token(usize::MAX - 1);
 const EVENTS: usize = 512;
 /// One read. Larger than most devices' sends by far, and it stays in the second-level cache.
 const READ_BYTES: usize = 64 * 1024;
-/// Orders that may wait for a thread. Each is a batch; at its bound the callers wait.
+/// Orders that may wait for a thread, in each of its two queues. Each is a batch; at its bound the callers wait.
 const ORDERS: usize = 256;
 
 /// What a thread is made with.
@@ -114,6 +116,8 @@ pub struct EventLoop {
     /// All threads of the room, in order.
     siblings: Vec<Sibling>,
     orders: mpsc::Receiver<Order>,
+    later: mpsc::Receiver<Order>,
+    deliveries: Deliveries,
     asks: AskQueues,
     bell: Arc<Bell>,
     status: Arc<Status>,
@@ -153,6 +157,7 @@ impl EventLoop {
         let bell = Arc::new(Bell { waker, asleep: AtomicBool::new(false) });
         let status = Arc::new(Status::default());
         let (sender, orders) = mpsc::channel(ORDERS);
+        let (later_sender, later) = mpsc::channel(ORDERS);
         let clock = Clock(Instant::now());
         let seed = clock.now().unix_ms ^ u64::from(setup.number) << 56;
         let event_loop = Self {
@@ -174,6 +179,8 @@ impl EventLoop {
             departures: Vec::new(),
             siblings: Vec::new(),
             orders,
+            later,
+            deliveries: Deliveries::default(),
             asks,
             bell: Arc::clone(&bell),
             status: Arc::clone(&status),
@@ -184,7 +191,7 @@ impl EventLoop {
             soon: false,
             stop: None,
         };
-        Ok((event_loop, Thread { orders: sender, bell, status }))
+        Ok((event_loop, Thread { orders: sender, later: later_sender, bell, status }))
     }
 
     /// Where devices connect.

@@ -121,6 +121,8 @@ room_metrics! {
     written_bytes,
     /// Connections closed because too much waited for them
     slow_shed,
+    /// Messages that waited for a slow device and left because a newer one took their place
+    replaced,
     /// Connections closed because too many frames without an end had come in
     partial_shed,
     ; threads
@@ -185,6 +187,7 @@ impl RoomMetrics {
             self.writes.inc_by(counts.writes - before.writes);
             self.written_bytes.inc_by(counts.written_bytes - before.written_bytes);
             self.slow_shed.inc_by(counts.slow_shed - before.slow_shed);
+            self.replaced.inc_by(counts.replaced - before.replaced);
             self.partial_shed.inc_by(counts.partial_shed - before.partial_shed);
             self.accept_pauses.inc_by(counts.accept_pauses - before.accept_pauses);
             self.lines.add(&before.entries, &counts.entries);

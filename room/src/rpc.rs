@@ -110,6 +110,8 @@ fn delivery(item: &rpc::DeliverItem, payloads: &[Bytes]) -> Option<DeliveryItem>
         id: item.id.into(),
         payload,
         accepted_ms: item.accepted_ms,
+        collapse_key: item.collapse_key.as_str().into(),
+        urgent: item.urgent,
     })
 }
 

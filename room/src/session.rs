@@ -20,6 +20,7 @@ mod jitter;
 mod life;
 mod limits;
 mod log;
+mod lost;
 mod outlet;
 mod pace;
 mod renew;
@@ -37,7 +38,7 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 use wire::{
-    frame::{Close, CloseCode, ServerFrame},
+    frame::{Close, CloseCode, ServerBody, ServerFrame},
     id::AppId,
 };
 
@@ -55,6 +56,7 @@ use self::{
     fanout::RecallRound,
     ghosts::Farewells,
     jitter::Jitter,
+    lost::Lost,
     users::Users,
 };
 use crate::{
@@ -91,6 +93,8 @@ pub struct Sessions {
     /// Apps whose page found no place.
     stalled: Vec<AppId>,
     recalls: VecDeque<RecallRound>,
+    /// Bindings whose broadcasts have been numbered anew.
+    lost: Lost,
     drain: Option<Drain>,
     /// Makes and opens resume tokens; nothing = no connection is kept after its socket broke.
     sealer: Option<Sealer>,
@@ -121,6 +125,7 @@ impl Sessions {
             work: VecDeque::new(),
             stalled: Vec::new(),
             recalls: VecDeque::new(),
+            lost: Lost::default(),
             drain: None,
             sealer: None,
             ghosts: 0,
@@ -257,6 +262,18 @@ impl Sessions {
 
 /// Sends an answer or a notice.
 fn tell(out: &mut impl Outlet, slot: u32, message: impl Into<ServerFrame>) -> bool {
-    let frame = wire::codec::encode_server_frame(&message.into());
-    out.write(slot, frame.len(), Class::Control, |buffer| buffer.extend_from_slice(&frame))
+    let frame = message.into();
+    let class = match &frame.body {
+        // From here on numbers, bindings and apps mean something else, or nothing follows.
+        Some(
+            ServerBody::Connected(_)
+            | ServerBody::Bound(_)
+            | ServerBody::Unbound(_)
+            | ServerBody::Rebased(_)
+            | ServerBody::Close(_),
+        ) => Class::Barrier,
+        _ => Class::Control,
+    };
+    let frame = wire::codec::encode_server_frame(&frame);
+    out.write(slot, frame.len(), class, |buffer| buffer.extend_from_slice(&frame))
 }

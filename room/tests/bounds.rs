@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use room::{
     clock::Now,
-    exchange::{Delivery, DeliveryItem, LoadAnswer},
+    exchange::{Delivery, DeliveryItem, DrainOrder, LoadAnswer, LogRun},
     session::Limits,
 };
 use wire::{frame::Ping, id::MessageId};
@@ -34,6 +34,8 @@ fn message(number: u32, seq: u64) -> DeliveryItem {
         id: MessageId(seq),
         payload: Some(Bytes::from_static(b"hello")),
         accepted_ms: NOW.unix_ms,
+        collapse_key: "".into(),
+        urgent: false,
     }
 }
 
@@ -121,4 +123,68 @@ fn what_has_gathered_goes_in_several_passes() {
     }
     crowd.work();
     assert_eq!(crowd.out.frames - before, 500 * 500);
+}
+
+/// The end of a drain, with a hundred thousand devices that did not leave.
+#[test]
+fn a_drain_closes_those_who_stay_in_parts() {
+    const COUNT: u32 = 100_000;
+    let mut crowd = Crowd::with(COUNT, false);
+    crowd.sessions.start_drain(DrainOrder { per_second: 1, spread_ms: 0, linger_ms: 60_000 }, NOW);
+    let mut before = crowd.out.frames;
+    crowd.sessions.close_all(NOW, &mut crowd.out);
+    let mut turns = 1;
+    while crowd.sessions.end_some(NOW, &mut crowd.out) {
+        assert!(
+            crowd.out.frames - before <= 2 * WRITES,
+            "{} are closed in one turn",
+            crowd.out.frames - before
+        );
+        before = crowd.out.frames;
+        turns += 1;
+    }
+    assert!(turns >= u64::from(COUNT) / WRITES);
+    assert_eq!(crowd.sessions.live(), 0, "after {turns} turns all are over");
+    assert_eq!(crowd.sessions.tally().closes.iter().sum::<u64>(), u64::from(COUNT));
+}
+
+/// A drain that could tell everyone at once does not do so in one turn.
+#[test]
+fn a_drain_without_a_pace_sends_away_in_parts() {
+    const COUNT: u32 = 20_000;
+    let mut crowd = Crowd::with(COUNT, false);
+    crowd.sessions.start_drain(DrainOrder { per_second: u32::MAX, spread_ms: 0, linger_ms: 0 }, NOW);
+    let began = crowd.out.frames;
+    let mut before = began;
+    while crowd.sessions.drain_step(later(1_000), &mut crowd.out) {
+        assert!(crowd.out.frames - before <= WRITES, "{} are told in one turn", crowd.out.frames - before);
+        before = crowd.out.frames;
+    }
+    assert_eq!(crowd.out.frames - began, u64::from(COUNT));
+}
+
+/// The saver lost an app's log and numbers it anew: what the devices have of it says nothing any more.
+#[test]
+fn a_log_that_begins_anew_is_told_in_parts() {
+    const COUNT: u32 = 100_000;
+    let mut crowd = Crowd::with(COUNT, false);
+    (0..3).for_each(|_| crowd.broadcast(""));
+    crowd.work();
+    let mut before = crowd.out.frames;
+    let anew = LogRun { app: APP, epoch: 2, after: 0, through: 0, entries: Vec::new() };
+    crowd.sessions.on_log(&anew, false);
+    assert_eq!(crowd.out.frames, before);
+    let mut turns = 0;
+    while crowd.sessions.end_some(NOW, &mut crowd.out) {
+        assert!(crowd.out.frames - before <= WRITES, "{} are told in one turn", crowd.out.frames - before);
+        before = crowd.out.frames;
+        turns += 1;
+    }
+    assert!(turns >= u64::from(COUNT) / WRITES - 1, "{turns}");
+    assert_eq!(crowd.sessions.live(), 0);
+    let mut kept = 0;
+    while crowd.sessions.has_ends() {
+        kept += crowd.sessions.take_ends(1_000).iter().filter(|end| end.cursor.is_some()).count();
+    }
+    assert_eq!(kept, 0, "no place of the old numbering is kept as one of the new");
 }

@@ -108,6 +108,8 @@ pub(super) fn nudge(app: AppId, uid: Uid, fence: FenceNumber) -> DeliveryItem {
         id: MessageId(0),
         payload: None,
         accepted_ms: 0,
+        collapse_key: "".into(),
+        urgent: false,
     }
 }
 

@@ -122,6 +122,7 @@ pub(super) fn page(result: rpc::LoadResult) -> LoadDone {
                 id: message.id.into(),
                 payload: message.payload,
                 accepted_ms: message.accepted_ms,
+                collapse_key: message.collapse_key.into(),
             })
             .collect(),
         through: result.through,

@@ -11,7 +11,7 @@ use crate::{backend::BackendLimits, session::Limits};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkConfig {
-    /// Binds. Default 2,048. Worst case one page of an inbox each.
+    /// Binds. Default 256. Worst case one page of an inbox each.
     pub binds: usize,
     /// Loads. Default 1,024. Worst case one page each.
     pub loads: usize,

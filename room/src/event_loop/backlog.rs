@@ -1,22 +1,33 @@
-//! What a socket refused.
+//! What a socket refused. A frame that has been begun goes on; of the others those go first that may overtake.
 
-use std::{collections::VecDeque, io::IoSlice};
+mod chain;
+mod lane;
+
+use std::io::IoSlice;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-/// Pieces smaller than this are gathered: each by itself would take up to a hundred bytes of handles and allocator's heads,
-/// many times what is counted for it.
-const SMALL: usize = 1_024;
-/// So much is gathered in one.
-const CHUNK: usize = 4_096;
+use self::{chain::Chain, lane::Lane};
+use crate::session::Class;
 
-/// Bytes that wait for one socket, in order.
+pub(super) use self::lane::Mark;
+
+const URGENT: usize = 0;
+const UNICAST: usize = 1;
+
+/// A frame that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    lane: usize,
+    index: usize,
+}
+
+/// Frames that wait for one socket. Each leaves as a whole; see [`Class`] for their order.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    chunks: VecDeque<Bytes>,
-    /// Small pieces behind the chunks.
-    tail: BytesMut,
-    len: usize,
+    /// What has been begun, and what was put in order by a [`Class::Barrier`].
+    front: Chain,
+    lanes: [Lane; 3],
     /// Sealed, and on its way before all else; only on lines with TLS.
     sealed: BytesMut,
     /// When the socket last took something, ms.
@@ -25,34 +36,50 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     pub(crate) fn new(now_ms: u64) -> Self {
-        Self {
-            chunks: VecDeque::new(),
-            tail: BytesMut::new(),
-            len: 0,
-            sealed: BytesMut::new(),
-            moved_ms: now_ms,
-        }
+        Self { front: Chain::default(), lanes: Default::default(), sealed: BytesMut::new(), moved_ms: now_ms }
     }
 
-    pub(crate) fn push(&mut self, bytes: Bytes) {
-        self.len += bytes.len();
-        let small = bytes.len() < SMALL;
-        if !self.tail.is_empty() && (!small || self.tail.len() + bytes.len() > CHUNK) {
-            self.chunks.push_back(std::mem::take(&mut self.tail).freeze());
-        }
-        if small {
-            self.tail.extend_from_slice(&bytes);
-        } else {
-            self.chunks.push_back(bytes);
+    /// Takes what is left of a frame that has been begun.
+    pub(super) fn push_begun(&mut self, bytes: Bytes) {
+        self.front.push(bytes);
+    }
+
+    /// Takes a frame, in one or several pieces.
+    pub(super) fn push(&mut self, class: Class, mark: Mark, parts: impl IntoIterator<Item = Bytes>) {
+        let [urgent, unicast, broadcast] = &mut self.lanes;
+        match class {
+            Class::Data => broadcast.push(Mark::Broadcast, parts),
+            Class::Unicast | Class::Page | Class::Control => unicast.push(mark, parts),
+            Class::Urgent => {
+                if let Some(binding) = mark.binding().filter(|binding| unicast.has(*binding)) {
+                    unicast.extract(binding, urgent);
+                }
+                urgent.push(mark, parts);
+            }
+            Class::Barrier => {
+                for lane in &mut self.lanes {
+                    self.front.append(&mut std::mem::take(lane).chain);
+                }
+                parts.into_iter().for_each(|part| self.front.push(part));
+            }
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len + self.sealed.len()
+        self.unsealed() + self.sealed.len()
+    }
+
+    fn unsealed(&self) -> usize {
+        self.front.len() + self.lanes.iter().map(|lane| lane.chain.len()).sum::<usize>()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether more than broadcasts, and what has been begun, waits.
+    pub(super) fn has_unicasts(&self) -> bool {
+        !self.lanes[URGENT].is_empty() || !self.lanes[UNICAST].is_empty()
     }
 
     /// Takes what has been sealed.
@@ -77,17 +104,18 @@ impl Backlog {
         }
     }
 
+    fn chains(&self) -> impl Iterator<Item = &Chain> {
+        std::iter::once(&self.front).chain(self.lanes.iter().map(|lane| &lane.chain))
+    }
+
     /// Takes out up to `count` bytes that are not sealed.
     pub(crate) fn take(&mut self, count: usize, out: &mut Vec<u8>, now_ms: u64) {
-        let end = out.len() + count.min(self.len);
-        for chunk in self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.tail[..]]) {
-            let missing = end - out.len();
-            out.extend_from_slice(&chunk[..missing.min(chunk.len())]);
-            if missing <= chunk.len() {
-                break;
-            }
+        let end = out.len() + count.min(self.unsealed());
+        let before = out.len();
+        for chain in self.chains() {
+            chain.copy_front(end - out.len(), out);
         }
-        self.advance(count.min(self.len), now_ms);
+        self.advance(end - before, now_ms);
     }
 
     pub(crate) fn moved_ms(&self) -> u64 {
@@ -97,83 +125,68 @@ impl Backlog {
     /// The first chunks, as many as fit; gives how many.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-            *slice = IoSlice::new(chunk);
-            count += 1;
-        }
-        if count == self.chunks.len() && count < slices.len() && !self.tail.is_empty() {
-            slices[count] = IoSlice::new(&self.tail);
-            count += 1;
+        for chain in self.chains() {
+            count += chain.slices(&mut slices[count..]);
         }
         count
     }
 
-    /// Forgets what the socket has taken.
+    /// Forgets what the socket has taken of them. A frame that it has not taken whole goes before all others.
     pub(crate) fn advance(&mut self, mut written: usize, now_ms: u64) {
-        self.len -= written;
         self.moved_ms = now_ms;
-        while written > 0 {
-            let Some(chunk) = self.chunks.front_mut() else { return self.advance_tail(written) };
-            if chunk.len() > written {
-                // A shared broadcast stays whole in memory until its last holder is through; that is what sharing means.
-                let _ = chunk.split_to(written);
-                return;
+        let first = written.min(self.front.len());
+        self.front.pop(first, None);
+        written -= first;
+        for lane in &mut self.lanes {
+            if let Some(left) = lane.advance(&mut written) {
+                return lane.chain.pop(left, Some(&mut self.front));
             }
-            written -= chunk.len();
-            self.chunks.pop_front();
         }
     }
 
-    fn advance_tail(&mut self, written: usize) {
-        self.tail.advance(written.min(self.tail.len()));
-        if self.tail.is_empty() {
-            self.tail = BytesMut::new();
+    /// The message whose place this one takes, if that has not been begun.
+    pub(super) fn replaced_by(&self, mark: Mark) -> Option<Place> {
+        let of = |lane: usize| {
+            let index = self.lanes[lane].frames.iter().position(|frame| mark.replaces(frame.mark))?;
+            Some(Place { lane, index })
+        };
+        of(URGENT).or_else(|| of(UNICAST))
+    }
+
+    /// The next message of the same inbox.
+    pub(super) fn follower(&self, place: Place) -> Option<Place> {
+        let binding = self.lanes[place.lane].frames.get(place.index)?.mark.binding()?;
+        let of = |lane: usize, from: usize| {
+            let frames = &self.lanes[lane].frames;
+            let is_next = |index: &usize| matches!(frames[*index].mark, Mark::Stored(of, _) if of == binding);
+            (from..frames.len()).find(is_next).map(|index| Place { lane, index })
+        };
+        let behind = of(place.lane, place.index + 1);
+        behind.or_else(|| if place.lane == URGENT { of(UNICAST, 0) } else { None })
+    }
+
+    /// A frame that lies in one piece.
+    pub(super) fn frame(&self, place: Place) -> Option<&[u8]> {
+        let lane = &self.lanes[place.lane];
+        lane.chain.piece(lane.offset(place.index), lane.frames.get(place.index)?.len as usize)
+    }
+
+    /// Puts another frame in its place.
+    pub(super) fn replace(&mut self, place: Place, new: &[u8]) {
+        let lane = &mut self.lanes[place.lane];
+        let at = lane.offset(place.index);
+        if let Some(frame) = lane.frames.get_mut(place.index) {
+            lane.chain.replace(at, frame.len as usize, new);
+            frame.len = new.len() as u32;
         }
+    }
+
+    /// Takes a frame out.
+    pub(super) fn remove(&mut self, place: Place) {
+        self.replace(place, &[]);
+        self.lanes[place.lane].frames.remove(place.index);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What would be written, in parts of at most `step` bytes.
-    fn drain(backlog: &mut Backlog, step: usize) -> Vec<u8> {
-        let mut all = Vec::new();
-        while !backlog.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 3];
-            let count = backlog.slices(&mut slices);
-            let taken: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).take(step).collect();
-            assert!(!taken.is_empty(), "what waits can be written");
-            backlog.advance(taken.len(), 7);
-            all.extend(taken);
-        }
-        assert_eq!((backlog.len(), backlog.moved_ms()), (0, 7));
-        all
-    }
-
-    #[test]
-    fn pieces_of_all_sizes_leave_in_order() {
-        for step in [1, 5, 700, 100_000] {
-            let (mut backlog, mut all) = (Backlog::new(0), Vec::new());
-            for (n, size) in
-                [3, 20, 5_000, 1_023, 1_024, 1, 900, 900, 900, 900, 900, 2].into_iter().enumerate()
-            {
-                let piece = vec![n as u8; size];
-                all.extend_from_slice(&piece);
-                backlog.push(piece.into());
-            }
-            assert_eq!(backlog.len(), all.len());
-            assert_eq!(drain(&mut backlog, step), all, "in steps of {step}");
-        }
-    }
-
-    /// A device that read nothing and was sent ten bytes at a time made the room hold ten times what its bound said.
-    #[test]
-    fn small_pieces_cost_little_more_than_their_bytes() {
-        let mut backlog = Backlog::new(0);
-        for _ in 0..26_214 {
-            backlog.push(Bytes::from_static(b"0123456789"));
-        }
-        assert!(backlog.chunks.len() < 80, "{} chunks", backlog.chunks.len());
-    }
-}
+mod tests;

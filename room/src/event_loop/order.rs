@@ -66,6 +66,28 @@ pub enum Order {
     },
 }
 
+impl Order {
+    /// Whether it goes before those of broadcasts: a message does not wait behind a burst of them.
+    fn goes_first(&self) -> bool {
+        match self {
+            // Answers are among these: a message that passed the answer to its user's bind would find nobody.
+            Self::Bound(_)
+            | Self::Loaded(_)
+            | Self::Ups(_)
+            | Self::Deliver(..)
+            | Self::Kick(..)
+            | Self::RecallUsers(..)
+            | Self::Adopt(_)
+            | Self::Limits(_)
+            | Self::WebSocket(_)
+            | Self::Drain(_)
+            | Self::CloseAll
+            | Self::Stop { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// How a thread is, for whoever asks; written by the thread at every turn.
 #[derive(Debug, Default)]
 pub struct Status {
@@ -91,6 +113,7 @@ pub struct Counts {
     pub writes: u64,
     pub written_bytes: u64,
     pub slow_shed: u64,
+    pub replaced: u64,
     pub partial_shed: u64,
     pub accept_pauses: u64,
     pub(crate) entries: Entries,
@@ -129,6 +152,8 @@ impl Bell {
 #[derive(Debug, Clone)]
 pub struct Thread {
     pub(crate) orders: mpsc::Sender<Order>,
+    /// Orders of broadcasts, and all that may wait behind messages.
+    pub(crate) later: mpsc::Sender<Order>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) status: Arc<Status>,
 }
@@ -150,7 +175,7 @@ impl Thread {
     /// # Errors
     /// [`NotTaken::Gone`].
     pub async fn send(&self, order: Order) -> Result<(), NotTaken> {
-        self.orders.send(order).await.map_err(|_| NotTaken::Gone)?;
+        self.queue(&order).send(order).await.map_err(|_| NotTaken::Gone)?;
         self.bell.ring();
         Ok(())
     }
@@ -160,12 +185,16 @@ impl Thread {
     /// # Errors
     /// [`NotTaken`].
     pub fn try_send(&self, order: Order) -> Result<(), NotTaken> {
-        self.orders.try_send(order).map_err(|error| match error {
+        self.queue(&order).try_send(order).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotTaken::Full,
             mpsc::error::TrySendError::Closed(_) => NotTaken::Gone,
         })?;
         self.bell.ring();
         Ok(())
+    }
+
+    fn queue(&self, order: &Order) -> &mpsc::Sender<Order> {
+        if order.goes_first() { &self.orders } else { &self.later }
     }
 
     /// How the thread is.
@@ -182,6 +211,6 @@ impl Thread {
         let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         let (orders, follow) = mpsc::channel(64);
         let bell = Arc::new(Bell { waker, asleep: AtomicBool::new(false) });
-        (Self { orders, bell, status: Arc::default() }, follow)
+        (Self { later: orders.clone(), orders, bell, status: Arc::default() }, follow)
     }
 }

@@ -5,15 +5,18 @@
 //! connection is counted against its bound, whoever shares it.
 
 mod flush;
+mod framing;
 mod json;
 mod lines;
 mod message;
 mod outlet;
+mod queue;
 mod sealed;
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use mio::net::TcpStream;
 
 use self::json::Texts;
@@ -21,6 +24,7 @@ use super::{
     backlog::Backlog,
     line::{Kind, LineCounts, Luggage, Shield, transport},
 };
+use crate::session::Class;
 
 /// No piece: the end of a chain.
 const NONE: u32 = u32::MAX;
@@ -28,9 +32,10 @@ const NONE: u32 = u32::MAX;
 /// Bounds of what waits for sockets, bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// For one connection. One frame may be larger if nothing else waits.
+    /// For one connection; broadcasts take at most three quarters of it, so that there is always room for a unicast. One frame
+    /// may be larger if nothing else waits.
     pub connection: usize,
-    /// More than that for answers and notices.
+    /// More than that for answers and notices, and half of it for urgent unicasts.
     pub reserve: usize,
     /// For all connections of the thread; whoever would go over it is closed.
     pub thread: usize,
@@ -71,6 +76,9 @@ enum Bits {
 struct Piece {
     bits: Bits,
     next: u32,
+    class: Class,
+    /// It belongs to the frame of the piece before.
+    goes_on: bool,
 }
 
 impl Piece {
@@ -97,6 +105,8 @@ pub(crate) struct Outbox {
     pub(crate) now_ms: u64,
     /// Connections that were closed because the thread's bound was reached, or their own with its reserve.
     pub(crate) shed: u64,
+    /// Messages that were taken out of a queue because a newer one took their place.
+    pub(crate) replaced: u64,
     pub(crate) writes: u64,
     pub(crate) bytes: u64,
     pub(super) lines: LineCounts,
@@ -104,6 +114,8 @@ pub(crate) struct Outbox {
     plain: Vec<u8>,
     pub(super) sealed: Vec<u8>,
     texts: Texts,
+    /// Hashes the keys of messages that replace each other; seeded at random, so that nobody can make two meet.
+    keys: RandomState,
     /// The close code of a WebSocket that is being ended for a reason of its own.
     pub(super) websocket_code: Option<u16>,
 }
@@ -121,12 +133,14 @@ impl Outbox {
             dead: Vec::new(),
             now_ms: 0,
             shed: 0,
+            replaced: 0,
             writes: 0,
             bytes: 0,
             lines: LineCounts::default(),
             plain: Vec::new(),
             sealed: Vec::new(),
             texts: Texts::default(),
+            keys: RandomState::default(),
             websocket_code: None,
         }
     }

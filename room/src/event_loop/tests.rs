@@ -1,5 +1,6 @@
 //! The loop over real loopback sockets, with a simulated tokio side.
 
+mod lanes;
 mod memory;
 mod one_port;
 pub(super) mod peer;
@@ -174,6 +175,8 @@ fn item(uid: &str, seq: u64) -> DeliveryItem {
         id: MessageId(seq),
         payload: Some(Bytes::from(format!("message {seq}"))),
         accepted_ms: 1,
+        collapse_key: "".into(),
+        urgent: false,
     }
 }
 

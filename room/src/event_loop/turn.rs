@@ -9,7 +9,7 @@ use std::{
 use mio::Events;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::{Counts, Entries, EventLoop, Order};
+use super::{Counts, Entries, EventLoop, Order, outbox::Outbox};
 use crate::{clock::Now, wheel::TICK_MS};
 
 /// Orders are followed for so long before the sockets have their turn.
@@ -33,7 +33,8 @@ impl EventLoop {
         };
         self.bell.asleep.store(true, Ordering::SeqCst);
         // Whoever gave an order before the line above did not ring.
-        let timeout = if self.orders.is_empty() { timeout } else { Duration::ZERO };
+        let idle = self.orders.is_empty() && self.later.is_empty();
+        let timeout = if idle { timeout } else { Duration::ZERO };
         let result = self.poll.poll(events, Some(timeout));
         self.bell.asleep.store(false, Ordering::SeqCst);
         match result {
@@ -44,6 +45,7 @@ impl EventLoop {
 
     fn has_work(&self, now_ms: u64) -> bool {
         self.more
+            || !self.deliveries.is_empty()
             || !self.unread.is_empty()
             || !self.shaking.is_empty()
             || self.outbox.has_drained()
@@ -57,6 +59,7 @@ impl EventLoop {
             self.sessions.on_drained(slot, &mut self.outbox);
         }
         self.more = self.sessions.work(now, &mut self.outbox);
+        self.more |= self.sessions.end_some(now, &mut self.outbox);
         if now.ms / TICK_MS > self.tick_ms / TICK_MS {
             self.tick_ms = now.ms;
             self.sessions.on_tick(now, &mut self.outbox);
@@ -65,7 +68,7 @@ impl EventLoop {
         }
         let draining = self.sessions.is_draining();
         if draining {
-            self.sessions.drain_step(now, &mut self.outbox);
+            self.more |= self.sessions.drain_step(now, &mut self.outbox);
         }
         self.outbox.flush();
         for slot in self.outbox.take_dead() {
@@ -73,7 +76,7 @@ impl EventLoop {
         }
         let left = self.asks.hand_over(&mut self.sessions);
         self.soon = left || draining || self.stop.is_some();
-        let at_rest = self.sessions.is_at_rest();
+        let at_rest = self.sessions.is_at_rest() && self.deliveries.is_empty();
         self.status.connections.store(self.sessions.connections() as u64, Ordering::Relaxed);
         self.status.ghosts.store(self.sessions.ghosts() as u64, Ordering::Relaxed);
         self.status.bindings.store(self.sessions.live() as u64, Ordering::Relaxed);
@@ -92,6 +95,7 @@ impl EventLoop {
             writes: self.outbox.writes,
             written_bytes: self.outbox.bytes,
             slow_shed: self.outbox.shed,
+            replaced: self.outbox.replaced,
             partial_shed: self.partial_shed,
             entries: Entries { lines: self.outbox.lines.clone(), ..self.entries.clone() },
             accept_pauses: self.gate.pauses,
@@ -100,17 +104,24 @@ impl EventLoop {
 
     fn follow_orders(&mut self, now: Now) {
         let began = Instant::now();
-        loop {
+        let late = |outbox: &Outbox| began.elapsed() > ORDER_TIME || outbox.staged() >= STAGED;
+        // Batches of messages are only noted here, so an urgent one is found whatever lies before it.
+        while !self.deliveries.is_full() && !late(&self.outbox) {
             match self.orders.try_recv() {
                 Ok(order) => self.follow(order, now),
-                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Empty) => break,
                 // Nobody can give orders any more: the room is gone.
                 Err(TryRecvError::Disconnected) => {
                     self.stop = Some(true);
                     return;
                 }
             }
-            if began.elapsed() > ORDER_TIME || self.outbox.staged() >= STAGED {
+        }
+        self.deliveries.work(&mut self.sessions, &mut self.outbox, late);
+        // One at least, so that messages without end do not hold up broadcasts for ever.
+        while let Ok(order) = self.later.try_recv() {
+            self.follow(order, now);
+            if late(&self.outbox) {
                 return;
             }
         }
@@ -140,8 +151,7 @@ impl EventLoop {
             Order::Page(run) => sessions.on_log(&run, true),
             Order::PageFailed(app) => sessions.on_page_failed(app),
             Order::Deliver(items, reply) => {
-                let results = items.iter().map(|item| sessions.deliver(item, outbox)).collect();
-                let _ = reply.send(results);
+                self.deliveries.push(items, reply);
             }
             Order::Kick(orders, reply) => {
                 let _ = reply.send(orders.iter().map(|order| sessions.kick(order, outbox)).collect());

@@ -16,7 +16,7 @@ use super::{
     line::{Begun, Kind, Shield},
     read::Step,
 };
-use crate::clock::Now;
+use crate::{clock::Now, session::Class};
 
 /// A message of the kind that was not agreed on (RFC 6455, 7.4.1).
 const WRONG_KIND: u16 = 1003;
@@ -67,7 +67,7 @@ impl EventLoop {
                 Format::Json => Kind::Json,
             },
         );
-        if self.outbox.say(slot, &answer) { Step::Again } else { Step::Stop }
+        if self.outbox.say(slot, &answer, Class::Barrier) { Step::Again } else { Step::Stop }
     }
 
     fn refuse_upgrade(&mut self, slot: u32, refusal: Refusal) -> Step {
@@ -119,7 +119,7 @@ impl EventLoop {
                 }
                 let mut pong = Vec::with_capacity(payload.len() + 2);
                 ws::frame_into(&mut pong, Opcode::Pong, &payload);
-                if self.outbox.say(slot, &pong) { Step::All } else { Step::Stop }
+                if self.outbox.say(slot, &pong, Class::Control) { Step::All } else { Step::Stop }
             }
             Incoming::Pong(_) => {
                 if self.hears_life(slot, now) {

@@ -87,6 +87,8 @@ pub struct StoredMessage {
     pub payload: Bytes,
     /// When the cluster took it.
     pub accepted_ms: u64,
+    /// It takes the place of earlier ones with the same key; empty = it does not.
+    pub collapse_key: Box<str>,
 }
 
 /// Answer to a [`super::UpAsk`].
@@ -123,6 +125,10 @@ pub struct DeliveryItem {
     pub payload: Option<Bytes>,
     /// When the cluster took it.
     pub accepted_ms: u64,
+    /// It takes the place of earlier ones with the same key; empty = it does not.
+    pub collapse_key: Box<str>,
+    /// Before all that is not urgent, but for earlier ones of the same inbox.
+    pub urgent: bool,
 }
 
 /// What became of a [`DeliveryItem`].

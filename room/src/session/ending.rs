@@ -59,10 +59,15 @@ impl Sessions {
             State::Pending => binding.state = State::Cancelled,
             State::Live => {
                 self.users.remove(slot, binding.app, &binding.uid);
+                let is_lost = self.lost.forget(binding.app, slot);
                 if let Some(app) = self.apps.get_mut(&binding.app) {
                     // Before the log forgets it.
                     binding.cursor = app.log.reached(slot, binding.cursor);
                     app.leave(slot, binding.tags.as_deref());
+                }
+                if is_lost {
+                    // Its place in the old numbering must not be kept as one in the new.
+                    binding.bsaved = u64::MAX;
                 }
                 binding.tags = None;
                 binding.state = State::Ending;

@@ -39,13 +39,9 @@ impl Sessions {
         if run.epoch > app.log.epoch {
             if run.after < app.log.known {
                 app.log.restart(run.epoch, run.after);
-                for slot in &app.members {
-                    if let Some(binding) = self.bindings.get_mut(slot as usize) {
-                        (binding.cursor, binding.bsent, binding.backed) = (run.after, run.after, run.after);
-                        // So that the saver learns the place in the new numbering, whatever it was in the old one.
-                        binding.bsaved = 0;
-                    }
-                }
+                // Their devices are told, in parts; until then they are sent nothing in numbers that they would misread.
+                app.log.lagging = app.members.clone();
+                self.lost.note(run.app, app.members.clone());
             }
             app.log.epoch = run.epoch;
         } else if run.epoch < app.log.epoch {

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 
 use wire::{
-    codec::{push_into, push_len},
     frame::{Push, Rebased},
     id::BindingId,
 };
@@ -50,11 +49,13 @@ impl Sessions {
             id: item.id,
             payload: payload.clone(),
             accepted_ms: item.accepted_ms,
+            collapse_key: item.collapse_key.clone(),
         });
+        let class = if item.urgent { Class::Urgent } else { Class::Unicast };
         match message {
             Some(message) if item.seq == 0 => {
                 let push = Push { skip: 0, ..push_frame(binding, BindingId(binding.number), &message) };
-                if out.write(binding.conn, push_len(&push), Class::Data, |buffer| push_into(&push, buffer)) {
+                if out.push(binding.conn, &push, class) {
                     self.tally.transients += 1;
                     Delivery::Sent
                 } else {
@@ -65,7 +66,7 @@ impl Sessions {
             _ if item.epoch == binding.epoch && item.seq <= binding.sent => Delivery::Sent,
             Some(message) if item.epoch == binding.epoch && item.seq == binding.sent + 1 => {
                 let push = push_frame(binding, BindingId(binding.number), &message);
-                if write_push(binding, &push, Class::Data, out) {
+                if write_push(binding, &push, class, out) {
                     self.tally.pushes += 1;
                 } else {
                     binding.flags.set(Flags::BEHIND);
@@ -237,13 +238,13 @@ pub(crate) fn push_frame(binding: &Binding, number: BindingId, message: &StoredM
         id: message.id.0,
         payload: message.payload.clone(),
         accepted_ms: message.accepted_ms,
-        ..Default::default()
+        collapse_key: message.collapse_key.as_ref().to_owned(),
     }
 }
 
 /// Writes a stored message and notes that it was sent.
 pub(crate) fn write_push(binding: &mut Binding, push: &Push, class: Class, out: &mut impl Outlet) -> bool {
-    let written = out.write(binding.conn, push_len(push), class, |buffer| push_into(push, buffer));
+    let written = out.push(binding.conn, push, class);
     if written {
         (binding.sent, binding.told) = (push.seq, push.seq);
     }

@@ -286,6 +286,8 @@ impl World {
             id: MessageId(entry.id),
             payload: (!nudge).then(|| inbox::payload(entry.id)),
             accepted_ms: 1,
+            collapse_key: "".into(),
+            urgent: entry.seq.is_multiple_of(3),
         };
         if self.chance(self.weather.double) {
             self.soon(Event::LookUp(user, item.clone()));

@@ -76,5 +76,11 @@ pub(crate) fn payload(id: u64) -> Bytes {
 }
 
 pub(crate) fn message(entry: &Entry) -> StoredMessage {
-    StoredMessage { seq: entry.seq, id: MessageId(entry.id), payload: payload(entry.id), accepted_ms: 1 }
+    StoredMessage {
+        seq: entry.seq,
+        id: MessageId(entry.id),
+        payload: payload(entry.id),
+        accepted_ms: 1,
+        collapse_key: "".into(),
+    }
 }

@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use room::session::{Class, Outlet};
+use wire::{
+    codec::{push_into, push_len},
+    frame::Push,
+};
 
 /// Bytes that may wait for a connection; a frame may be larger if nothing else waits.
 pub(crate) const BOUND: usize = 600;
@@ -15,7 +19,7 @@ pub(crate) const RESERVE: usize = 2_000;
 pub(crate) struct Socket {
     pub(crate) open: bool,
     /// Has not been taken by the socket.
-    pub(crate) waiting: VecDeque<u8>,
+    waiting: Waiting,
     /// Something was left over when the socket was written to.
     backlog: bool,
     refused: bool,
@@ -24,6 +28,54 @@ pub(crate) struct Socket {
     pub(crate) ended: bool,
     pub(crate) dead: bool,
     moved_ms: u64,
+}
+
+/// Frames in the order of their classes.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// What has been begun or put in order.
+    front: VecDeque<u8>,
+    /// Urgent messages, others and answers, broadcasts; with the binding of messages.
+    lanes: [VecDeque<(Option<u32>, Vec<u8>)>; 3],
+    len: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, class: Class, binding: Option<u32>, frame: Vec<u8>) {
+        self.len += frame.len();
+        let [urgent, unicast, broadcast] = &mut self.lanes;
+        match class {
+            Class::Data => broadcast.push_back((None, frame)),
+            Class::Unicast | Class::Page | Class::Control => unicast.push_back((binding, frame)),
+            Class::Urgent => {
+                let (own, others) = unicast.drain(..).partition(|(of, _)| *of == binding);
+                *unicast = others;
+                urgent.extend::<VecDeque<_>>(own);
+                urgent.push_back((binding, frame));
+            }
+            Class::Barrier => {
+                let all = self.lanes.iter_mut().flat_map(|lane| lane.drain(..));
+                self.front.extend(all.flat_map(|(_, frame)| frame));
+                self.front.extend(frame);
+            }
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        while self.front.len() < count
+            && let Some((_, frame)) = self.lanes.iter_mut().find_map(VecDeque::pop_front)
+        {
+            self.front.extend(frame);
+        }
+        let taken: Vec<u8> = self.front.drain(..count.min(self.front.len())).collect();
+        self.len -= taken.len();
+        taken
+    }
+
+    /// Whether more than broadcasts waits that have not been begun.
+    fn has_unicasts(&self) -> bool {
+        !self.lanes[0].is_empty() || !self.lanes[1].is_empty()
+    }
 }
 
 /// The sockets of one room, by slot.
@@ -61,9 +113,10 @@ impl Wires {
         if socket.dead || !socket.open {
             return Vec::new();
         }
-        let count = room.min(socket.waiting.len());
-        let taken: Vec<u8> = socket.waiting.drain(..count).collect();
-        if socket.waiting.is_empty() {
+        let had_unicasts = socket.backlog && socket.waiting.has_unicasts();
+        let taken = socket.waiting.take(room);
+        let count = taken.len();
+        if socket.waiting.len == 0 {
             if std::mem::take(&mut socket.backlog) || socket.refused {
                 socket.refused = false;
                 self.drained.push(slot);
@@ -75,6 +128,9 @@ impl Wires {
                 socket.moved_ms = now_ms;
             }
             socket.backlog = true;
+            if had_unicasts && !socket.waiting.has_unicasts() {
+                self.drained.push(slot);
+            }
         }
         taken
     }
@@ -85,14 +141,16 @@ impl Wires {
             return false;
         }
         let bound = match class {
-            Class::Data => BOUND,
-            Class::Control => BOUND + RESERVE,
+            Class::Data => BOUND - BOUND / 4,
+            Class::Unicast => BOUND,
+            Class::Urgent => BOUND + RESERVE / 2,
+            Class::Control | Class::Barrier => BOUND + RESERVE,
             Class::Page => usize::MAX,
         };
-        let pending = socket.waiting.len();
+        let pending = socket.waiting.len;
         if pending > 0 && pending + len > bound {
             socket.refused = true;
-            if class == Class::Control {
+            if class.is_control() {
                 self.abort(slot);
             }
             return false;
@@ -110,7 +168,18 @@ impl Outlet for Wires {
     fn share(&mut self, slot: u32, frame: &Bytes, class: Class) -> bool {
         let taken = self.admit(slot, frame.len(), class);
         if taken {
-            self.socket(slot).waiting.extend(frame);
+            self.socket(slot).waiting.push(class, None, frame.to_vec());
+            self.dirty.push(slot);
+        }
+        taken
+    }
+
+    fn push(&mut self, slot: u32, push: &Push, class: Class) -> bool {
+        let taken = self.admit(slot, push_len(push), class);
+        if taken {
+            let mut frame = Vec::new();
+            push_into(push, &mut frame);
+            self.socket(slot).waiting.push(class, Some(push.binding), frame);
             self.dirty.push(slot);
         }
         taken
@@ -122,14 +191,14 @@ impl Outlet for Wires {
             let mut frame = Vec::new();
             encode(&mut frame);
             assert_eq!(frame.len(), len, "a frame is as long as was said");
-            self.socket(slot).waiting.extend(frame);
+            self.socket(slot).waiting.push(class, None, frame);
             self.dirty.push(slot);
         }
         taken
     }
 
     fn is_busy(&self, slot: u32) -> bool {
-        self.sockets.get(slot as usize).is_some_and(|socket| socket.backlog)
+        self.sockets.get(slot as usize).is_some_and(|socket| socket.backlog && socket.waiting.has_unicasts())
     }
 
     fn stalled_ms(&self, slot: u32, now_ms: u64) -> u64 {

@@ -2,10 +2,8 @@
 
 use std::io::{self, IoSlice, Write as _};
 
-use bytes::Bytes;
-
-use super::{Bits, NONE, Outbox};
-use crate::event_loop::{backlog::Backlog, line::Shield};
+use super::{NONE, Outbox};
+use crate::event_loop::line::Shield;
 
 /// Slices of one `writev`. The kernel takes 1,024; more than 64 frames for one connection in one turn are rare.
 const MAX_SLICES: usize = 64;
@@ -77,24 +75,6 @@ impl Outbox {
         self.written(slot);
     }
 
-    /// Keeps what the socket refused.
-    pub(super) fn keep(&mut self, slot: u32, mut at: u32, mut skip: usize) {
-        let Some(socket) = self.sockets.get_mut(slot as usize) else { return };
-        let now_ms = self.now_ms;
-        let backlog = socket.luggage().backlog.get_or_insert_with(|| Box::new(Backlog::new(now_ms)));
-        let before = backlog.len();
-        while at != NONE {
-            let piece = &self.pieces[at as usize];
-            backlog.push(match &piece.bits {
-                Bits::Shared(bytes) => bytes.slice(skip..),
-                Bits::Built { .. } => Bytes::copy_from_slice(&piece.bytes(&self.scratch)[skip..]),
-            });
-            (at, skip) = (piece.next, 0);
-        }
-        self.waiting += backlog.len() - before;
-        self.bound_waiting(slot);
-    }
-
     /// Ends who has made too much wait.
     pub(super) fn bound_waiting(&mut self, slot: u32) {
         if self.waiting > self.bounds.thread {
@@ -111,6 +91,7 @@ impl Outbox {
         }
         let (Some(stream), Some(luggage)) = (&mut socket.stream, &mut socket.luggage) else { return };
         let Some(backlog) = &mut luggage.backlog else { return };
+        let had_unicasts = backlog.has_unicasts();
         loop {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let count = backlog.slices(&mut slices);
@@ -127,7 +108,13 @@ impl Outbox {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Inboxes go on before the broadcasts have been written.
+                    if had_unicasts && !backlog.has_unicasts() {
+                        self.drained.push(slot);
+                    }
+                    return;
+                }
                 _ => return self.kill(slot),
             }
         }

@@ -94,13 +94,13 @@ impl Outbox {
     }
 
     /// Sends bytes of the transport itself; `false`: refused.
-    pub(in crate::event_loop) fn say(&mut self, slot: u32, bytes: &[u8]) -> bool {
-        self.built(slot, bytes.len(), Class::Control, |buffer| buffer.extend_from_slice(bytes))
+    pub(in crate::event_loop) fn say(&mut self, slot: u32, bytes: &[u8], class: Class) -> bool {
+        self.built(slot, bytes.len(), class, |buffer| buffer.extend_from_slice(bytes))
     }
 
     /// Last words, and the end: whoever hears them has nothing to add.
     pub(in crate::event_loop) fn farewell(&mut self, slot: u32, bytes: &[u8]) {
-        self.say(slot, bytes);
+        self.say(slot, bytes, Class::Barrier);
         self.flush_one(slot);
         self.end_writing(slot);
         self.kill(slot);

@@ -5,7 +5,10 @@ use wire::{codec::encoded_prefix_len, frame::ServerBody, ws};
 
 use super::{Bits, Outbox, json};
 use crate::{
-    event_loop::line::{Kind, Shield},
+    event_loop::{
+        backlog::Mark,
+        line::{Kind, Shield},
+    },
     session::Class,
 };
 
@@ -42,7 +45,7 @@ impl Outbox {
     ) -> bool {
         match self.speaks(slot) {
             // Last words are among these; they are worth a look.
-            (Kind::Binary, _) if class != Class::Control => self.write_binary(slot, len, class, encode),
+            (Kind::Binary, _) if class != Class::Barrier => self.write_binary(slot, len, class, encode),
             (Kind::Binary | Kind::Json, _) => {
                 let mut frame = Vec::with_capacity(len);
                 encode(&mut frame);
@@ -73,16 +76,15 @@ impl Outbox {
         if !self.admit(slot, head + len, class) {
             return false;
         }
-        if self.has_backlog(slot) {
+        if self.queues(slot) {
             let mut bytes = Vec::with_capacity(head);
             ws::header_into(&mut bytes, ws::Opcode::Binary, len);
-            return self.extend_backlog(slot, bytes.into())
-                && self.extend_backlog(slot, frame.slice(prefix..));
+            return self.enqueue(slot, class, Mark::Answer, [bytes.into(), frame.slice(prefix..)]);
         }
         let start = self.scratch.len() as u32;
         ws::header_into(&mut self.scratch, ws::Opcode::Binary, len);
-        self.stage(slot, Bits::Built { start, end: self.scratch.len() as u32 });
-        self.stage(slot, Bits::Shared(frame.slice(prefix..)));
+        self.stage(slot, Bits::Built { start, end: self.scratch.len() as u32 }, class);
+        self.stage_part(slot, Bits::Shared(frame.slice(prefix..)), class, true);
         true
     }
 
@@ -112,7 +114,7 @@ impl Outbox {
     /// Takes a frame that has been encoded; after the last one the WebSocket is closed as well.
     fn write_whole(&mut self, slot: u32, frame: &Bytes, class: Class) -> bool {
         let is_text = self.speaks(slot).0 == Kind::Json;
-        let is_last = class == Class::Control && is_close(frame);
+        let is_last = class == Class::Barrier && is_close(frame);
         let read = if is_text || is_last { json::read(frame.clone()) } else { None };
         let mut out = Vec::new();
         match &read {

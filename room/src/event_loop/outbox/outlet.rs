@@ -1,10 +1,17 @@
 //! Taking frames: counting them against the bounds, and staging them.
 
 use bytes::Bytes;
+use wire::{
+    codec::{push_into, push_len},
+    frame::Push,
+};
 
-use super::{Bits, NONE, Outbox, Piece};
+use super::{Bits, Bounds, NONE, Outbox, Piece};
 use crate::{
-    event_loop::line::Kind,
+    event_loop::{
+        backlog::{Backlog, Mark},
+        line::Kind,
+    },
     session::{Class, Outlet},
 };
 
@@ -19,14 +26,17 @@ impl Outbox {
             return false;
         }
         let pending = socket.pending as usize;
+        let Bounds { connection, reserve, .. } = self.bounds;
         let bound = match class {
-            Class::Data => self.bounds.connection,
-            Class::Control => self.bounds.connection + self.bounds.reserve,
+            Class::Data => connection - connection / 4,
+            Class::Unicast => connection,
+            Class::Urgent => connection + reserve / 2,
+            Class::Control | Class::Barrier => connection + reserve,
             Class::Page => usize::MAX,
         };
         if pending > 0 && pending + len > bound {
             socket.refused = true;
-            if class == Class::Control {
+            if class.is_control() {
                 self.shed += 1;
                 self.kill(slot);
             }
@@ -36,7 +46,12 @@ impl Outbox {
         true
     }
 
-    pub(super) fn stage(&mut self, slot: u32, bits: Bits) {
+    pub(super) fn stage(&mut self, slot: u32, bits: Bits, class: Class) {
+        self.stage_part(slot, bits, class, false);
+    }
+
+    /// Stages a piece, which may belong to the frame of the one before.
+    pub(super) fn stage_part(&mut self, slot: u32, bits: Bits, class: Class, goes_on: bool) {
         let index = self.pieces.len() as u32;
         let socket = &mut self.sockets[slot as usize];
         if socket.first == NONE {
@@ -44,8 +59,11 @@ impl Outbox {
             self.dirty.push(slot);
         } else {
             let last = &mut self.pieces[socket.last as usize];
-            // Frames built one after the other for the same connection are one slice.
-            if let (Bits::Built { end, .. }, Bits::Built { start, end: new_end }) = (&mut last.bits, &bits)
+            // Frames built one after the other for the same connection are one slice, if they are of a kind.
+            if last.class == class
+                && class != Class::Barrier
+                && let (Bits::Built { end, .. }, Bits::Built { start, end: new_end }) =
+                    (&mut last.bits, &bits)
                 && *end == *start
             {
                 *end = *new_end;
@@ -54,20 +72,7 @@ impl Outbox {
             last.next = index;
         }
         socket.last = index;
-        self.pieces.push(Piece { bits, next: NONE });
-    }
-
-    pub(super) fn extend_backlog(&mut self, slot: u32, bytes: Bytes) -> bool {
-        let luggage = self.sockets.get_mut(slot as usize).and_then(|socket| socket.luggage.as_mut());
-        let Some(backlog) = luggage.and_then(|luggage| luggage.backlog.as_mut()) else { return false };
-        self.waiting += bytes.len();
-        backlog.push(bytes);
-        self.bound_waiting(slot);
-        true
-    }
-
-    pub(super) fn has_backlog(&self, slot: u32) -> bool {
-        self.sockets.get(slot as usize).is_some_and(|socket| socket.backlog().is_some())
+        self.pieces.push(Piece { bits, next: NONE, class, goes_on });
     }
 
     /// Takes bytes that many connections share, as they are.
@@ -75,10 +80,10 @@ impl Outbox {
         if !self.admit(slot, bytes.len(), class) {
             return false;
         }
-        if self.has_backlog(slot) {
-            return self.extend_backlog(slot, bytes.clone());
+        if self.queues(slot) {
+            return self.enqueue(slot, class, Mark::Answer, [bytes.clone()]);
         }
-        self.stage(slot, Bits::Shared(bytes.clone()));
+        self.stage(slot, Bits::Shared(bytes.clone()), class);
         true
     }
 
@@ -93,14 +98,14 @@ impl Outbox {
         if !self.admit(slot, len, class) {
             return false;
         }
-        if self.has_backlog(slot) {
+        if self.queues(slot) {
             let mut bytes = Vec::with_capacity(len);
             encode(&mut bytes);
-            return self.extend_backlog(slot, bytes.into());
+            return self.enqueue(slot, class, Mark::Answer, [bytes.into()]);
         }
         let start = self.scratch.len() as u32;
         encode(&mut self.scratch);
-        self.stage(slot, Bits::Built { start, end: self.scratch.len() as u32 });
+        self.stage(slot, Bits::Built { start, end: self.scratch.len() as u32 }, class);
         if self.scratch.len() > STAGE_BYTES {
             self.flush();
         }
@@ -130,8 +135,17 @@ impl Outlet for Outbox {
         }
     }
 
+    fn push(&mut self, slot: u32, push: &Push, class: Class) -> bool {
+        if self.queues(slot) {
+            self.push_behind(slot, push, class)
+        } else {
+            self.write(slot, push_len(push), class, |buffer| push_into(push, buffer))
+        }
+    }
+
     fn is_busy(&self, slot: u32) -> bool {
-        self.has_backlog(slot)
+        let backlog = self.sockets.get(slot as usize).and_then(|socket| socket.backlog());
+        backlog.is_some_and(Backlog::has_unicasts)
     }
 
     fn stalled_ms(&self, slot: u32, now_ms: u64) -> u64 {

@@ -115,7 +115,12 @@ impl Outbox {
                 return self.emptied(slot);
             }
             self.plain.clear();
+            let had_unicasts = backlog.has_unicasts();
             backlog.take(RECORD, &mut self.plain, self.now_ms);
+            if had_unicasts && !backlog.has_unicasts() && !backlog.is_empty() {
+                // Inboxes go on before the broadcasts have been written.
+                self.drained.push(slot);
+            }
             self.waiting -= self.plain.len();
             if !self.seal(slot) || self.write_sealed(slot).is_err() {
                 return self.kill(slot);

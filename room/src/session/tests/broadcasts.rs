@@ -1,6 +1,6 @@
 //! Fan-out, catching up, cursors.
 
-use wire::frame::ServerBody;
+use wire::frame::{ServerBody, UnboundReason};
 
 use super::{
     super::Limits,
@@ -296,8 +296,9 @@ fn a_slot_used_again_during_a_pass_is_no_target() {
     assert_eq!(world.broadcasts(next), [2]);
 }
 
+/// A device that was left in a numbering that is no more would take the new log's first numbers for old ones.
 #[test]
-fn numbers_that_went_back_begin_anew() {
+fn numbers_that_went_back_are_told_and_begin_anew() {
     let mut world = small();
     let slots = crowd(&mut world, 2);
     world.sessions.on_log(&run(0, 9, &[(9, "")]), false);
@@ -305,6 +306,16 @@ fn numbers_that_went_back_begin_anew() {
     world.broadcasts(slots[0]);
     world.sessions.on_log(&crate::exchange::LogRun { epoch: 2, ..run(3, 3, &[]) }, false);
     world.sessions.on_log(&crate::exchange::LogRun { epoch: 2, ..run(3, 4, &[(4, "")]) }, false);
+    world.work();
+    assert!(world.frames(slots[0]).is_empty(), "nothing is sent in numbers that it would misread");
+    assert!(!world.sessions.end_some(world.now, &mut world.out));
+    for slot in &slots {
+        let ServerBody::Unbound(unbound) = world.one(*slot) else { panic!() };
+        assert_eq!(unbound.reason(), UnboundReason::Lost);
+    }
+    let ends = world.sessions.take_ends(9);
+    assert!(ends.len() == 2 && ends.iter().all(|end| end.cursor.is_none()), "its place means nothing now: {ends:?}");
+    world.bind_with(slots[0], 1, "u0", &[], BindDone { cursor: cursor(2, 3), log: cursor(2, 4), ..done(5, 0) });
     world.work();
     assert_eq!(world.broadcasts(slots[0]), [4]);
 }

@@ -264,6 +264,7 @@ pub(super) fn page((epoch, seq): (u64, u64), seqs: &[u64], through: u64) -> Load
         id: MessageId(100 + seq),
         payload: Bytes::from_static(b"hello"),
         accepted_ms: 1,
+        collapse_key: "".into(),
     };
     LoadDone {
         start: position(epoch, seq),
@@ -283,6 +284,8 @@ pub(super) fn item(uid: &str, epoch: u64, seq: u64) -> DeliveryItem {
         id: MessageId(100 + seq),
         payload: Some(Bytes::from_static(b"hello")),
         accepted_ms: 1,
+        collapse_key: "".into(),
+        urgent: false,
     }
 }
 
