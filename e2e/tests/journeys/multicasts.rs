@@ -34,7 +34,7 @@ async fn a_long_list_is_streamed_and_each_user_accounted_for(stack: &mut Stack) 
     let uids = || (0..USERS).map(|n| format!("user-{n}"));
     let stream = async |key: &str| {
         let request = api
-            .request(Method::POST, "/v1/multicast")
+            .request(Method::POST, "/v1/multicasts")
             .header("Content-Type", "application/x-ndjson")
             .header("Idempotency-Key", key)
             .timeout(std::time::Duration::from_secs(60))
@@ -107,7 +107,7 @@ async fn a_streamed_list_that_is_wrong_is_refused(stack: &mut Stack) -> anyhow::
     let api = stack.api();
     let send = async |body: String| {
         let request =
-            api.request(Method::POST, "/v1/multicast").header("Content-Type", "application/x-ndjson");
+            api.request(Method::POST, "/v1/multicasts").header("Content-Type", "application/x-ndjson");
         api.send(request.body(body)).await
     };
     let head = json!({ "payload": "x" });

@@ -46,10 +46,12 @@ pub(super) fn rate(users_per_second: u32) -> String {
 
 /// What is happening, in a line; `speed` is what was seen to be sent a second.
 pub(super) fn line(b: &BroadcastState, speed: Option<f64>) -> String {
+    format!("{}  {}", pace(b, speed), counts(b))
+}
+
+/// How far it is, and how fast.
+pub(super) fn pace(b: &BroadcastState, speed: Option<f64>) -> String {
     let mut words = vec![b.state.clone(), format!("released {}", released(b))];
-    words.extend(
-        [("sent", b.sent), ("acked", b.acked), ("stored", b.stored)].map(|(what, n)| format!("{what} {n}")),
-    );
     if let Some(speed) = speed {
         words.push(format!("{speed:.0}/s"));
     }
@@ -57,6 +59,13 @@ pub(super) fn line(b: &BroadcastState, speed: Option<f64>) -> String {
         let (now, asked) = (rate(b.users_per_second), rate(b.users_per_second_asked));
         words.push(format!("slowed to {now} of {asked}"));
     }
+    words.join("  ")
+}
+
+/// What became of it so far, and why it is slow or stands still.
+pub(super) fn counts(b: &BroadcastState) -> String {
+    let counts = [("sent", b.sent), ("acked", b.acked), ("stored", b.stored)];
+    let mut words = counts.map(|(what, n)| format!("{what} {n}")).to_vec();
     if !b.why.is_empty() {
         words.push(b.why.clone());
     }
@@ -111,7 +120,7 @@ mod tests {
         let told = line(&state(), Some(49.7));
         assert_eq!(
             told,
-            "running  released 43.2%  sent 100  acked 98  stored 2  50/s  slowed to 50/s of 200/s  only 40 % acked"
+            "running  released 43.2%  50/s  slowed to 50/s of 200/s  sent 100  acked 98  stored 2  only 40 % acked"
         );
         let plain = BroadcastState { state: "done".to_owned(), ..BroadcastState::default() };
         assert_eq!(line(&plain, None), "done  released 0.0%  sent 0  acked 0  stored 0");

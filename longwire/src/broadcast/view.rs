@@ -35,7 +35,7 @@ impl View {
             (false, false) => Mode::Plain { last: None },
             (false, true) => {
                 let bar = ProgressBar::new(FULL);
-                if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {wide_msg}") {
+                if let Ok(style) = ProgressStyle::with_template("[{bar:32}] {prefix}\n{wide_msg}") {
                     bar.set_style(style.progress_chars("=> "));
                 }
                 Mode::Terminal(bar)
@@ -51,7 +51,9 @@ impl View {
             Mode::Json => println!("{}", state::json(now)),
             Mode::Terminal(bar) => {
                 bar.set_position((now.released.clamp(0.0, 1.0) * FULL as f64) as u64);
-                bar.set_message(state::line(now, speed));
+                // Two lines, so that a narrow terminal shows both whole.
+                bar.set_prefix(state::pace(now, speed));
+                bar.set_message(state::counts(now));
             }
             Mode::Plain { last } => {
                 let due = last.as_ref().is_none_or(|(at, word)| at.elapsed() >= PLAIN || *word != now.state);
@@ -74,7 +76,7 @@ impl View {
     /// It has ended: the ledger. As JSON it was in the last state.
     pub(super) fn end(&self, last: &BroadcastState) {
         if let Mode::Terminal(bar) = &self.mode {
-            bar.abandon();
+            bar.finish_and_clear();
         }
         if !matches!(self.mode, Mode::Json) {
             println!("{}: {}", last.state, state::ledger(last));
