@@ -75,7 +75,12 @@ impl Follow {
             }
         }
         let calls = asked.into_iter().map(|(room, ids)| async move {
-            reach.rooms.progress_of(&[room], &ids).await.into_iter().find_map(|(_, answer)| Some((room, answer.ok()?)))
+            reach
+                .rooms
+                .progress_of(&[room], &ids)
+                .await
+                .into_iter()
+                .find_map(|(_, answer)| Some((room, answer.ok()?)))
         });
         let told: Vec<_> = join_all(calls).await.into_iter().flatten().collect();
         let picture = reach.picture();
@@ -91,7 +96,8 @@ impl Follow {
                     let Some(kept) = of.rooms.get_mut(&room) else { continue };
                     if (kept.life, kept.sent) != (life, one.sent) {
                         *kept = Kept { life, sent: one.sent, changed: now };
-                        let part = Part { app: of.app, id: one.id, room: room.0, incarnation: life, sent: one.sent };
+                        let part =
+                            Part { app: of.app, id: one.id, room: room.0, incarnation: life, sent: one.sent };
                         parts.push(part);
                     }
                 }

@@ -99,7 +99,9 @@ impl Keeper {
                 let next = Instant::now() + POLL;
                 failures = if self.round().await { 0 } else { failures.saturating_add(1) };
                 if failures == UNHEARD {
-                    tracing::warn!("the savers have not said for a while which broadcasts are to be released");
+                    tracing::warn!(
+                        "the savers have not said for a while which broadcasts are to be released"
+                    );
                 }
                 tokio::select! {
                     () = sleep_until(next) => {}

@@ -20,11 +20,14 @@ mod rpc;
 mod run;
 mod sense;
 mod state;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::{follow::Follow, gate::Gates, keeper::Keeper, run::Tools, watch::Watchers};
 pub(crate) use self::{
     keeper::Known,
     parts::Parts,
@@ -33,7 +36,6 @@ pub(crate) use self::{
     state::{Snapshot, Wanted, find, state_of, word},
     watch::Watch,
 };
-use self::{follow::Follow, gate::Gates, keeper::Keeper, run::Tools, watch::Watchers};
 use crate::{config::BroadcastConfig, notices::Notices};
 
 /// What the operations need of the jobs.

@@ -56,9 +56,9 @@ pub(crate) fn expires_ms(job: &Job) -> u64 {
 
 /// When all that the job releases has expired, ms since 1970.
 pub(crate) fn last_expires_ms(job: &Job) -> u64 {
-    let last = job.local_minutes.map_or(job.starts_ms, |minutes| {
-        when::local_due_ms(minutes, when::offset_of(when::STEPS - 1))
-    });
+    let last = job
+        .local_minutes
+        .map_or(job.starts_ms, |minutes| when::local_due_ms(minutes, when::offset_of(when::STEPS - 1)));
     last.saturating_add(job.ttl_ms)
 }
 

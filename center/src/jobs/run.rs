@@ -25,8 +25,10 @@ use super::{
 };
 use crate::notices::Notices;
 
-/// Rooms are asked so often while a job is paced.
-const SENSE: Duration = Duration::from_secs(1);
+/// Rooms are asked so often while a job is paced: what a room that fills at once gets too much of is half a second of slices.
+const SENSE: Duration = Duration::from_millis(500);
+/// What is judged of the answers is judged so often.
+const JUDGE: Duration = Duration::from_secs(1);
 /// Slices smaller than this are corrected by what was sent at once: chance weighs more in them.
 const SMALL_RATE: u32 = 400;
 /// After a failure of the archive. With jitter, because all jobs of a saver fail together.
@@ -129,7 +131,9 @@ impl Run {
     async fn wait_for_start(&mut self) {
         let now = self.tools.reach.now_ms();
         if now >= self.job.starts_ms {
-            return self.change(ChangeJobRequest { state: JobState::Running.into(), ..Default::default() }).await;
+            return self
+                .change(ChangeJobRequest { state: JobState::Running.into(), ..Default::default() })
+                .await;
         }
         self.nap(self.job.starts_ms - now).await;
     }
@@ -321,7 +325,7 @@ impl Run {
         self.share = sensed.share;
         let now = self.began.elapsed();
         let bounded = self.job.min_ack_ratio > 0.0 || self.job.max_latency_ms > 0;
-        if !bounded || now.saturating_sub(self.judged) < SENSE.mul_f64(0.9) {
+        if !bounded || now.saturating_sub(self.judged) < JUDGE.mul_f64(0.9) {
             return;
         }
         self.judged = now;

@@ -1,4 +1,4 @@
-//! What the runner of a paced job asks the rooms, about once a second: how many are online whom it is for, and what became of it.
+//! What the runner of a paced job asks the rooms, about twice a second: how many are online whom it is for, and what became of it.
 
 use cluster::NodeId;
 use hashbrown::HashMap;

@@ -163,7 +163,11 @@ pub(crate) async fn find(reach: &Reach, wanted: Wanted) -> Result<Option<(Job, J
     let before_id = wanted.id.saturating_add(1);
     let request = ListJobsRequest { app: wanted.app, before_id, limit: 1 };
     let answer = reach.savers.list_jobs(request).await?;
-    let found = answer.jobs.into_iter().zip(answer.counts.into_iter().map(Some).chain(std::iter::repeat(None))).next();
+    let found = answer
+        .jobs
+        .into_iter()
+        .zip(answer.counts.into_iter().map(Some).chain(std::iter::repeat(None)))
+        .next();
     Ok(found.filter(|(job, _)| job.id == wanted.id).map(|(job, counts)| (job, counts.unwrap_or_default())))
 }
 
@@ -177,7 +181,10 @@ mod tests {
         let counts = |acked| JobCounts { acked, expired: 1, ..Default::default() };
         let rooms = Progress { acked: 30, pending: 5, expired: 2, sent: 60, ..Default::default() };
         let still = Snapshot::of(Job::default(), &counts(70), counts(70), rooms.clone(), Vec::new());
-        assert_eq!((still.counts.acked, still.stored, still.counts.expired, still.targets()), (100, 5, 3, 108));
+        assert_eq!(
+            (still.counts.acked, still.stored, still.counts.expired, still.targets()),
+            (100, 5, 3, 108)
+        );
         let moving = Snapshot::of(Job::default(), &counts(70), counts(90), rooms, Vec::new());
         assert_eq!((moving.counts.acked, moving.targets()), (100, 108));
     }

@@ -92,7 +92,8 @@ impl Watch {
             }
             stop.run_until_cancelled(sleep_until(self.next)).await?;
             let wanted = Wanted { app: self.app.id, id: self.id };
-            let read = stop.run_until_cancelled(Snapshot::read(&self.of.reach, &self.of.parts, wanted)).await?;
+            let read =
+                stop.run_until_cancelled(Snapshot::read(&self.of.reach, &self.of.parts, wanted)).await?;
             let now = Instant::now();
             match read {
                 Ok(Some(snapshot)) => {
