@@ -173,8 +173,9 @@ impl World {
             room.sessions.on_drained(slot, &mut room.wires);
         }
         let mut more = room.sessions.work(now, &mut room.wires);
+        more |= room.sessions.end_some(now, &mut room.wires);
         if room.drains {
-            room.sessions.drain_step(now, &mut room.wires);
+            more |= room.sessions.drain_step(now, &mut room.wires);
         }
         for slot in std::mem::take(&mut room.wires.dirty) {
             let line = self.rooms[number].lines[slot as usize];

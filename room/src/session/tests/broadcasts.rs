@@ -303,7 +303,7 @@ fn numbers_that_went_back_are_told_and_begin_anew() {
     let slots = crowd(&mut world, 2);
     world.sessions.on_log(&run(0, 9, &[(9, "")]), false);
     world.work();
-    world.broadcasts(slots[0]);
+    slots.iter().for_each(|slot| assert_eq!(world.broadcasts(*slot), [9]));
     world.sessions.on_log(&crate::exchange::LogRun { epoch: 2, ..run(3, 3, &[]) }, false);
     world.sessions.on_log(&crate::exchange::LogRun { epoch: 2, ..run(3, 4, &[(4, "")]) }, false);
     world.work();

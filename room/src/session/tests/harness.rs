@@ -42,7 +42,7 @@ impl Wires {
         if self.gone.contains(&slot) {
             return false;
         }
-        if class != Class::Data {
+        if class.is_control() || class == Class::Page {
             return true;
         }
         match self.room.get_mut(&slot) {
