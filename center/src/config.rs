@@ -2,8 +2,9 @@
 //!
 //! Worst-case memory is the sum of: `connections_max` × 40 KiB; `http2_connections_max` × 320 KiB; `requests_in_flight` ×
 //! 16 KiB; 3 × `body_bytes_in_flight`, because a body is there as it came, as it was read and in a batch to its saver;
-//! 2 × `delivery.queue_bytes`; (576 + `broadcasts.jobs_max`) × `payload_max_bytes` for broadcasts that wait for the rooms or for their time; `auth.cached_keys` × 512 bytes;
-//! 4 MiB for apps. With the defaults 682 MiB; what every process has comes on top (`service::memory_bound`). What waits in
+//! 5/2 × `delivery.queue_bytes`; (639 + `broadcasts.jobs_max`) × `payload_max_bytes` for broadcasts that wait for the rooms or for
+//! their time and for lists of users on their way to the rooms, of which the names are 31 MiB; `auth.cached_keys` × 512 bytes;
+//! 4 MiB for apps. With the defaults 768 MiB; what every process has comes on top (`service::memory_bound`). What waits in
 //! the queues to the other services is a part of it: each call there belongs to a request or a delivery that is counted.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};

@@ -14,29 +14,29 @@ use crate::{
     testing::{ADMIN_KEY, DEMO_KEY, READ_KEY, TestCenter},
 };
 
-struct Api {
-    center: TestCenter,
+pub(super) struct Api {
+    pub(super) center: TestCenter,
     transport: Transport,
 }
 
 impl Api {
-    async fn start() -> Api {
+    pub(super) async fn start() -> Api {
         Api::with(Config::default()).await
     }
 
-    async fn with(config: Config) -> Api {
+    pub(super) async fn with(config: Config) -> Api {
         let center = TestCenter::start(config).await;
         let local = LocalServices::default();
         local.insert(NodeId(9), Routes::from(crate::router(&center.ops).unwrap()));
         Api { center, transport: Transport::local(NodeId(9), local) }
     }
 
-    fn push(&self) -> PushServiceClient<Transport> {
+    pub(super) fn push(&self) -> PushServiceClient<Transport> {
         PushServiceClient::new(self.transport.clone())
     }
 }
 
-fn by<T>(key: &str, message: T) -> Request<T> {
+pub(super) fn by<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
     request

@@ -134,6 +134,13 @@ impl TestCenter {
         TestCenter { ops, fakes, discovery, local, _stop: cancel.drop_guard() }
     }
 
+    /// The center enters the picture.
+    pub(crate) async fn join(&self) {
+        let me = Arc::new(Me::new(Role::Center, NodeId(9), Incarnation(1), "default", None));
+        me.set_state(NodeState::Ready);
+        self.discovery.join(me).await.unwrap();
+    }
+
     /// A second saver comes up; a part of all users is its own from then on.
     pub(crate) async fn add_saver(&self) -> Fakes {
         let fakes = Fakes::default();
@@ -327,7 +334,8 @@ impl Saver for Fakes {
             return Ok(Response::new(rpc::LedgerResponse::default()));
         };
         let stored = state.inboxes.values().filter(|inbox| inbox.contains(&id)).count() as u64;
-        let targets = append.uids.len() as u64;
+        let parts = state.appended.iter().filter(|append| append.id == id);
+        let targets = parts.map(|append| append.uids.len() as u64).sum::<u64>();
         Ok(Response::new(rpc::LedgerResponse {
             found: true,
             accepted_ms: append.accepted_ms,
@@ -335,7 +343,7 @@ impl Saver for Fakes {
             multicast: append.multicast,
             targets,
             stored,
-            recalled: targets - stored,
+            recalled: targets.saturating_sub(stored),
             ..Default::default()
         }))
     }

@@ -45,6 +45,8 @@ use crate::{
 };
 
 pub(crate) use apps::{key_request, new_api_key, new_app, parse_scopes};
+#[cfg(test)]
+pub(crate) use due::Sent;
 pub(crate) use upload::{CHUNK_USERS, Upload};
 
 /// Of a drain, which takes seconds anyway.

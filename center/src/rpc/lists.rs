@@ -79,3 +79,7 @@ async fn next(chunks: &mut Streaming<MulticastChunk>) -> Result<Option<Multicast
         _ => Error::Malformed(status.message().to_owned().into()),
     })
 }
+
+#[cfg(test)]
+#[path = "lists_tests.rs"]
+mod tests;

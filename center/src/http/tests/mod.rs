@@ -1,5 +1,8 @@
 //! The HTTP API through its router, over fakes of the other services.
 
+mod later;
+mod lists;
+mod broadcasting;
 mod managing;
 mod pushing;
 mod refusing;
@@ -23,6 +26,7 @@ struct Api {
 }
 
 struct Answer {
+    text: String,
     status: u16,
     headers: http::HeaderMap,
     json: Value,
@@ -51,7 +55,8 @@ impl Api {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status.as_u16(), headers: parts.headers, json }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { text, status: parts.status.as_u16(), headers: parts.headers, json }
     }
 
     async fn call(&self, key: &str, method: Method, path: &str, body: Value) -> Answer {
