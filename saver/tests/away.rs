@@ -5,15 +5,15 @@
 mod shared;
 
 use saver::{
-    archive::{Reservation, Reserved},
-    engine::{Append, Durability, Durability::Fast, Durability::Safe, LoadItem, LoadedInbox},
+    archive::{Credit, CreditKind, NewBroadcast, Reservation, Reserved},
+    engine::{AckItem, Append, Durability, Durability::Fast, Durability::Safe, LoadItem, LoadedInbox},
     error::Refused,
     inbox::InboxStore as _,
     model::Read,
 };
 use shared::{APP, NOW, Saver, Servers, append, eventually, id, key};
 use stores::Data;
-use wire::id::{MessageId, Seq};
+use wire::id::{MessageId, Position, Seq};
 
 const DAY: u64 = 86_400_000;
 
@@ -140,4 +140,51 @@ async fn a_device_that_knows_its_places_binds_without_mysql() {
     eventually(|| async { saver.bind("b", false).await.is_ok() }).await;
     assert_eq!(saver.bind("b", true).await.unwrap().inbox.messages.len(), 1);
     saver.stop().await;
+}
+
+/// Who counts broadcasts without MySQL is told at once that nothing is counted, and tells it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broadcasts_are_counted_when_mysql_is_back() {
+    let servers = Servers::start().await;
+    let (saver, other) = (servers.saver(|_| {}).await, servers.saver(|_| {}).await);
+    let broadcast = NewBroadcast {
+        app: APP,
+        id: MessageId(id(1)),
+        payload: "x".into(),
+        audience: String::new(),
+        filter: None,
+        accepted_ms: NOW,
+        expires_ms: NOW + DAY,
+    };
+    let cursor = saver.engine.append_broadcast(broadcast).await.unwrap().place;
+    saver.push(append(2, &["a"])).await.unwrap();
+    let start = saver.load("a").await.inbox.messages[0].seq;
+    let ack = |uid: &str, inbox| {
+        let credits = vec![Credit { bseq: cursor.bseq, id: MessageId(id(1)), kind: CreditKind::Acked }];
+        AckItem { key: key(uid), inbox, cursor: Some(cursor), credits }
+    };
+    // Savers beside each other, and the same users at both.
+    let both = [&saver, &other].map(|s| s.engine.ack((0..50).map(|n| ack(&format!("u{n}"), None)).collect()));
+    assert!(futures::future::join_all(both).await.iter().all(Result::is_ok));
+    servers.mysql.kill().await.unwrap();
+
+    let epoch = saver.engine.inboxes().epoch();
+    let mut refused = 0;
+    let position = Position { epoch, seq: start };
+    for _ in 0..20 {
+        let told = saver.engine.ack(vec![ack("a", Some(position)), ack("b", None)]).await;
+        assert!(told.is_err(), "it was counted nowhere");
+        refused += 1;
+    }
+    assert_eq!(refused, 20);
+    // What leaves an inbox does not depend on it.
+    assert!(saver.load("a").await.inbox.messages.is_empty());
+    servers.mysql.start_again().await.unwrap();
+    eventually(|| async { saver.engine.ack(vec![ack("a", None), ack("b", None)]).await.is_ok() }).await;
+    other.engine.ack(vec![ack("a", None), ack("u1", None)]).await.unwrap();
+    let ledger = other.engine.ledger(APP, MessageId(id(1))).await.unwrap();
+    let counts = ledger.counts.unwrap_or(saver.ledger(1).await.counts.unwrap_or_default());
+    assert_eq!(counts.acked, 52);
+    saver.stop().await;
+    other.stop().await;
 }

@@ -25,7 +25,8 @@ impl Savers {
             let request = rpc::PutJobRequest { job: Some(job.clone()) };
             async move { line.control.call(line.client().put_job(request)).await }
         };
-        taken(self.links.call(to, Repeat::Harmless, call).await?)
+        // Request and answer are large, and few of these are under way.
+        taken(Box::pin(self.links.call(to, Repeat::Harmless, call)).await?)
     }
 
     /// A job with its payload, and what the archive counts of it; no job if there is none with this id.
@@ -106,7 +107,9 @@ impl Savers {
             let request = request.clone();
             async move { line.control.call(line.client().release_job(request)).await }
         };
-        let mut response = self.links.call(app_owner(request.app), Repeat::Harmless, call).await?;
+        // Request and answer are large, and few of these are under way.
+        let whole = self.links.call(app_owner(request.app), Repeat::Harmless, call);
+        let mut response = Box::pin(whole).await?;
         accepted(response.refusal.take())?;
         Ok(response)
     }

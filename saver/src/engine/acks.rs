@@ -40,7 +40,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         for AckItem { key, inbox, cursor, credits } in items {
             match cursor {
                 Some(cursor) if !credits.is_empty() => {
-                    passed.push(Passed { key: key.clone(), cursor, credits })
+                    passed.push(Passed { key: key.clone(), cursor, credits });
                 }
                 Some(cursor) => cursors.push((key.clone(), cursor)),
                 None => {}

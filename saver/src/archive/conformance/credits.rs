@@ -51,7 +51,7 @@ pub(crate) async fn broadcasts_count_once<A: Archive>(archive: A) {
     // Two of one user in one transaction; what lies beyond its own cursor does not count.
     let list = vec![acked("a", 5, &[4, 5, 6]), acked("a", 6, &[5, 6]), acked("b", 2, &[1, 2])];
     archive.commit(&counting(list)).await.unwrap();
-    let now: Vec<_> = [1, 2, 4, 5, 6].map(|n| id(n)).to_vec();
+    let now: Vec<_> = [1, 2, 4, 5, 6].map(id).to_vec();
     let now = archive.broadcast_counts(APP, &now).await.unwrap();
     assert_eq!(now.iter().map(|c| c.unwrap().acked).collect::<Vec<_>>(), [2, 1, 0, 1, 1]);
     assert_eq!(archive.cursors(&[key("a"), key("b")]).await.unwrap(), [Some(place(6)), Some(place(2))]);

@@ -54,7 +54,9 @@ async fn apply(c: &mut MySqlConnection, now_s: u64) -> Result<(), Failed> {
         {
             match c.execute(statement).await {
                 Err(e) if super::error::is_there(&e) => {}
-                done => drop(done?),
+                done => {
+                    done?;
+                }
             }
         }
         sqlx::query("INSERT INTO schema_version VALUES (?)").bind(number).execute(&mut *c).await?;
