@@ -48,8 +48,17 @@ struct Member {
 struct Present {
     device: Device,
     reading: JoinHandle<()>,
-    /// False: it reads nothing for the time being.
-    reads: watch::Sender<bool>,
+    mode: watch::Sender<Mode>,
+}
+
+/// What a member does with what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Reads,
+    /// Nothing, for the time being.
+    Rests,
+    /// It is closed: what it has not taken it never saw.
+    Leaves,
 }
 
 impl Crowd {
@@ -104,11 +113,10 @@ impl Crowd {
     pub async fn leave(&mut self, which: impl IntoIterator<Item = usize>) {
         for n in which {
             if let Some(present) = self.members[n].present.take() {
-                // Who does not read takes the rest first, as an app would that is closed.
-                present.reads.send_replace(true);
-                self.members[n].kept = present.device.close().await;
-                // It ends with the device.
+                present.mode.send_replace(Mode::Leaves);
+                // It ends by itself, and what it has taken is confirmed.
                 let _ = present.reading.await;
+                self.members[n].kept = present.device.close().await;
             }
         }
     }
@@ -116,7 +124,7 @@ impl Crowd {
     /// These read nothing until they are told to.
     pub fn read(&self, which: impl IntoIterator<Item = usize>, reads: bool) {
         for present in which.into_iter().filter_map(|n| self.members[n].present.as_ref()) {
-            present.reads.send_replace(reads);
+            present.mode.send_replace(if reads { Mode::Reads } else { Mode::Rests });
         }
     }
 
@@ -176,14 +184,22 @@ async fn start(
         })
         .start()?;
     device.bind_with(external::app("demo").parse()?, uid.parse()?, Traits::default()).await?;
-    let (reads, mut may_read) = watch::channel(true);
+    let (mode, mut told) = watch::channel(Mode::Reads);
     let (bound, mut is_bound) = watch::channel(false);
     let name = uid.clone();
     let reading = tokio::spawn(async move {
         loop {
-            // The sender is gone when the device is closed: then there is nothing to wait for.
-            let _ = may_read.wait_for(|reads| *reads).await;
-            let Some(event) = events.next().await else { return };
+            // The sender goes with the device.
+            match told.wait_for(|mode| *mode != Mode::Rests).await.map(|mode| *mode) {
+                Ok(Mode::Reads | Mode::Rests) => {}
+                Ok(Mode::Leaves) | Err(_) => return,
+            }
+            let event = tokio::select! {
+                biased;
+                _ = told.changed() => continue,
+                event = events.next() => event,
+            };
+            let Some(event) = event else { return };
             events.confirm_last();
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
             match event {
@@ -206,5 +222,5 @@ async fn start(
     });
     let waiting = tokio::time::timeout(PATIENCE, is_bound.wait_for(|bound| *bound)).await;
     waiting.with_context(|| format!("{uid} does not get bound"))?.with_context(|| format!("{uid} ended"))?;
-    Ok(Present { device, reading, reads })
+    Ok(Present { device, reading, mode })
 }
