@@ -55,7 +55,8 @@ pub(super) fn pace(b: &BroadcastState, speed: Option<f64>) -> String {
     if let Some(speed) = speed {
         words.push(format!("{speed:.0}/s"));
     }
-    if b.users_per_second != b.users_per_second_asked {
+    // By itself, it says so in `why`.
+    if b.users_per_second != b.users_per_second_asked && b.why.is_empty() {
         let (now, asked) = (rate(b.users_per_second), rate(b.users_per_second_asked));
         words.push(format!("slowed to {now} of {asked}"));
     }
@@ -118,10 +119,9 @@ mod tests {
     #[test]
     fn a_line_tells_what_happens_and_why() {
         let told = line(&state(), Some(49.7));
-        assert_eq!(
-            told,
-            "running  released 43.2%  50/s  slowed to 50/s of 200/s  sent 100  acked 98  stored 2  only 40 % acked"
-        );
+        assert_eq!(told, "running  released 43.2%  50/s  sent 100  acked 98  stored 2  only 40 % acked");
+        let slowed = BroadcastState { why: String::new(), ..state() };
+        assert!(line(&slowed, None).contains("slowed to 50/s of 200/s"));
         let plain = BroadcastState { state: "done".to_owned(), ..BroadcastState::default() };
         assert_eq!(line(&plain, None), "done  released 0.0%  sent 0  acked 0  stored 0");
     }
