@@ -76,7 +76,7 @@ impl Savers {
         let to = To::Owner(rendezvous::user_key(item.app, &item.uid));
         let call = |line: Arc<SaverLine>| {
             let item = item.clone();
-            async move { line.load.call(item).await }
+            async move { line.load(&item).call(item).await }
         };
         let mut result = self.links.call(to, Repeat::Harmless, call).await?;
         accepted(result.refusal.take())?;

@@ -15,9 +15,9 @@ use crate::{Limits, PeerError, PeerMetrics};
 /// for it goes on to its heir after this.
 const LAST_WORD: Duration = Duration::from_millis(200);
 
-/// The longest that a paced call is held back for others to go with it: five calls a second to each node are few whatever the
-/// number of nodes, and a device that comes to an overloaded cluster does not notice a fifth of a second.
-const PACE: Duration = Duration::from_millis(200);
+/// The longest that a paced call is held back for others to go with it: four calls a second to each node are few whatever the
+/// number of nodes, and a device that comes to an overloaded cluster does not notice a quarter of a second.
+const PACE: Duration = Duration::from_millis(250);
 
 /// All that goes to one node: one connection, and one batcher for each kind of call.
 pub(crate) trait Line: Send + Sync + 'static {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A line of paced batches has one under way for at most one part in so many of the time: what comes meanwhile shares the next.
-/// With four, a call that is answered in a millisecond waits for four at most, and a peer that needs 50 ms for each batch,
-/// because hundreds of callers send it batches of one, gets a few larger ones a second from each.
-const SHARE: u32 = 4;
+/// With sixteen, a call that is answered in half a millisecond waits for eight at most, and a peer that needs 20 ms for each
+/// batch, because hundreds of callers send it batches of one, gets a few larger ones a second from each.
+const SHARE: u32 = 16;
 
 /// When the next batch may go.
 pub(super) struct Pace {
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn the_distance_follows_how_long_an_answer_takes() {
         let start = Instant::now();
-        for (took, apart) in [(0, 0), (1, 4), (20, 80), (50, 200), (1_000, 200)] {
+        for (took, apart) in [(0, 0), (1, 16), (10, 160), (20, 200), (1_000, 200)] {
             let mut pace = Pace::new(LONGEST);
             assert_eq!(pace.due(start), None);
             pace.sent(start, false);

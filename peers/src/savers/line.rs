@@ -28,7 +28,9 @@ pub(crate) struct SaverLine {
     append: Batcher<rpc::Append, rpc::AppendResult, PeerError>,
     /// A call is answered as a whole: what is `fast` would wait for the archive with these.
     append_safe: Batcher<rpc::Append, rpc::AppendResult, PeerError>,
-    pub(super) load: Batcher<rpc::LoadItem, rpc::LoadResult, PeerError>,
+    load: Batcher<rpc::LoadItem, rpc::LoadResult, PeerError>,
+    /// A device that comes can wait for others that come; who misses a message must not.
+    load_bind: Batcher<rpc::LoadItem, rpc::LoadResult, PeerError>,
     ack: Batcher<rpc::AckItem, (), PeerError>,
     /// Those with credits are answered when the archive has them: what only leaves an inbox must not wait for that.
     ack_credits: Batcher<rpc::AckItem, (), PeerError>,
@@ -53,6 +55,11 @@ impl SaverLine {
     /// What gathers acks of the item's kind.
     pub(super) fn acks(&self, item: &rpc::AckItem) -> &Batcher<rpc::AckItem, (), PeerError> {
         if item.credits.is_empty() { &self.ack } else { &self.ack_credits }
+    }
+
+    /// What gathers loads of the item's kind.
+    pub(super) fn load(&self, item: &rpc::LoadItem) -> &Batcher<rpc::LoadItem, rpc::LoadResult, PeerError> {
+        if item.bind { &self.load_bind } else { &self.load }
     }
 
     /// A client for a call by [`SaverLine::control`].
@@ -92,11 +99,13 @@ impl Line for SaverLine {
         };
         let (append, append_safe) = (appends("saver_append"), appends("saver_append_safe"));
         let c = client.clone();
-        let load =
-            wire.paced("saver_load", limits.batch(), Some((LOAD_BATCH_BYTES, load_bytes)), move |items| {
-                let mut c = c.clone();
-                async move { Ok(c.load(rpc::LoadRequest { items }).await?.into_inner().results) }
-            });
+        let loads = move |items| {
+            let mut c = c.clone();
+            async move { Ok(c.load(rpc::LoadRequest { items }).await?.into_inner().results) }
+        };
+        let weight = Some((LOAD_BATCH_BYTES, load_bytes as fn(&rpc::LoadItem) -> usize));
+        let load = wire.batcher("saver_load", limits.batch(), weight, loads.clone());
+        let load_bind = wire.paced("saver_load_bind", limits.batch(), weight, loads);
         let mut acks = |name| {
             let c = client.clone();
             let weigh = (limits.batch_bytes, ack_bytes as fn(&rpc::AckItem) -> usize);
@@ -129,6 +138,7 @@ impl Line for SaverLine {
             append,
             append_safe,
             load,
+            load_bind,
             ack,
             ack_credits,
             reserve,
