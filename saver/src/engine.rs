@@ -229,8 +229,9 @@ impl<I, A> Clone for Engine<I, A> {
 }
 
 /// Turns that may read payloads at a time, each up to [`Limits::load_bytes`]; their callers bound how many wait, and for how
-/// long. A turn takes all that fits of what waits, so a few keep every store busy, and many would only be smaller.
-pub(crate) const READS: usize = 3;
+/// long. A turn takes all that fits of what waits. Those that find users never seen wait for the archive's next commit, and all
+/// of them for the same one: with fewer turns fewer users would share it.
+pub(crate) const READS: usize = 8;
 
 /// Operations that wait for the writer. Each carries a whole call; messages and bytes have bounds of their own.
 const OPS: usize = 4096;
