@@ -42,6 +42,11 @@ impl Audience {
         self.root.as_ref()
     }
 
+    /// How many tags it names; judging it over bitmaps costs about one operation for each.
+    pub fn terms(&self) -> usize {
+        self.root.as_ref().map_or(0, Expression::terms)
+    }
+
     /// Judges one tag set, given as a membership test.
     pub fn matches(&self, has: impl Fn(&str) -> bool) -> bool {
         self.root.as_ref().is_none_or(|root| root.matches(&has))
@@ -57,6 +62,14 @@ impl FromStr for Audience {
 }
 
 impl Expression {
+    fn terms(&self) -> usize {
+        match self {
+            Self::Tag(_) => 1,
+            Self::Not(inner) => inner.terms(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::terms).sum(),
+        }
+    }
+
     fn matches(&self, has: &impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Tag(tag) => has(tag),

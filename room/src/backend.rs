@@ -31,8 +31,8 @@ use futures::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use broadcasts::broadcast_recall;
 pub use broadcasts::{Broadcasts, NoticeError};
+pub(crate) use broadcasts::{broadcast_recall, filter};
 pub use pending::PendingBinds;
 pub use services::{Peers, Services};
 
@@ -68,6 +68,8 @@ pub struct BackendLimits {
     pub page_messages: u32,
     /// Bytes of one page of an inbox or of a broadcast log.
     pub page_bytes: u32,
+    /// Bytes of one app's newest broadcasts that the room keeps for all its threads; of up to 16 apps.
+    pub cache_bytes: usize,
     /// What may not be lost is tried for so long.
     pub patience: Duration,
     /// How often the heads of the broadcast logs are asked for.
@@ -93,6 +95,7 @@ impl Default for BackendLimits {
             events: 16_384,
             page_messages: 256,
             page_bytes: 64 * 1024,
+            cache_bytes: 4 << 20,
             patience: Duration::from_secs(30),
             heads_interval: Duration::from_secs(10),
             restores_per_second: 500_000,
@@ -237,6 +240,7 @@ pub fn build<S: Services>(
         streams.push(Box::pin(binds::run(backend(), thread.clone(), asks.binds)));
         streams.push(Box::pin(inboxes::run_loads(backend(), thread.clone(), asks.loads)));
         streams.push(Box::pin(inboxes::run_acks(backend(), asks.acks)));
+        streams.push(Box::pin(inboxes::run_keeps(backend(), thread.clone(), asks.keeps)));
         streams.push(Box::pin(ends::run(backend(), asks.ends)));
         streams.push(Box::pin(upstream::run(backend(), thread.clone(), asks.ups)));
         streams.push(Box::pin(broadcasts::run_pages(backend(), thread, asks.pages)));

@@ -31,7 +31,7 @@ const THREADS: usize = 64;
 /// × `tags_per_app`; `work.events` × 512 bytes and 4 MiB; 64 bytes for each network of `admission`, and while one of its limits
 /// of an address is set 80 bytes for each connection and 1 MiB. With `tls` 6 KiB more for each connection and 16 KiB for each
 /// of `admission.handshakes_in_progress`. A connection at rest holds no buffer. With the defaults, for a million connections,
-/// 2,870 MiB with one thread and 510 MiB more for each other; for 20,000 with one thread and bounds to match, under 1 GiB. What
+/// 3,060 MiB with one thread and 640 MiB more for each other; for 20,000 with one thread and bounds to match, under 1 GiB. What
 /// every process has comes on top (`service::memory_bound`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

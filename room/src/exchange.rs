@@ -4,12 +4,14 @@
 //! Both ways go batches over bounded queues; who is full names what happens.
 
 mod asks;
+mod broadcasts;
 mod commands;
 
 pub use asks::{AckAsk, Asks, BindAsk, EndAsk, Full, LoadAsk, Outgoing, PageAsk, UpAsk};
+pub use broadcasts::{Body, Credit, Fate, KeepAnswer, KeepAsk, Latency, LogEntry, LogRun, Meant, Progress};
 pub use commands::{
     BindAnswer, BindDone, BindRefusal, Delivery, DeliveryItem, DrainOrder, HeldSession, KickOrder, KickWhy,
-    LoadAnswer, LoadDone, LogEntry, LogRun, Progress, StoredMessage, UpAnswer,
+    LoadAnswer, LoadDone, StoredMessage, UpAnswer,
 };
 
 use wire::id::ConnId;

@@ -99,6 +99,8 @@ room_metrics! {
     load_failures,
     /// Acks that could not be written down
     acks_lost,
+    /// Broadcasts that a device has and that will not be counted, because it had too many of which nobody knew
+    credits_lost_at_binds,
     /// Ends of which the register could not be told
     unbinds_lost,
     /// Sessions that were told again to a register
@@ -170,6 +172,12 @@ room_metrics! {
     pages,
     /// Pages put off because the queue was full
     log_stalls,
+    /// Broadcast cursors of live bindings handed over to be kept
+    keeps,
+    /// Broadcasts of bindings that will not be counted, because too many entries of a log were known to keep them all
+    credits_lost,
+    /// Broadcasts that expired or were recalled and may count as acked, because too many bindings were passed over
+    skips_forgotten,
     /// Bindings told that their inbox has a new numbering
     rebased,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use audience::Slice;
 use futures::future::{BoxFuture, try_join_all};
 use proto::internal as rpc;
 use tokio::sync::oneshot;
@@ -11,7 +12,7 @@ use crate::{
     backend::{Backend, Services, broadcast_recall},
     error::RoomError,
     event_loop::{Order, Thread},
-    exchange::{Delivery, DeliveryItem, DrainOrder, KickOrder, Progress},
+    exchange::{Delivery, DeliveryItem, DrainOrder, KickOrder, Meant, Progress},
 };
 
 /// Kicks and recalls of one order. A word to a device takes about 7 µs, so these are 2 ms, and others have their turn between two.
@@ -120,6 +121,7 @@ impl<S: Services> Orders<S> {
     pub(crate) async fn recall(&self, app: AppId, id: u64, uids: Vec<String>) -> Result<u64, RoomError> {
         if uids.is_empty() {
             let frame = broadcast_recall(app, id);
+            self.backend.broadcasts.cache.recall(app, id);
             let told = self.all(|reply| Order::RecallBroadcast(app, id, frame.clone(), reply)).await?;
             let told: Option<u64> = told.into_iter().sum();
             return told.ok_or(RoomError::Busy("too many recalls are under way"));
@@ -160,12 +162,18 @@ impl<S: Services> Orders<S> {
         let mut sums = vec![Progress::default(); ids.len()];
         for answer in self.all(|reply| Order::Progress(Arc::clone(&ids), reply)).await? {
             for (sum, part) in sums.iter_mut().zip(answer) {
-                sum.targets += part.targets;
-                sum.sent += part.sent;
-                sum.acked += part.acked;
+                sum.add(&part);
             }
         }
         Ok(sums)
+    }
+
+    /// How many bindings an audience has now; of a part of the ring, its share of them.
+    pub(crate) async fn count(&self, app: AppId, meant: Meant, slice: Slice) -> Result<u64, RoomError> {
+        let meant = Arc::new(meant);
+        let counts = self.all(|reply| Order::Count(app, Arc::clone(&meant), reply)).await?;
+        let all: u64 = counts.into_iter().sum();
+        Ok(if slice.is_whole() { all } else { (all as f64 * slice.share()).round() as u64 })
     }
 
     /// Stops accepting and begins to send the devices away.

@@ -182,7 +182,7 @@ async fn start(config: Config, host: Host) -> Result<Room, StartError> {
     let mut event_loops = Vec::new();
     let mut asks = Vec::new();
     for ((event_loop, thread), streams) in loops {
-        event_loops.push(event_loop.resuming(sealer.clone(), &handles));
+        event_loops.push(event_loop.resuming(sealer.clone(), &handles).in_zone(&identity.info.borrow().zone));
         asks.push((thread, streams));
     }
     let (backend, work) = backend::build(

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use audience::ParseError;
 use bytes::Bytes;
 use proto::internal::{self as rpc, room_server};
 use tonic::{Request, Response, Status};
 use wire::id::{AppId, FenceNumber, Uid};
 
 use crate::{
+    backend::filter,
     error::RoomError,
-    exchange::{Delivery, DeliveryItem, KickOrder, KickWhy},
+    exchange::{Delivery, DeliveryItem, KickOrder, KickWhy, Meant},
     orders::Orders,
 };
 
@@ -23,9 +25,15 @@ pub(crate) struct Grpc<S>(pub(crate) Arc<Orders<S>>);
 impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
     async fn count_audience(
         &self,
-        _: tonic::Request<proto::internal::CountAudienceRequest>,
-    ) -> Result<tonic::Response<proto::internal::CountAudienceResponse>, tonic::Status> {
-        Err(tonic::Status::unimplemented("count_audience"))
+        request: Request<rpc::CountAudienceRequest>,
+    ) -> Result<Response<rpc::CountAudienceResponse>, Status> {
+        let request = request.into_inner();
+        let refused = |error: &dyn std::error::Error| Status::invalid_argument(error.to_string());
+        let audience = request.audience.parse().map_err(|error: ParseError| refused(&error))?;
+        let (filter, slice) = filter(request.filter.as_ref()).map_err(|error| refused(&error))?.split();
+        let meant = Meant { audience, filter };
+        let bindings = self.0.count(AppId(request.app), meant, slice).await?;
+        Ok(Response::new(rpc::CountAudienceResponse { bindings }))
     }
 
     async fn deliver(
@@ -84,10 +92,15 @@ impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
         let done = self.0.progress(ids.clone()).await?;
         let progress = ids.into_iter().zip(done).map(|(id, done)| rpc::Progress {
             id,
-            targets: done.targets,
+            targets: done.targets(),
             sent: done.sent,
             acked: done.acked,
-            ..Default::default()
+            pending: done.pending,
+            latency: done.latency.to_vec(),
+            ripe: done.ripe,
+            ripe_acked: done.ripe_acked,
+            expired: done.expired,
+            recalled: done.recalled,
         });
         Ok(Response::new(rpc::ProgressResponse { progress: progress.collect() }))
     }

@@ -17,25 +17,35 @@ mod frames;
 mod ghosts;
 mod inbox;
 mod jitter;
+mod keep;
 mod life;
 mod limits;
 mod log;
 mod lost;
+mod opening;
 mod outlet;
+mod owed;
 mod pace;
+mod progress;
 mod renew;
 mod resume;
 mod serve;
+mod speed;
 mod take_up;
 mod tally;
 mod timers;
+mod told;
 mod users;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
 
+use foldhash::fast::RandomState;
 use slab::Slab;
 use wire::{
     frame::{Close, CloseCode, ServerBody, ServerFrame},
@@ -57,11 +67,12 @@ use self::{
     ghosts::Farewells,
     jitter::Jitter,
     lost::Lost,
+    told::Hellos,
     users::Users,
 };
 use crate::{
     clock::Now,
-    exchange::{AckAsk, Asks, BindingKey, ConnKey, Progress},
+    exchange::{AckAsk, Asks, BindingKey, ConnKey, Credit},
     resume::Sealer,
     wheel::Wheel,
 };
@@ -95,6 +106,16 @@ pub struct Sessions {
     recalls: VecDeque<RecallRound>,
     /// Bindings whose broadcasts have been numbered anew.
     lost: Lost,
+    /// What is to be counted for bindings that are over.
+    leaving: HashMap<u32, Vec<Credit>, RandomState>,
+    /// Bindings whose broadcast cursor is being kept; the app whose bindings are looked at next, and the slot.
+    keeping: HashSet<u32, RandomState>,
+    keep_next: (AppId, u32),
+    /// What devices said that have no binding yet.
+    hellos: Hellos,
+    zone: Arc<str>,
+    /// When something was last done.
+    seen: Now,
     drain: Option<Drain>,
     /// Makes and opens resume tokens; nothing = no connection is kept after its socket broke.
     sealer: Option<Sealer>,
@@ -126,6 +147,12 @@ impl Sessions {
             stalled: Vec::new(),
             recalls: VecDeque::new(),
             lost: Lost::default(),
+            leaving: HashMap::default(),
+            keeping: HashSet::default(),
+            keep_next: (AppId(0), 0),
+            hellos: Hellos::default(),
+            zone: "".into(),
+            seen: now,
             drain: None,
             sealer: None,
             ghosts: 0,
@@ -141,6 +168,12 @@ impl Sessions {
     #[must_use]
     pub fn with_resume(self, sealer: Sealer) -> Self {
         Self { sealer: Some(sealer), ..self }
+    }
+
+    /// The zone of the room, for broadcasts that are meant for some.
+    #[must_use]
+    pub fn in_zone(self, zone: &str) -> Self {
+        Self { zone: zone.into(), ..self }
     }
 
     /// Takes other bounds for what comes from now on; those of memory stay as they are.
@@ -171,6 +204,7 @@ impl Sessions {
             return self.end_ghost(slot);
         }
         self.end_all(slot);
+        self.forget_told(slot);
         self.conns.remove(slot as usize);
         self.tally.closed += 1;
     }
@@ -238,16 +272,6 @@ impl Sessions {
     /// What was counted so far.
     pub fn tally(&self) -> &Tally {
         &self.tally
-    }
-
-    /// What was done for a broadcast; nothing is known of those that have left the tail.
-    pub fn progress(&self, id: u64) -> Progress {
-        let kept = self.apps.values().find_map(|app| app.log.tail.iter().find(|kept| kept.entry.id.0 == id));
-        kept.map_or_else(Progress::default, |kept| Progress {
-            targets: kept.targets,
-            sent: kept.sent,
-            acked: kept.acked,
-        })
     }
 
     fn next_generation(&mut self) -> u32 {

@@ -13,7 +13,7 @@ use wire::{
     id::{AppId, Bseq, Cursor, Epoch, FenceNumber, MessageId, Uid},
 };
 
-use super::{ANSWERS, Backend, Services, ends, inboxes, items, pending::PendingBind};
+use super::{ANSWERS, Backend, Services, broadcasts::credits, ends, inboxes, items, pending::PendingBind};
 use crate::{
     event_loop::{Order, Thread},
     exchange::{BindAnswer, BindAsk, BindDone, BindRefusal, DeliveryItem, HeldSession, KickOrder},
@@ -115,16 +115,18 @@ pub(super) fn nudge(app: AppId, uid: Uid, fence: FenceNumber) -> DeliveryItem {
 
 async fn bind<S: Services>(backend: Arc<Backend<S>>, mut ask: BindAsk) -> (BindAnswer, Option<PendingBind>) {
     let binding = ask.binding;
+    let device = ask.device;
+    let result = try_bind(&backend, &ask).await;
     let tags = std::mem::take(&mut ask.tags);
-    match try_bind(&backend, ask).await {
-        Ok((done, pending)) => (BindAnswer { binding, tags, result: Ok(done) }, Some(pending)),
-        Err(refusal) => (BindAnswer { binding, tags, result: Err(refusal) }, None),
+    match result {
+        Ok((done, pending)) => (BindAnswer { binding, tags, device, result: Ok(done) }, Some(pending)),
+        Err(refusal) => (BindAnswer { binding, tags, device, result: Err(refusal) }, None),
     }
 }
 
 async fn try_bind<S: Services>(
     backend: &Arc<Backend<S>>,
-    ask: BindAsk,
+    ask: &BindAsk,
 ) -> Result<(BindDone, PendingBind), BindRefusal> {
     let app = backend.services.app(&ask.app).await.map_err(|error| busy(&error))?;
     let app =
@@ -166,11 +168,21 @@ async fn try_bind<S: Services>(
             return Err(busy(&error));
         }
     };
-    match read(backend, id, &ask).await {
+    match read(backend, id, ask).await {
         Ok((inbox, saved_cursor, cursor, log)) => {
             let fence = FenceNumber(fence);
-            let done =
-                BindDone { app: id, fence, inbox, cursor, saved_cursor, log, kicked: None, reload: false };
+            let (saved_cursor, owed) = credits::settle(backend, id, ask, saved_cursor, cursor).await;
+            let done = BindDone {
+                app: id,
+                fence,
+                inbox,
+                cursor,
+                saved_cursor,
+                owed,
+                log,
+                kicked: None,
+                reload: false,
+            };
             Ok((done, pending))
         }
         Err(error) => {
@@ -194,7 +206,8 @@ async fn read<S: Services>(backend: &Arc<Backend<S>>, app: AppId, ask: &BindAsk)
         max_messages: backend.limits.page_messages,
         max_bytes: backend.limits.page_bytes,
         own_cursor: ask.broadcasts.is_some(),
-        ..Default::default()
+        // UTC is what a user counts as of whom nothing is kept; so a bind of most costs the saver no write.
+        utc_offset_min: (ask.device.offset != 0).then(|| i32::from(ask.device.offset) * 15),
     };
     let mut result = backend.services.load(item).await?;
     let wanted = ask.broadcasts.map_or(0, |cursor| cursor.bseq.0);

@@ -4,6 +4,9 @@
 //! waits a moment, and what does not come is read from the saver, once for the room and not for each user. The heads are
 //! asked for every few seconds, and when the cluster has changed, so a center that died before it told us loses nothing.
 
+mod cache;
+pub(crate) mod credits;
+mod entries;
 mod keeper;
 mod log;
 mod looks;
@@ -20,17 +23,16 @@ use peers::PeerError;
 use proto::internal as rpc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use wire::{
-    codec::encode_broadcast,
-    frame::Broadcast,
-    id::{AppId, Bseq, Cursor, Epoch},
-};
+use wire::id::{AppId, Bseq, Cursor, Epoch};
 
 use super::{Backend, BackendLimits, Services, items};
 use crate::{
     event_loop::{Order, Thread},
     exchange::{LogEntry, LogRun, PageAsk},
 };
+use cache::Cache;
+pub(crate) use entries::filter;
+use entries::run_of;
 use keeper::Keeper;
 pub(crate) use looks::Looks;
 
@@ -66,6 +68,7 @@ type Heads = Arc<RwLock<HashMap<AppId, Cursor>>>;
 pub struct Broadcasts {
     asks: mpsc::Sender<Ask>,
     heads: Heads,
+    pub(crate) cache: Cache,
 }
 
 impl Broadcasts {
@@ -78,8 +81,10 @@ impl Broadcasts {
     ) -> (Self, Keeper<S>) {
         let (asks, queue) = mpsc::channel(QUEUE);
         let heads = Heads::default();
-        let keeper = Keeper::new(services, threads, limits.clone(), queue, Arc::clone(&heads), looks, cancel);
-        (Self { asks, heads }, keeper)
+        let cache = Cache::new(limits.cache_bytes);
+        let known = (Arc::clone(&heads), cache.clone());
+        let keeper = Keeper::new(services, threads, limits.clone(), queue, known, looks, cancel);
+        (Self { asks, heads, cache }, keeper)
     }
 
     /// A broadcast was stored. Answers when every thread has been told, or at once if nobody of the app is here.
@@ -92,7 +97,8 @@ impl Broadcasts {
             return Ok(());
         }
         let epoch = notice.epoch;
-        let Some(entry) = entry_of_notice(notice) else { return Ok(()) };
+        let before = self.cache.of(app, notice.id);
+        let Some(entry) = entries::of_notice(&notice, before.as_deref()) else { return Ok(()) };
         let (reply, done) = oneshot::channel();
         self.asks.try_send(Ask::Notice { app, epoch, entry, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NoticeError::Full,
@@ -127,14 +133,8 @@ pub(super) async fn run_pages<S: Services>(
     let one = |ask: PageAsk| {
         let (backend, thread) = (&backend, &thread);
         async move {
-            let request = rpc::LoadBroadcastsRequest {
-                app: ask.app.0,
-                after_bseq: ask.after,
-                max_messages: PAGE_MESSAGES,
-                max_bytes: backend.limits.page_bytes,
-            };
-            let order = match backend.services.log(request).await {
-                Ok(response) => Order::Page(run_of(ask.app, ask.after, response)),
+            let order = match read_page(&**backend, ask.app, ask.after).await {
+                Ok(run) => Order::Page(run),
                 Err(error) => {
                     tracing::debug!(app = %ask.app, %error, "a page of the broadcast log could not be read");
                     tokio::time::sleep(PAGE_PAUSE).await;
@@ -148,63 +148,32 @@ pub(super) async fn run_pages<S: Services>(
     items(asks).for_each_concurrent(PAGES, one).await;
 }
 
+/// A part of the log after a number, from the cache; what is not there is read, once for all who want it.
+async fn read_page<S: Services>(backend: &Backend<S>, app: AppId, after: u64) -> Result<LogRun, PeerError> {
+    let cache = &backend.broadcasts.cache;
+    let bytes = backend.limits.page_bytes as usize;
+    let cached = || cache.page(app, after, PAGE_MESSAGES as usize, bytes);
+    if let Some(run) = cached() {
+        return Ok(run);
+    }
+    let flight = cache.flight(app);
+    let _flight = flight.lock().await;
+    if let Some(run) = cached() {
+        return Ok(run);
+    }
+    let request = rpc::LoadBroadcastsRequest {
+        app: app.0,
+        after_bseq: after,
+        max_messages: PAGE_MESSAGES,
+        max_bytes: backend.limits.page_bytes,
+    };
+    let run = run_of(app, after, backend.services.log(request).await?);
+    cache.put(&run);
+    Ok(run)
+}
+
 fn cursor(epoch: u64, bseq: u64) -> Cursor {
     Cursor { epoch: Epoch(epoch), bseq: Bseq(bseq) }
-}
-
-fn run_of(app: AppId, after: u64, response: rpc::LoadBroadcastsResponse) -> LogRun {
-    LogRun {
-        app,
-        epoch: response.epoch,
-        after,
-        through: response.through,
-        entries: response.broadcasts.into_iter().filter_map(|stored| entry_of_stored(app, stored)).collect(),
-    }
-}
-
-fn entry_of_notice(notice: rpc::BroadcastNotice) -> Option<Arc<LogEntry>> {
-    let frame = Broadcast {
-        app: notice.app,
-        bseq: notice.bseq,
-        id: notice.id,
-        payload: notice.payload,
-        accepted_ms: notice.accepted_ms,
-        binding: 0,
-    };
-    entry(&frame, &notice.audience, notice.expires_ms)
-}
-
-fn entry_of_stored(app: AppId, stored: rpc::StoredBroadcast) -> Option<Arc<LogEntry>> {
-    if stored.recalled {
-        return None;
-    }
-    let frame = Broadcast {
-        app: app.0,
-        bseq: stored.bseq,
-        id: stored.id,
-        payload: stored.payload,
-        accepted_ms: stored.accepted_ms,
-        binding: 0,
-    };
-    entry(&frame, &stored.audience, stored.expires_ms)
-}
-
-/// Encodes it, once for all who will get it.
-fn entry(frame: &Broadcast, audience: &str, expires_ms: u64) -> Option<Arc<LogEntry>> {
-    match audience.parse() {
-        Ok(audience) => Some(Arc::new(LogEntry {
-            bseq: frame.bseq,
-            id: frame.id.into(),
-            frame: encode_broadcast(frame),
-            audience,
-            expires_ms,
-        })),
-        Err(error) => {
-            // The center checks before it stores, so this is a newer center's grammar: better nobody than the wrong ones.
-            tracing::error!(app = frame.app, bseq = frame.bseq, %error, "an audience cannot be read; nobody gets it");
-            None
-        }
-    }
 }
 
 /// The Recall frame of a broadcast.

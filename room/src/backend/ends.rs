@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
+use peers::PeerError;
 use proto::internal as rpc;
 use tokio::sync::mpsc;
 use wire::id::{AppId, ConnId, FenceNumber, Uid};
@@ -23,20 +24,35 @@ pub(super) async fn run<S: Services>(backend: Arc<Backend<S>>, asks: mpsc::Recei
 
 async fn end<S: Services>(backend: &Backend<S>, ask: EndAsk) {
     let _under_way = backend.under_way();
-    if ask.inbox.is_some() || ask.cursor.is_some() {
+    let cursor = ask.cursor.filter(|_| ask.credits.is_empty());
+    if ask.inbox.is_some() || cursor.is_some() {
         let item = rpc::AckItem {
             app: ask.app.0,
             uid: ask.uid.as_str().to_owned(),
             inbox: ask.inbox.map(inboxes::position),
-            cursor: ask
-                .cursor
-                .map(|cursor| rpc::BroadcastCursor { epoch: cursor.epoch.0, bseq: cursor.bseq.0 }),
+            cursor: cursor.map(|cursor| rpc::BroadcastCursor { epoch: cursor.epoch.0, bseq: cursor.bseq.0 }),
             ..Default::default()
         };
         inboxes::ack(backend, item).await;
     }
-    if unbind(backend, ask.app, &ask.uid, ask.fence).await && backend.services.wants_events(ask.app.0) {
-        backend.events.emit(event(backend, ask.app, &ask.uid, ask.fence, ask.conn, false));
+    // What is to be counted waits for the archive, and nobody is to look online for that.
+    tokio::join!(keep(backend, &ask), async {
+        if unbind(backend, ask.app, &ask.uid, ask.fence).await && backend.services.wants_events(ask.app.0) {
+            backend.events.emit(event(backend, ask.app, &ask.uid, ask.fence, ask.conn, false));
+        }
+    });
+}
+
+/// Has the broadcast cursor kept, with what is to be counted up to it.
+async fn keep<S: Services>(backend: &Backend<S>, ask: &EndAsk) {
+    let Some(cursor) = ask.cursor.filter(|_| !ask.credits.is_empty()) else { return };
+    let kept = persist(backend, || async {
+        let kept = inboxes::keep(backend, ask.app, &ask.uid, cursor, &ask.credits).await;
+        kept.then_some(()).ok_or(PeerError::NoNode(cluster::Role::Saver))
+    });
+    if let Err(error) = kept.await {
+        backend.metrics.acks_lost.inc();
+        tracing::warn!(app = %ask.app, %error, "what became of broadcasts was not written down; the next bind tells it");
     }
 }
 

@@ -7,13 +7,18 @@ use futures::StreamExt as _;
 use peers::PeerError;
 use proto::internal as rpc;
 use tokio::{sync::mpsc, time::Instant};
-use wire::id::{Epoch, Position, Seq};
+use wire::id::{AppId, Cursor, Epoch, Position, Seq, Uid};
 
-use super::{ANSWERS, Backend, Services, items};
+use super::{ANSWERS, Backend, Services, broadcasts::credits::told, items};
 use crate::{
     event_loop::{Order, Thread},
-    exchange::{AckAsk, LoadAnswer, LoadAsk, LoadDone, StoredMessage},
+    exchange::{AckAsk, Credit, KeepAnswer, KeepAsk, LoadAnswer, LoadAsk, LoadDone, StoredMessage},
 };
+
+/// Cursors of live bindings of one thread that are being kept at a time.
+const KEEPS: usize = 64;
+/// Credits of one call.
+const CREDITS: usize = 1_024;
 
 /// Follows the loads of one thread until the thread ends.
 pub(super) async fn run_loads<S: Services>(
@@ -71,6 +76,53 @@ pub(super) async fn run_acks<S: Services>(backend: Arc<Backend<S>>, asks: mpsc::
         }
     };
     items(asks).for_each_concurrent(backend.limits.acks, one).await;
+}
+
+/// Follows the broadcast cursors of one thread's live bindings until the thread ends.
+pub(super) async fn run_keeps<S: Services>(
+    backend: Arc<Backend<S>>,
+    thread: Thread,
+    asks: mpsc::Receiver<Vec<KeepAsk>>,
+) {
+    let one = |ask: KeepAsk| {
+        let (backend, thread) = (&backend, &thread);
+        async move {
+            let kept = keep(backend, ask.app, &ask.uid, ask.cursor, &ask.credits).await;
+            let answer = KeepAnswer { binding: ask.binding, kept: kept.then_some(ask.cursor) };
+            // A thread that has ended has no bindings.
+            let _ = thread.send(Order::Kept(vec![answer])).await;
+        }
+    };
+    items(asks).for_each_concurrent(KEEPS, one).await;
+}
+
+/// Has a broadcast cursor kept, with what is to be counted up to it. `false`: not all of it, as far as is known; then it is
+/// told again, with what has come since, and the saver counts nothing twice.
+pub(super) async fn keep<S: Services>(
+    backend: &Backend<S>,
+    app: AppId,
+    uid: &Uid,
+    cursor: Cursor,
+    credits: &[Credit],
+) -> bool {
+    let _under_way = backend.under_way();
+    let steps = credits.chunks(CREDITS);
+    let last = steps.len().saturating_sub(1);
+    for (step, credits) in steps.enumerate() {
+        let bseq = if step == last { cursor.bseq.0 } else { credits.last().map_or(0, |credit| credit.bseq) };
+        let item = rpc::AckItem {
+            app: app.0,
+            uid: uid.as_str().to_owned(),
+            inbox: None,
+            cursor: Some(rpc::BroadcastCursor { epoch: cursor.epoch.0, bseq }),
+            credits: told(credits),
+        };
+        if let Err(error) = backend.services.ack(item).await {
+            tracing::debug!(%app, %error, "a broadcast cursor was not kept");
+            return false;
+        }
+    }
+    true
 }
 
 /// Writes an ack down. One that is lost is no loss of a message: it is sent again at the next bind, and the SDK knows it.

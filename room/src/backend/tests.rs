@@ -6,3 +6,4 @@ mod logs;
 mod renewals;
 mod rest;
 mod speed;
+mod storm;

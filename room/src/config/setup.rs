@@ -89,6 +89,7 @@ impl Config {
             events: self.work.events,
             page_messages: self.work.page_messages,
             page_bytes: self.work.page_bytes,
+            cache_bytes: self.log_bytes,
             patience: self.work.patience,
             heads_interval: self.work.heads_interval,
             ..BackendLimits::default()

@@ -46,6 +46,12 @@ impl EventLoop {
         Self { siblings, sessions: self.sessions.with_resume(sealer), ..self }
     }
 
+    /// The zone of the room.
+    #[must_use]
+    pub fn in_zone(self, zone: &str) -> Self {
+        Self { sessions: self.sessions.in_zone(zone), ..self }
+    }
+
     /// Notes that a line is to go; it goes when what has come of it has been read.
     pub(super) fn note_departure(&mut self, slot: u32, moving: Box<Moving>) {
         if let Some(generation) = self.sessions.generation(slot) {

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use crate::{
-    exchange::{AckAsk, BindAsk, EndAsk, LoadAsk, Outgoing, PageAsk, UpAsk},
+    exchange::{AckAsk, BindAsk, EndAsk, KeepAsk, LoadAsk, Outgoing, PageAsk, UpAsk},
     session::Sessions,
 };
 
@@ -20,6 +20,7 @@ pub struct AskQueues {
     pub ends: mpsc::Sender<Vec<EndAsk>>,
     pub ups: mpsc::Sender<Vec<UpAsk>>,
     pub pages: mpsc::Sender<Vec<PageAsk>>,
+    pub keeps: mpsc::Sender<Vec<KeepAsk>>,
 }
 
 /// Where they come out.
@@ -32,6 +33,7 @@ pub struct AskStreams {
     pub ends: mpsc::Receiver<Vec<EndAsk>>,
     pub ups: mpsc::Receiver<Vec<UpAsk>>,
     pub pages: mpsc::Receiver<Vec<PageAsk>>,
+    pub keeps: mpsc::Receiver<Vec<KeepAsk>>,
 }
 
 /// Queues for `batches` batches of each kind.
@@ -42,8 +44,9 @@ pub fn ask_queues(batches: usize) -> (AskQueues, AskStreams) {
     let (ends, ends_out) = mpsc::channel(batches);
     let (ups, ups_out) = mpsc::channel(batches);
     let (pages, pages_out) = mpsc::channel(batches);
+    let (keeps, keeps_out) = mpsc::channel(batches);
     (
-        AskQueues { binds, loads, acks, ends, ups, pages },
+        AskQueues { binds, loads, acks, ends, ups, pages, keeps },
         AskStreams {
             binds: binds_out,
             loads: loads_out,
@@ -51,6 +54,7 @@ pub fn ask_queues(batches: usize) -> (AskQueues, AskStreams) {
             ends: ends_out,
             ups: ups_out,
             pages: pages_out,
+            keeps: keeps_out,
         },
     )
 }
@@ -63,6 +67,7 @@ impl AskQueues {
         left |= pass(&mut asks.loads, &self.loads);
         left |= pass(&mut asks.ups, &self.ups);
         left |= pass(&mut asks.pages, &self.pages);
+        left |= pass(&mut asks.keeps, &self.keeps);
         // Acks before ends: an end that overtakes an ack would leave the message for the next bind.
         while sessions.has_acks() {
             let Ok(place) = self.acks.try_reserve() else { break };

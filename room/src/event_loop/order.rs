@@ -14,8 +14,8 @@ use super::Arrival;
 use super::{Entries, WebSocketDoor};
 use crate::{
     exchange::{
-        BindAnswer, Delivery, DeliveryItem, DrainOrder, HeldSession, KickOrder, LoadAnswer, LogRun, Progress,
-        UpAnswer,
+        BindAnswer, Delivery, DeliveryItem, DrainOrder, HeldSession, KeepAnswer, KickOrder, LoadAnswer,
+        LogRun, Meant, Progress, UpAnswer,
     },
     session::{Limits, Tally},
 };
@@ -45,6 +45,10 @@ pub enum Order {
     RecallBroadcast(AppId, u64, Bytes, oneshot::Sender<Option<u64>>),
     /// What was done for these broadcasts.
     Progress(Arc<[u64]>, oneshot::Sender<Vec<Progress>>),
+    /// How many bindings something is meant for.
+    Count(AppId, Arc<Meant>, oneshot::Sender<u64>),
+    /// Broadcast cursors of live bindings were kept, or not.
+    Kept(Vec<KeepAnswer>),
     /// Which sessions are held: from a slot on, at most so many; and where to go on.
     Held(u32, usize, oneshot::Sender<(Vec<HeldSession>, Option<u32>)>),
     /// Which of these sessions are held no more, by their places.

@@ -91,11 +91,13 @@ impl Room {
             inbox: LoadDone { start, ..LoadDone::default() },
             cursor,
             saved_cursor: cursor,
+            owed: Vec::new(),
             log: cursor,
             kicked: None,
             reload: false,
         };
-        let answer = BindAnswer { binding: ask.binding, tags: ask.tags, result: Ok(done) };
+        let answer =
+            BindAnswer { binding: ask.binding, tags: ask.tags, device: ask.device, result: Ok(done) };
         self.order(Order::Bound(vec![answer]));
     }
 
@@ -190,13 +192,8 @@ fn log(after: u64, through: u64, payload: usize) -> LogRun {
             accepted_ms: 1,
             binding: 0,
         };
-        Arc::new(LogEntry {
-            bseq,
-            id: MessageId(bseq),
-            frame: encode_broadcast(&frame),
-            audience: Audience::everyone(),
-            expires_ms: 0,
-        })
+        let frame = encode_broadcast(&frame);
+        Arc::new(LogEntry::whole(bseq, MessageId(bseq), frame, Audience::everyone(), 0))
     };
     LogRun { app: APP, epoch: 1, after, through, entries: (after + 1..=through).map(entry).collect() }
 }

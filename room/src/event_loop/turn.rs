@@ -166,6 +166,10 @@ impl EventLoop {
             Order::Progress(ids, reply) => {
                 let _ = reply.send(ids.iter().map(|id| sessions.progress(*id)).collect());
             }
+            Order::Count(app, meant, reply) => {
+                let _ = reply.send(sessions.count(app, &meant));
+            }
+            Order::Kept(answers) => answers.into_iter().for_each(|answer| sessions.on_kept(answer)),
             Order::Held(from, max, reply) => {
                 let _ = reply.send(sessions.held(from, max));
             }

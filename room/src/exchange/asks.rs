@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use audience::Device;
 use bytes::Bytes;
 use wire::id::{AppId, AppKey, ConnId, Cursor, FenceNumber, Position, Uid};
 
-use super::{BindingKey, ConnKey};
+use super::{BindingKey, ConnKey, Credit, KeepAsk};
 
 /// A device wants to bind. It is always answered, and until then the thread keeps the binding's place.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct BindAsk {
     pub token: String,
     /// Tags; they come back with the answer.
     pub tags: Vec<String>,
+    /// What the device told of itself; it comes back too.
+    pub device: Device,
     /// What the device has kept of its inbox.
     pub inbox: Option<Position>,
     /// What the device has kept of the broadcasts.
@@ -67,6 +70,8 @@ pub struct EndAsk {
     pub inbox: Option<Position>,
     /// The broadcast cursor, if it has moved.
     pub cursor: Option<Cursor>,
+    /// What is to be counted up to that cursor.
+    pub credits: Vec<Credit>,
 }
 
 /// Data for the app's backend. Answered with the same connection and number.
@@ -163,6 +168,8 @@ pub struct Asks {
     pub ups: Outgoing<UpAsk>,
     /// When full, the app's log asks again at a later tick.
     pub pages: Outgoing<PageAsk>,
+    /// When full, the cursor is kept later, at the latest when the binding ends.
+    pub keeps: Outgoing<KeepAsk>,
 }
 
 impl Asks {
@@ -173,11 +180,16 @@ impl Asks {
             loads: Outgoing::new(bound),
             ups: Outgoing::new(bound),
             pages: Outgoing::new(bound),
+            keeps: Outgoing::new(bound),
         }
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.binds.is_empty() && self.loads.is_empty() && self.ups.is_empty() && self.pages.is_empty()
+        self.binds.is_empty()
+            && self.loads.is_empty()
+            && self.ups.is_empty()
+            && self.pages.is_empty()
+            && self.keeps.is_empty()
     }
 }

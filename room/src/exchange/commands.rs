@@ -1,15 +1,13 @@
 //! What the tokio side tells a thread: answers to its asks, and what other services want of the room.
 
-use std::sync::Arc;
-
-use audience::Audience;
+use audience::Device;
 use bytes::Bytes;
 use wire::{
     frame::{BindCode, UpCode},
     id::{AppId, ConnId, Cursor, FenceNumber, MessageId, Position, Uid},
 };
 
-use super::{BindingKey, ConnKey};
+use super::{BindingKey, ConnKey, Credit};
 
 /// Answer to a [`super::BindAsk`].
 #[derive(Debug)]
@@ -18,6 +16,8 @@ pub struct BindAnswer {
     pub binding: BindingKey,
     /// The tags of the ask.
     pub tags: Vec<String>,
+    /// What the device told of itself.
+    pub device: Device,
     /// What came of it.
     pub result: Result<BindDone, BindRefusal>,
 }
@@ -35,6 +35,8 @@ pub struct BindDone {
     pub cursor: Cursor,
     /// The cursor that the saver has.
     pub saved_cursor: Cursor,
+    /// What is to be counted up to the device's own cursor, if that is further and the saver could not be told.
+    pub owed: Vec<Credit>,
     /// The app's log when the bind was answered.
     pub log: Cursor,
     /// A kick for this session has come already.
@@ -144,36 +146,6 @@ pub enum Delivery {
     Away,
 }
 
-/// One broadcast, encoded once for all who get it.
-#[derive(Debug)]
-pub struct LogEntry {
-    /// Place in the log.
-    pub bseq: u64,
-    /// Its id.
-    pub id: MessageId,
-    /// The frame with its length prefix.
-    pub frame: Bytes,
-    /// For whom.
-    pub audience: Audience,
-    /// Not sent any more from then on, ms since 1970; 0 = never.
-    pub expires_ms: u64,
-}
-
-/// A run of an app's log without holes: numbers in (after, through] that are not in `entries` hold nothing.
-#[derive(Debug, Clone)]
-pub struct LogRun {
-    /// The app.
-    pub app: AppId,
-    /// Numbering.
-    pub epoch: u64,
-    /// Where it begins.
-    pub after: u64,
-    /// Where it ends.
-    pub through: u64,
-    /// Ascending.
-    pub entries: Vec<Arc<LogEntry>>,
-}
-
 /// Why a binding is ended from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KickWhy {
@@ -194,17 +166,6 @@ pub struct KickOrder {
     pub fence: FenceNumber,
     /// What the device is told.
     pub why: KickWhy,
-}
-
-/// What a thread has done for a broadcast.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Bindings that it was meant for.
-    pub targets: u64,
-    /// Bindings that it was sent to.
-    pub sent: u64,
-    /// Bindings whose device has acked it.
-    pub acked: u64,
 }
 
 /// How devices are told to leave.

@@ -1,5 +1,6 @@
 //! A device's wish to bind: judged by what it says, then handed on.
 
+use audience::Device;
 use wire::{
     frame::{Bind, BindCode, BindFailed},
     id::{AppId, AppKey, Uid},
@@ -55,6 +56,9 @@ impl Sessions {
 
     fn start_bind(&mut self, slot: u32, bind: Bind, app: AppKey, uid: Uid) -> Result<(), ()> {
         let generation = self.next_generation();
+        let told = self.told(slot);
+        let version = Device::told(0, None, &bind.app_version).version;
+        let device = Device { network: told.network, offset: told.offset, version, place: 0 };
         let Some(session) = self.conns.get_mut(slot as usize) else { return Err(()) };
         let entry = self.bindings.vacant_entry();
         let key = BindingKey { slot: entry.key() as u32, generation };
@@ -65,6 +69,7 @@ impl Sessions {
             uid: uid.clone(),
             token: bind.token,
             tags: bind.tags,
+            device,
             inbox: bind.inbox.map(Into::into),
             broadcasts: bind.broadcasts.map(Into::into),
         };
@@ -87,8 +92,11 @@ impl Sessions {
             conn_generation: session.generation,
             number: bind.binding,
             next: session.first,
+            place: 0,
             state: State::Pending,
             flags: Flags::default(),
+            network: device.network,
+            offset: device.offset,
         });
         session.first = key.slot;
         session.bindings += 1;

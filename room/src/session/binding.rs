@@ -52,11 +52,46 @@ pub(crate) struct Binding {
     pub(crate) number: u32,
     /// Next binding of the connection.
     pub(crate) next: u32,
+    /// Its user's place on the ring.
+    pub(crate) place: u32,
     pub(crate) state: State,
     pub(crate) flags: Flags,
+    /// Number of its device's network; 0 = not told.
+    pub(crate) network: u8,
+    /// What its device's clock shows minus UTC, quarters of an hour.
+    pub(crate) offset: i8,
 }
 
 impl Binding {
+    /// One that is nobody's.
+    #[cfg(test)]
+    pub(crate) fn simulated() -> Self {
+        Self {
+            uid: Uid::new("nobody").expect("a name"),
+            fence: 0,
+            epoch: 0,
+            sent: 0,
+            told: 0,
+            acked: 0,
+            cursor: 0,
+            bsent: 0,
+            backed: 0,
+            bsaved: 0,
+            tags: None,
+            generation: 0,
+            app: AppId(0),
+            conn: 0,
+            conn_generation: 0,
+            number: 0,
+            next: NONE,
+            place: 0,
+            state: State::Live,
+            flags: Flags::default(),
+            network: 0,
+            offset: 0,
+        }
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         self.state == State::Live
     }
@@ -71,9 +106,9 @@ impl Binding {
     }
 
     /// Where the device's broadcasts go on the next time; `reached` is how far it was served. What was sent and not
-    /// acked is sent again.
-    pub(crate) fn resume_cursor(&self, epoch: u64, reached: u64) -> Option<Cursor> {
+    /// acked is sent again. `owes`: something is to be counted even if it has not moved since the bind.
+    pub(crate) fn resume_cursor(&self, epoch: u64, reached: u64, owes: bool) -> Option<Cursor> {
         let cursor = if self.backed >= self.bsent { reached } else { self.backed };
-        (cursor > self.bsaved).then_some(Cursor { epoch: Epoch(epoch), bseq: cursor.into() })
+        (cursor > self.bsaved || owes).then_some(Cursor { epoch: Epoch(epoch), bseq: cursor.into() })
     }
 }

@@ -1,5 +1,6 @@
 //! What comes back for a bind.
 
+use audience::Device;
 use wire::{
     frame::{BindCode, Bound},
     id::{AppId, BindingId, Cursor},
@@ -20,7 +21,7 @@ impl Sessions {
         let Some(binding) = self.binding(answer.binding) else { return };
         let (state, conn, number) = (binding.state, binding.conn, binding.number);
         match (answer.result, state) {
-            (Ok(done), State::Pending) => self.complete(slot, done, &answer.tags, now, out),
+            (Ok(done), State::Pending) => self.complete(slot, done, (&answer.tags, answer.device), now, out),
             // The device is gone, but the register has a session now: it ends like any other.
             (Ok(done), _) => {
                 binding.app = done.app;
@@ -58,7 +59,14 @@ impl Sessions {
         }
     }
 
-    fn complete(&mut self, slot: u32, done: BindDone, tags: &[String], now: Now, out: &mut impl Outlet) {
+    fn complete(
+        &mut self,
+        slot: u32,
+        done: BindDone,
+        (tags, device): (&[String], Device),
+        now: Now,
+        out: &mut impl Outlet,
+    ) {
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
         let (conn, number) = (binding.conn, binding.number);
         let start = done.inbox.start;
@@ -69,25 +77,20 @@ impl Sessions {
         (binding.sent, binding.told, binding.acked) = (start.seq.0, start.seq.0, start.seq.0);
         (binding.cursor, binding.bsent, binding.backed) = (cursor, cursor, cursor);
         binding.bsaved = done.saved_cursor.bseq.0;
+        binding.place = audience::place(done.app.0, &binding.uid);
+        // The device may have come to another network while the bind was under way.
+        let device = Device { network: binding.network, offset: binding.offset, ..device };
 
         let log = || Log::new(done.log.epoch.0, done.log.bseq.0);
-        let app = self.apps.entry(done.app).or_insert_with(|| App::new(log()));
-        let Ok(entered) = app.enter(slot, tags, self.limits.tags_per_app) else {
+        let app = self.apps.entry(done.app).or_insert_with(|| App::new(log(), &self.zone));
+        let Ok(entered) = app.enter(slot, tags, &device, self.limits.tags_per_app) else {
             self.free_after_bind(slot);
             let message = "the app has as many different tags as it may";
             return self.bind_failed(conn, number, BindCode::BadRequest, message, None, out);
         };
         binding.tags = entered;
         binding.state = State::Live;
-        if cursor < app.log.known {
-            let first = app.log.position_after(cursor);
-            for index in first..app.log.tail.len() {
-                if app.tags.matches(&app.log.tail[index].entry.audience, slot) {
-                    app.log.tail[index].targets += 1;
-                }
-            }
-            app.log.lag(slot);
-        }
+        app.join(slot, binding, done.owed);
         let log_epoch = app.log.epoch.into();
         self.users.insert(slot, &self.bindings);
         self.mark_shared(conn, done.app);

@@ -76,7 +76,10 @@ impl Sessions {
                 + self.dirty.len()
                 + self.old_acks.len()
                 + self.ending.len()
-                + self.stalled.len(),
+                + self.stalled.len()
+                + self.leaving.len()
+                + self.keeping.len()
+                + asks.keeps.len(),
             waiting_bytes: keys * size_of::<BindingKey>()
                 + self.old_acks.capacity() * size_of::<AckAsk>()
                 + self.ending.capacity() * size_of::<u32>(),

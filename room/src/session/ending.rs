@@ -63,7 +63,16 @@ impl Sessions {
                 if let Some(app) = self.apps.get_mut(&binding.app) {
                     // Before the log forgets it.
                     binding.cursor = app.log.reached(slot, binding.cursor);
-                    app.leave(slot, binding.tags.as_deref());
+                    let owes = app.owes_before(slot);
+                    let cursor = binding.resume_cursor(app.log.epoch, binding.cursor, owes);
+                    let credits =
+                        cursor.filter(|_| !is_lost).map(|cursor| app.credits(slot, binding, cursor.bseq.0));
+                    if let Some(credits) = credits.filter(|credits| !credits.is_empty()) {
+                        self.leaving.insert(slot, credits);
+                    }
+                    self.keeping.remove(&slot);
+                    app.part(slot, binding);
+                    app.leave(slot, binding);
                 }
                 if is_lost {
                     // Its place in the old numbering must not be kept as one in the new.
@@ -145,12 +154,15 @@ impl Sessions {
         for slot in slots {
             let Some(mut binding) = self.bindings.try_remove(slot as usize) else { continue };
             let log_epoch = self.apps.get(&binding.app).map(|app| app.log.epoch);
+            let credits = self.leaving.remove(&slot).unwrap_or_default();
+            let owes = !credits.is_empty();
             batch.push(EndAsk {
                 app: binding.app,
                 conn: ConnKey { slot: binding.conn, generation: binding.conn_generation }.id(self.thread),
                 fence: binding.fence.into(),
                 inbox: binding.flags.take(Flags::DIRTY).then(|| binding.acked_position()),
-                cursor: log_epoch.and_then(|epoch| binding.resume_cursor(epoch, binding.cursor)),
+                cursor: log_epoch.and_then(|epoch| binding.resume_cursor(epoch, binding.cursor, owes)),
+                credits,
                 uid: binding.uid,
             });
         }

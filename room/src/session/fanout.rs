@@ -7,9 +7,9 @@ use wire::id::AppId;
 use super::{
     Sessions,
     binding::Binding,
-    log::{Extended, Log, PASS_ENTRIES, Page, Pass},
+    log::{Log, Page, Pass},
     outlet::{Class, Outlet},
-    serve::{is_due, serve_page, serve_pass, serve_ready},
+    serve::Sending,
 };
 use crate::{
     clock::Now,
@@ -18,6 +18,9 @@ use crate::{
 
 /// Recall notices of broadcasts that may be on their way at a time; each holds one frame and one bitmap.
 const MAX_RECALLS: usize = 64;
+
+/// Looks at bindings that take as long as a write to one does, and some more.
+const LOOKS_PER_WRITE: usize = 64;
 
 /// A Recall frame on its way to many.
 #[derive(Debug)]
@@ -30,9 +33,11 @@ pub(crate) struct RecallRound {
 impl Sessions {
     /// New broadcasts, or a part of the log that was asked for (`asked`).
     pub fn on_log(&mut self, run: &LogRun, asked: bool) {
-        let max_bytes = self.limits.tail_bytes;
-        let app =
-            self.apps.entry(run.app).or_insert_with(|| super::apps::App::new(Log::new(run.epoch, run.after)));
+        let (max_bytes, now) = (self.limits.tail_bytes, self.seen);
+        let app = self
+            .apps
+            .entry(run.app)
+            .or_insert_with(|| super::apps::App::new(Log::new(run.epoch, run.after), &self.zone));
         if asked {
             app.log.asked = false;
         }
@@ -50,17 +55,12 @@ impl Sessions {
         if asked && run.after == app.log.known {
             app.log.hole = run.through > run.after;
         }
-        if let Extended::By(fresh) = app.log.extend(run, max_bytes) {
-            let first = app.log.tail.len() - fresh;
-            for index in first..app.log.tail.len() {
-                let entry = &app.log.tail[index].entry;
-                let targets = app.count(&entry.audience);
-                app.log.tail[index].targets = targets;
-            }
-        }
+        app.log.extend(run, max_bytes, now.ms);
         if asked && !app.log.waiting.is_empty() {
+            app.log.note(run, now.unix_ms, now.ms);
             Self::hand_out(run, &mut app.log, &mut self.bindings);
         }
+        self.tally.credits_lost += self.apps.get_mut(&run.app).map_or(0, |app| app.log.forget_old());
         self.queue(run.app);
     }
 
@@ -106,6 +106,7 @@ impl Sessions {
 
     /// One slice of fan-out, and of the timers if more have come up than a tick looks at. `true`: there is more to do.
     pub fn work(&mut self, now: Now, out: &mut impl Outlet) -> bool {
+        self.seen = now;
         let late = self.look_at_due(now, out);
         let mut budget = self.limits.slice;
         self.recall_slice(&mut budget, out);
@@ -126,24 +127,19 @@ impl Sessions {
     fn serve_app(&mut self, id: AppId, budget: usize, now: Now, out: &mut impl Outlet) -> usize {
         let Some(app) = self.apps.get_mut(&id) else { return 0 };
         app.log.queued = false;
-        let mut left = budget;
+        let looks = budget * LOOKS_PER_WRITE;
+        let mut left = budget - (looks - app.open(&self.bindings, looks, now)) / LOOKS_PER_WRITE;
+        let mut sending = Sending { bindings: &mut self.bindings, now, out, tally: &mut self.tally };
         if app.log.page.is_some() {
-            left -= serve_page(&app.tags, &mut app.log, &mut self.bindings, left, now, out, &mut self.tally);
+            left -= app.serve_page(left, &mut sending);
         }
-        left -= serve_ready(&app.tags, &mut app.log, &mut self.bindings, left, now, out, &mut self.tally);
-        if app.log.pass.is_none() && app.log.known > app.log.done {
-            // Choosing the targets of one takes 20 µs with a million bindings; what has gathered goes in several passes.
-            let to = app.log.pass_end();
-            let mut targets = RoaringBitmap::new();
-            let (mut count, mut last) = (0, 0);
-            for kept in app.log.after(app.log.done).take(PASS_ENTRIES).filter(|kept| is_due(kept, now)) {
-                targets |= app.select(&kept.entry.audience);
-                (count, last) = (count + 1, kept.entry.bseq);
-            }
-            targets -= &app.log.lagging;
-            app.log.pass = Some(Pass { to, targets, only: (count == 1).then_some(last) });
+        left -= app.serve_ready(left, &mut sending);
+        if app.log.pass.is_none() && app.log.opened > app.log.done {
+            let targets = std::mem::take(&mut app.log.next) - &app.log.lagging;
+            let (count, last) = std::mem::take(&mut app.log.next_entries);
+            app.log.pass = Some(Pass { to: app.log.opened, targets, only: (count == 1).then_some(last) });
         }
-        left -= serve_pass(&app.tags, &mut app.log, &mut self.bindings, left, now, out, &mut self.tally);
+        left -= app.serve_pass(left, &mut sending);
         app.log.trim(self.limits.tail_bytes);
         if !app.log.asked && app.log.page.is_none() {
             let behind = app.log.waiting.iter().filter_map(|slot| self.bindings.get(slot as usize));
@@ -170,16 +166,7 @@ impl Sessions {
         if self.recalls.len() >= MAX_RECALLS {
             return None;
         }
-        let known = app.log.tail.iter().position(|kept| kept.entry.id.0 == id);
-        let mut targets = match known {
-            Some(index) => {
-                app.log.tail[index].recalled = true;
-                let entry = &app.log.tail[index].entry;
-                app.log.have(entry.bseq, app.select(&entry.audience), &self.bindings)
-            }
-            // Too old to know who got it: everyone is told, and who has it not ignores it.
-            None => app.members.clone(),
-        };
+        let mut targets = app.recall(id, &self.bindings);
         targets.optimize();
         let notified = targets.len();
         self.recalls.push_back(RecallRound { frame, targets, app: app_id });

@@ -55,7 +55,7 @@ impl Sessions {
         match body {
             Some(ClientBody::Bind(bind)) => self.on_bind(slot, bind, out),
             Some(ClientBody::Unbind(unbind)) => self.on_unbind(slot, unbind, out),
-            Some(ClientBody::Ack(ack)) => self.on_ack(slot, ack, out),
+            Some(ClientBody::Ack(ack)) => self.on_ack(slot, ack, now, out),
             Some(ClientBody::Up(up)) => self.on_up(slot, up, out),
             Some(ClientBody::Ping(_)) => {
                 out.share(slot, &pong(), Class::Control);
@@ -85,7 +85,7 @@ impl Sessions {
     }
 
     /// What it acks is never more than what was sent: a device cannot be trusted to count.
-    fn on_ack(&mut self, slot: u32, ack: Ack, out: &mut impl Outlet) {
+    fn on_ack(&mut self, slot: u32, ack: Ack, now: Now, out: &mut impl Outlet) {
         let Some(found) = self.find_live(slot, ack.binding) else {
             return no_such_binding(slot, ack.binding, out);
         };
@@ -113,26 +113,22 @@ impl Sessions {
             }
         }
         if ack.bseq > 0 {
-            self.ack_broadcasts(slot, found, ack.bseq);
+            self.ack_broadcasts(slot, found, ack.bseq, now);
         }
     }
 
-    pub(crate) fn ack_broadcasts(&mut self, conn: u32, slot: u32, bseq: u64) {
+    pub(crate) fn ack_broadcasts(&mut self, conn: u32, slot: u32, bseq: u64, now: Now) {
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
-        let (before, now) = (binding.backed, bseq.min(binding.bsent));
-        if now <= before {
+        let acked = bseq.min(binding.bsent);
+        if acked <= binding.backed {
             return;
         }
-        binding.backed = now;
-        self.refund(conn);
-        let Some(binding) = self.bindings.get(slot as usize) else { return };
-        let Some(app) = self.apps.get_mut(&binding.app) else { return };
-        let first = app.log.position_after(before);
-        for kept in app.log.tail.range_mut(first..).take_while(|kept| kept.entry.bseq <= now) {
-            if app.tags.matches(&kept.entry.audience, slot) {
-                kept.acked += 1;
-            }
+        if let Some(app) = self.apps.get_mut(&binding.app) {
+            // Before the binding says that it has acked.
+            app.ack(slot, binding, acked, now.ms);
         }
+        binding.backed = acked;
+        self.refund(conn);
     }
 
     fn on_up(&mut self, slot: u32, up: Up, out: &mut impl Outlet) {

@@ -108,6 +108,7 @@ impl Sessions {
     /// The device did not come back: the connection ends like any other.
     pub(crate) fn end_ghost(&mut self, slot: u32) {
         self.end_all(slot);
+        self.forget_told(slot);
         self.conns.remove(slot as usize);
         self.farewells.take(slot);
         self.ghosts -= 1;

@@ -37,6 +37,8 @@ pub struct Limits {
     pub heartbeat: Heartbeat,
     /// Asks of each kind that may wait to be handed over.
     pub asks: usize,
+    /// The archive is told of what became of broadcasts that are older than this, ms, even of bindings that stay.
+    pub keep_ms: u64,
     /// Bytes of an app's newest broadcasts that are kept.
     pub tail_bytes: usize,
     /// Connections that get broadcasts before others have their turn. A write takes about 7 µs, so 256 are 2 ms.
@@ -124,6 +126,7 @@ impl Default for Limits {
             slow_ms: 120_000,
             heartbeat: Heartbeat::default(),
             asks: 8_192,
+            keep_ms: 10 * 60 * 1_000,
             tail_bytes: 4 << 20,
             slice: 256,
             resume_ms: Some(30_000),

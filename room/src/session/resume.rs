@@ -146,6 +146,7 @@ impl Sessions {
     /// The socket of a connection that has said Connect is leaving for its seat; its slot is free.
     pub fn move_away(&mut self, slot: u32) {
         self.end_all(slot);
+        self.forget_told(slot);
         self.conns.try_remove(slot as usize);
     }
 
@@ -177,12 +178,14 @@ impl Sessions {
     pub fn greet(&mut self, slot: u32, connect: &Connect, now: Now, out: &mut impl Outlet) {
         let Some(session) = self.conns.get_mut(slot as usize) else { return };
         session.enter(Phase::Greeted, now.ms);
+        self.note_told(slot, connect);
         self.answer(slot, connect, false, out);
     }
 
     /// Answers a Connect that goes on in a seat, and brings the bindings and the device together.
     pub fn resume(&mut self, slot: u32, connect: &Connect, now: Now, out: &mut impl Outlet) {
         self.answer(slot, connect, true, out);
+        self.move_device(slot, connect);
         self.watch(slot);
         let gone = self.farewells.take(slot);
         // A connection has at most so many.
@@ -198,7 +201,7 @@ impl Sessions {
         }
         for has in listed {
             let reason = match self.find_live(slot, has.binding) {
-                Some(found) if self.take_up(found, has, out) => continue,
+                Some(found) if self.take_up(found, has, now, out) => continue,
                 Some(found) => {
                     self.end(found);
                     UnboundReason::Lost

@@ -7,11 +7,17 @@ use wire::{
 };
 
 use super::{Sessions, flags::Flags, outlet::Outlet};
-use crate::exchange::AckAsk;
+use crate::{clock::Now, exchange::AckAsk};
 
 impl Sessions {
     /// Goes on with one binding from what the device has of it. `false`: that cannot be gone on from.
-    pub(crate) fn take_up(&mut self, slot: u32, has: &ResumeBinding, out: &mut impl Outlet) -> bool {
+    pub(crate) fn take_up(
+        &mut self,
+        slot: u32,
+        has: &ResumeBinding,
+        now: Now,
+        out: &mut impl Outlet,
+    ) -> bool {
         let Some(binding) = self.bindings.get(slot as usize) else { return false };
         let (app, conn) = (binding.app, binding.conn);
         let log_epoch = self.apps.get(&app).map_or(0, |state| state.log.epoch);
@@ -26,7 +32,7 @@ impl Sessions {
             return false;
         }
         self.take_up_inbox(slot, has);
-        self.ack_broadcasts(conn, slot, confirmed);
+        self.ack_broadcasts(conn, slot, confirmed, now);
         self.take_up_broadcasts(slot, received);
         self.go_on(slot, app, out);
         true
@@ -78,14 +84,13 @@ impl Sessions {
             return;
         }
         let first = app.log.position_after(received);
-        for kept in app.log.tail.range_mut(first..).take_while(|kept| kept.entry.bseq <= binding.bsent) {
-            if app.tags.matches(&kept.entry.audience, slot) {
+        for kept in app.log.tail.range_mut(first..).take_while(|kept| kept.bseq <= binding.bsent) {
+            if kept.slice.contains(binding.place) && app.tags.matches(&kept.meant, slot, binding) {
                 // It will be counted when it is sent again.
                 kept.sent = kept.sent.saturating_sub(1);
             }
         }
         (binding.cursor, binding.bsent) = (received, received);
-        app.log.forget(slot);
-        app.log.lag(slot);
+        app.log.go_back(slot);
     }
 }

@@ -4,6 +4,7 @@ mod broadcasts;
 mod ghosts;
 mod harness;
 mod inboxes;
+mod ledger;
 mod lifecycle;
 mod model;
 mod sizes;

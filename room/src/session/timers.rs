@@ -15,8 +15,10 @@ impl Sessions {
     /// Looks at what has come up, and tries again what found no place. Call it at every tick of the wheel; when many come up
     /// together, [`Sessions::work`] goes on with them.
     pub fn on_tick(&mut self, now: Now, out: &mut impl Outlet) {
+        self.seen = now;
         self.look_at_due(now, out);
         self.unpark(out);
+        self.keep_some(now);
         for app in std::mem::take(&mut self.stalled) {
             if let Some(state) = self.apps.get_mut(&app) {
                 state.log.asked = false;

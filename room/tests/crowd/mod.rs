@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use audience::Slice;
 use bytes::Bytes;
 use room::{
     clock::Now,
-    exchange::{BindAnswer, BindDone, LoadDone, LogEntry, LogRun},
+    exchange::{BindAnswer, BindDone, Body, LoadDone, LogEntry, LogRun, Meant},
     session::{Class, Limits, Outlet, Sessions},
 };
 use wire::{
@@ -108,11 +109,13 @@ impl Crowd {
             inbox: LoadDone { start: Position { epoch: Epoch(1), seq: Seq(0) }, ..LoadDone::default() },
             cursor: place,
             saved_cursor: place,
+            owed: Vec::new(),
             log: place,
             kicked: None,
             reload: false,
         };
-        let answer = BindAnswer { binding: ask.binding, tags: ask.tags, result: Ok(done) };
+        let answer =
+            BindAnswer { binding: ask.binding, tags: ask.tags, device: ask.device, result: Ok(done) };
         self.sessions.on_bound(answer, NOW, &mut self.out);
     }
 
@@ -143,12 +146,25 @@ impl Crowd {
             accepted_ms: NOW.unix_ms,
             binding: 0,
         };
+        let audience = audience.parse().unwrap();
+        let entry = LogEntry::whole(bseq, MessageId(bseq), encode_broadcast(&frame), audience, 0);
+        let run = LogRun { app: APP, epoch: 1, after, through: bseq, entries: vec![Arc::new(entry)] };
+        self.sessions.on_log(&run, false);
+    }
+
+    /// A slice of a broadcast of 256 bytes is new; the first of a job makes what the others share.
+    pub(crate) fn slice(&mut self, id: u64, slice: Slice, meant: &Arc<Meant>) {
+        let (after, bseq) = (self.head, self.head + 1);
+        self.head = bseq;
+        let payload = Bytes::from_static(&[7; 256]);
         let entry = LogEntry {
             bseq,
-            id: MessageId(bseq),
-            frame: encode_broadcast(&frame),
-            audience: audience.parse().unwrap(),
+            id: MessageId(id),
+            body: Body::Parts { app: APP, payload, accepted_ms: NOW.unix_ms },
+            meant: Arc::clone(meant),
+            slice,
             expires_ms: 0,
+            recalled: false,
         };
         let run = LogRun { app: APP, epoch: 1, after, through: bseq, entries: vec![Arc::new(entry)] };
         self.sessions.on_log(&run, false);

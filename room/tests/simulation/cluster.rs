@@ -3,8 +3,8 @@
 use std::collections::{HashSet, VecDeque};
 
 use room::exchange::{
-    AckAsk, BindAnswer, BindAsk, BindDone, BindRefusal, Delivery, DeliveryItem, EndAsk, KickOrder, KickWhy,
-    LoadAnswer, LoadAsk, PageAsk, UpAnswer, UpAsk,
+    AckAsk, BindAnswer, BindAsk, BindDone, BindRefusal, Credit, Delivery, DeliveryItem, EndAsk, KeepAnswer,
+    KeepAsk, KickOrder, KickWhy, LoadAnswer, LoadAsk, PageAsk, UpAnswer, UpAsk,
 };
 use wire::{
     frame::{BindCode, UpCode},
@@ -47,7 +47,10 @@ pub(crate) struct User {
     pub(crate) app: usize,
     pub(crate) uid: Uid,
     pub(crate) inbox: Inbox,
-    cursor: Option<Cursor>,
+    pub(crate) cursor: Option<Cursor>,
+    /// Where it was at first, and what was counted of broadcasts since: number, id, what became of it.
+    pub(crate) began: u64,
+    pub(crate) counted: Vec<Credit>,
     pub(crate) session: Option<(FenceNumber, Life)>,
     pending: Vec<Pending>,
     /// Stored at any time.
@@ -64,6 +67,8 @@ impl User {
             uid: Uid::new(uid).unwrap(),
             inbox: Inbox::new(),
             cursor: None,
+            began: 0,
+            counted: Vec::new(),
             session: None,
             pending: (0..rooms).map(|_| Pending::default()).collect(),
             pushed: Vec::new(),
@@ -74,6 +79,15 @@ impl User {
 
     pub(crate) fn forget(&mut self, room: usize) {
         self.pending[room] = Pending::default();
+    }
+
+    /// The archive keeps a cursor that is further, and counts what comes with it.
+    fn keep(&mut self, cursor: Cursor, credits: &[Credit]) {
+        let kept = self.cursor.map_or(0, |kept| kept.bseq.0);
+        self.counted.extend(credits.iter().filter(|credit| credit.bseq > kept));
+        if cursor.bseq.0 > kept {
+            self.cursor = Some(cursor);
+        }
     }
 
     fn ack(&mut self, at: wire::id::Position) {
@@ -95,6 +109,10 @@ impl World {
             }
             Event::Ack(ask) => self.ack(ask),
             Event::End(ask) => self.end(ask),
+            Event::Keep(life, ask) => self.keep(life, &ask),
+            Event::Kept(life, answer) => {
+                self.order(life, |sessions, _| sessions.on_kept(answer));
+            }
             Event::Ups(life, ask) => self.up(life, &ask),
             Event::UpsDone(life, answer) => {
                 self.order(life, |sessions, wires| sessions.on_up_answer(answer, wires));
@@ -170,7 +188,8 @@ impl World {
     fn refuse(&mut self, bind: Bind) {
         self.leave(bind.user, bind.life);
         let result = Err(BindRefusal { code: BindCode::Busy, message: "busy".to_owned(), retry_after_ms: 0 });
-        let answer = BindAnswer { binding: bind.ask.binding, tags: bind.ask.tags, result };
+        let answer =
+            BindAnswer { binding: bind.ask.binding, tags: bind.ask.tags, device: bind.ask.device, result };
         let now = self.clock();
         self.order(bind.life, |sessions, wires| sessions.on_bound(answer, now, wires));
     }
@@ -185,6 +204,8 @@ impl World {
             return self.refuse(bind);
         }
         let page = self.weather.page;
+        let told = !self.chance(self.weather.fail);
+        let acked = self.logs[self.users[bind.user].app].meant_for(&bind.ask.tags);
         let user = &mut self.users[bind.user];
         if let Some(at) = bind.ask.inbox.filter(|at| at.epoch.0 <= user.inbox.epoch) {
             user.ack(at);
@@ -198,14 +219,25 @@ impl World {
         // Whoever is seen for the first time begins at the head.
         let newest = log.cursor(log.head);
         let log = log.cursor(head);
-        let saved = *user.cursor.get_or_insert(newest);
+        let saved = *user.cursor.get_or_insert_with(|| {
+            user.began = newest.bseq.0;
+            newest
+        });
         let own = bind.ask.broadcasts.filter(|own| own.epoch == log.epoch && own.bseq >= saved.bseq);
+        let own = own.filter(|own| own.bseq <= log.bseq);
+        // What the device has and the saver did not know of; it cannot always be told.
+        let owed: Vec<Credit> = own.map_or_else(Vec::new, |own| acked.between(saved, own));
+        let told = !owed.is_empty() && told;
+        if let Some(own) = own.filter(|_| told) {
+            user.keep(own, &owed);
+        }
         bind.done = Some(Box::new(BindDone {
             app: AppId(user.app as u32 + 1),
             fence: bind.fence,
             inbox,
-            cursor: own.filter(|own| own.bseq <= log.bseq).unwrap_or(saved),
-            saved_cursor: saved,
+            cursor: own.unwrap_or(saved),
+            saved_cursor: own.filter(|_| told).unwrap_or(saved),
+            owed: if told { Vec::new() } else { owed },
             log,
             kicked: None,
             reload: false,
@@ -221,7 +253,12 @@ impl World {
         done.kicked = pending.kick.filter(|(newest, _)| bind.fence <= *newest).map(|(_, why)| why);
         done.reload = pending.reload;
         self.leave(bind.user, bind.life);
-        let answer = BindAnswer { binding: bind.ask.binding, tags: bind.ask.tags, result: Ok(*done) };
+        let answer = BindAnswer {
+            binding: bind.ask.binding,
+            tags: bind.ask.tags,
+            device: bind.ask.device,
+            result: Ok(*done),
+        };
         let now = self.clock();
         self.order(bind.life, |sessions, wires| sessions.on_bound(answer, now, wires));
     }
@@ -251,10 +288,20 @@ impl World {
             user.ack(inbox);
         }
         if let Some(cursor) = ask.cursor.take() {
-            let further = user.cursor.is_none_or(|saved| saved.bseq < cursor.bseq);
-            user.cursor = if further { Some(cursor) } else { user.cursor };
+            user.keep(cursor, &ask.credits);
         }
         self.soon(Event::Unbind(number, ask.fence));
+    }
+
+    fn keep(&mut self, life: Life, ask: &KeepAsk) {
+        let number = self.user(ask.app, &ask.uid);
+        let mut kept = None;
+        // It may be done and nobody hears of it.
+        if !self.chance(self.weather.fail) {
+            self.users[number].keep(ask.cursor, &ask.credits);
+            kept = (!self.chance(self.weather.fail)).then_some(ask.cursor);
+        }
+        self.soon(Event::Kept(life, KeepAnswer { binding: ask.binding, kept }));
     }
 
     fn up(&mut self, life: Life, ask: &UpAsk) {

@@ -30,6 +30,7 @@ fn limits(dice: &mut Dice) -> Limits {
         tail_bytes: pick(&[150, 1_000, 4 << 20]),
         asks: pick(&[1, 3, 64]),
         up_bytes: pick(&[60, 4_000]),
+        keep_ms: pick(&[0, 3_000, 600_000]) as u64,
         slow_ms: 60_000,
         heartbeat: Heartbeat {
             min_s: 10,

@@ -2,7 +2,7 @@
 
 use wire::id::{AppId, BindingId};
 
-use room::exchange::{KickOrder, KickWhy};
+use room::exchange::{Credit, Fate, KickOrder, KickWhy};
 
 use super::world::{Act, Event, World};
 
@@ -77,6 +77,31 @@ impl World {
         let open = self.open_questions();
         assert!(open.is_empty(), "{}", open.join("\n"));
         self.go_to_rest();
+        self.judge_counts();
+    }
+
+    /// Everybody has gone: each broadcast up to a user's cursor that was meant for it is counted, once and as what it was.
+    fn judge_counts(&self) {
+        for device in &self.devices {
+            for seen in device.seen.values().filter(|seen| !seen.shared) {
+                let user = &self.users[seen.user];
+                let Some(cursor) = user.cursor else { continue };
+                let log = &self.logs[user.app];
+                let meant = log.meant_for(&seen.tags).between(log.cursor(user.began), cursor);
+                let mut counted = user.counted.clone();
+                counted.sort_unstable();
+                let ids = |credits: &[Credit]| credits.iter().map(|one| one.id).collect::<Vec<_>>();
+                assert_eq!(ids(&counted), ids(&meant), "{} is at {cursor:?}", user.uid);
+                for credit in counted {
+                    let expires = log.entries().any(|one| one.id == credit.id && one.expires_ms > 0);
+                    match credit.fate {
+                        Fate::Acked => assert!(device.broadcasts.contains(&credit.id.0), "{credit:?}"),
+                        Fate::Expired => assert!(expires, "{credit:?}"),
+                        Fate::Recalled => panic!("nothing was taken back: {credit:?}"),
+                    }
+                }
+            }
+        }
     }
 
     /// Of devices that have taken a user from each other one keeps it.
@@ -140,7 +165,7 @@ impl World {
         let Some(first) = seen.first else { return vec![0] };
         let log = &self.logs[self.users[seen.user].app];
         let wanted = log.entries().filter(|entry| {
-            let meant = entry.audience.matches(|tag| seen.tags.iter().any(|own| own == tag));
+            let meant = entry.meant.audience.matches(|tag| seen.tags.iter().any(|own| own == tag));
             entry.bseq > first.bseq.0 && entry.expires_ms == 0 && meant
         });
         let got = |id: u64| self.devices[device].broadcasts.contains(&id);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use room::exchange::{LogEntry, LogRun};
+use room::exchange::{Credit, Fate, LogEntry, LogRun};
 use wire::{
     codec::encode_broadcast,
     frame::Broadcast,
@@ -34,13 +34,8 @@ impl Log {
             accepted_ms: 1,
             binding: 0,
         };
-        self.entries.push(Arc::new(LogEntry {
-            bseq: self.head,
-            id: MessageId(id),
-            frame: encode_broadcast(&frame),
-            audience: audience.parse().unwrap(),
-            expires_ms,
-        }));
+        let (frame, audience) = (encode_broadcast(&frame), audience.parse().unwrap());
+        self.entries.push(Arc::new(LogEntry::whole(self.head, MessageId(id), frame, audience, expires_ms)));
     }
 
     /// What is in (after, through], at most `most` entries.
@@ -57,11 +52,29 @@ impl Log {
         }
     }
 
+    /// What is meant for whoever has these tags.
+    pub(crate) fn meant_for(&self, tags: &[String]) -> Acked {
+        let is_meant =
+            |entry: &&Arc<LogEntry>| entry.meant.audience.matches(|tag| tags.iter().any(|own| own == tag));
+        Acked(self.entries.iter().filter(is_meant).map(|entry| (entry.bseq, entry.id)).collect())
+    }
+
     pub(crate) fn entries(&self) -> impl Iterator<Item = &LogEntry> {
         self.entries.iter().map(|entry| &**entry)
     }
 
     pub(crate) fn cursor(&self, bseq: u64) -> Cursor {
         Cursor { epoch: Epoch(1), bseq: bseq.into() }
+    }
+}
+
+/// Broadcasts that are meant for a user.
+pub(crate) struct Acked(Vec<(u64, MessageId)>);
+
+impl Acked {
+    pub(crate) fn between(&self, after: Cursor, through: Cursor) -> Vec<Credit> {
+        let within = |(bseq, _): &&(u64, MessageId)| after.bseq.0 < *bseq && *bseq <= through.bseq.0;
+        let acked = |(bseq, id): &(u64, MessageId)| Credit { bseq: *bseq, id: *id, fate: Fate::Acked };
+        self.0.iter().filter(within).map(acked).collect()
     }
 }

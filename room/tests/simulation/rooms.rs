@@ -226,6 +226,7 @@ impl World {
         let loads = sessions.asks.loads.take(BATCH);
         let ups = sessions.asks.ups.take(BATCH);
         let pages = sessions.asks.pages.take(BATCH);
+        let keeps = sessions.asks.keeps.take(BATCH);
         let acks = sessions.take_acks(BATCH);
         let ends = sessions.take_ends(BATCH);
         let left = !sessions.asks.is_empty() || sessions.has_acks() || sessions.has_ends();
@@ -235,6 +236,7 @@ impl World {
         loads.into_iter().for_each(|ask| self.soon(Event::Load(life, ask)));
         ups.into_iter().for_each(|ask| self.soon(Event::Ups(life, ask)));
         pages.into_iter().for_each(|ask| self.soon(Event::Page(life, ask)));
+        keeps.into_iter().for_each(|ask| self.soon(Event::Keep(life, ask)));
         for ask in acks {
             if self.chance(self.weather.double) {
                 self.soon(Event::Ack(ask.clone()));

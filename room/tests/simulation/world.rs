@@ -9,7 +9,8 @@ use client::{Config, backoff::Dice};
 use room::{
     clock::Now,
     exchange::{
-        AckAsk, DeliveryItem, EndAsk, KickOrder, LoadAnswer, LoadAsk, LogRun, PageAsk, UpAnswer, UpAsk,
+        AckAsk, DeliveryItem, EndAsk, KeepAnswer, KeepAsk, KickOrder, LoadAnswer, LoadAsk, LogRun, PageAsk,
+        UpAnswer, UpAsk,
     },
     session::Limits,
     wheel::TICK_MS,
@@ -86,6 +87,8 @@ pub(crate) enum Event {
     Loaded(Life, LoadAnswer),
     Ack(AckAsk),
     End(EndAsk),
+    Keep(Life, KeepAsk),
+    Kept(Life, KeepAnswer),
     Ups(Life, UpAsk),
     UpsDone(Life, UpAnswer),
     Page(Life, PageAsk),

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use wire::id::AppId;
 
 use super::{
-    Ask, Heads, Looks, PAGE_MESSAGES, cursor,
+    Ask, Cache, Heads, Looks, PAGE_MESSAGES, cursor,
     log::{AppLog, Noticed},
     run_of,
 };
@@ -41,6 +41,7 @@ pub(crate) struct Keeper<S> {
     asks: mpsc::Receiver<Ask>,
     /// For whoever only wants to look; written here only.
     heads: Heads,
+    cache: Cache,
     logs: HashMap<AppId, AppLog>,
     /// Apps whose head has been asked for the first time, with those who wait for it.
     fresh: HashMap<AppId, Vec<Reply>>,
@@ -57,7 +58,7 @@ impl<S: Services> Keeper<S> {
         threads: Vec<Thread>,
         limits: BackendLimits,
         asks: mpsc::Receiver<Ask>,
-        heads: Heads,
+        (heads, cache): (Heads, Cache),
         looks: Looks,
         cancel: CancellationToken,
     ) -> Self {
@@ -67,6 +68,7 @@ impl<S: Services> Keeper<S> {
             limits,
             asks,
             heads,
+            cache,
             logs: HashMap::new(),
             fresh: HashMap::new(),
             calls: FuturesUnordered::new(),
@@ -250,6 +252,7 @@ impl<S: Services> Keeper<S> {
     /// Hands a run to every thread.
     async fn tell(&mut self, run: LogRun) {
         self.publish(run.app);
+        self.cache.put(&run);
         for thread in &self.threads {
             // A thread that has ended has nobody to tell.
             let _ = thread.send(Order::Log(run.clone())).await;

@@ -124,13 +124,7 @@ mod tests {
     }
 
     fn entry(bseq: u64) -> Arc<LogEntry> {
-        Arc::new(LogEntry {
-            bseq,
-            id: MessageId(bseq),
-            frame: Bytes::new(),
-            audience: Audience::everyone(),
-            expires_ms: 0,
-        })
+        Arc::new(LogEntry::whole(bseq, MessageId(bseq), Bytes::new(), Audience::everyone(), 0))
     }
 
     fn run(after: u64, through: u64) -> LogRun {

@@ -248,6 +248,7 @@ impl Side {
             uid: Uid::new(uid).unwrap(),
             token: token("demo", uid),
             tags: vec!["t".into()],
+            device: audience::Device::default(),
             inbox: None,
             broadcasts: None,
         }

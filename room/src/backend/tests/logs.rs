@@ -21,7 +21,8 @@ impl Side {
     async fn run(&mut self) -> (u64, Vec<u64>, u64) {
         match self.order().await {
             Order::Log(run) | Order::Page(run) => {
-                (run.after, run.entries.iter().map(|entry| entry.bseq).collect(), run.through)
+                let alive = run.entries.iter().filter(|entry| !entry.recalled);
+                (run.after, alive.map(|entry| entry.bseq).collect(), run.through)
             }
             other => panic!("{other:?}"),
         }
@@ -117,8 +118,11 @@ async fn a_thread_gets_the_page_that_it_asks_for() {
     side.store(vec![stored(1), stored(2), stored(3)]);
     side.asks.pages.send(vec![PageAsk { app: AppId(7), after: 1 }]).await.unwrap();
     assert_eq!(side.run().await, (1, vec![2, 3], 3));
+    side.asks.pages.send(vec![PageAsk { app: AppId(7), after: 2 }]).await.unwrap();
+    assert_eq!(side.run().await, (2, vec![3], 3));
+    assert_eq!(side.services.state().calls.iter().filter(|call| **call == "log").count(), 1, "read once");
     side.services.fail("log", 1);
-    side.asks.pages.send(vec![PageAsk { app: AppId(7), after: 1 }]).await.unwrap();
+    side.asks.pages.send(vec![PageAsk { app: AppId(7), after: 3 }]).await.unwrap();
     assert!(matches!(side.order().await, Order::PageFailed(AppId(7))));
     side.end().await;
 }

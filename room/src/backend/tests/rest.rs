@@ -32,6 +32,7 @@ fn end(fence: u64) -> EndAsk {
         fence: FenceNumber(fence),
         inbox: None,
         cursor: None,
+        credits: Vec::new(),
     }
 }
 

@@ -39,7 +39,7 @@ fn a_broadcast_goes_out_in_slices_and_is_encoded_once() {
     for slot in slots {
         assert_eq!(world.broadcasts(slot), [1]);
     }
-    assert_eq!(world.sessions.progress(1_001), Progress { targets: 10, sent: 10, acked: 0 });
+    assert_eq!(world.sessions.progress(1_001), Progress { pending: 10, sent: 10, ..Progress::default() });
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn audiences_choose_and_acks_are_counted() {
     world.work();
     assert_eq!(world.broadcasts(slots[0]), [1]);
     assert_eq!(world.broadcasts(slots[1]), [3]);
-    assert_eq!(world.sessions.progress(1_001), Progress { targets: 3, sent: 3, acked: 0 });
+    assert_eq!(world.sessions.progress(1_001), Progress { pending: 3, sent: 3, ..Progress::default() });
     world.send(slots[0], ack(1, 0, 1));
     world.send(slots[0], ack(1, 0, 99));
     world.send(slots[1], ack(1, 0, 99));
@@ -176,11 +176,12 @@ fn who_comes_late_goes_on_from_its_cursor() {
     world.sessions.on_log(&run(0, 5, &[(1, ""), (2, "even"), (3, ""), (4, "beta"), (5, "")]), false);
     world.work();
     let late = world.connect();
-    world.bind_with(late, 1, "late", &["beta"], BindDone { cursor: cursor(1, 2), ..done(9, 5) });
+    let place = BindDone { cursor: cursor(1, 2), saved_cursor: cursor(1, 2), ..done(9, 5) };
+    world.bind_with(late, 1, "late", &["beta"], place);
     world.work();
     assert_eq!(world.broadcasts(late), [3, 4, 5]);
-    assert_eq!(world.sessions.progress(1_003).targets, 2);
-    assert_eq!(world.sessions.progress(1_004), Progress { targets: 1, sent: 1, acked: 0 });
+    assert_eq!(world.sessions.progress(1_003).targets(), 2);
+    assert_eq!(world.sessions.progress(1_004), Progress { pending: 1, sent: 1, ..Progress::default() });
 }
 
 /// The saver told the bind of a broadcast whose notice has not reached this thread.
@@ -314,8 +315,17 @@ fn numbers_that_went_back_are_told_and_begin_anew() {
         assert_eq!(unbound.reason(), UnboundReason::Lost);
     }
     let ends = world.sessions.take_ends(9);
-    assert!(ends.len() == 2 && ends.iter().all(|end| end.cursor.is_none()), "its place means nothing now: {ends:?}");
-    world.bind_with(slots[0], 1, "u0", &[], BindDone { cursor: cursor(2, 3), log: cursor(2, 4), ..done(5, 0) });
+    assert!(
+        ends.len() == 2 && ends.iter().all(|end| end.cursor.is_none()),
+        "its place means nothing now: {ends:?}"
+    );
+    world.bind_with(
+        slots[0],
+        1,
+        "u0",
+        &[],
+        BindDone { cursor: cursor(2, 3), log: cursor(2, 4), ..done(5, 0) },
+    );
     world.work();
     assert_eq!(world.broadcasts(slots[0]), [4]);
 }

@@ -288,7 +288,7 @@ fn broadcasts_wait_in_the_log() {
     world.work();
     assert_eq!(world.broadcasts(slot), [2, 3, 4]);
     let progress = world.sessions.progress(1_002);
-    assert_eq!((progress.targets, progress.sent), (1, 1), "sent twice, counted once");
+    assert_eq!((progress.targets(), progress.sent), (1, 1), "sent twice, counted once");
     assert_eq!(world.sessions.progress(1_001).acked, 1);
     world.sessions.on_log(&run(4, 5, &[(5, "")]), false);
     world.work();

@@ -174,7 +174,8 @@ impl World {
     }
 
     pub(super) fn answer_bind(&mut self, ask: &BindAsk, done: BindDone) {
-        let answer = BindAnswer { binding: ask.binding, tags: ask.tags.clone(), result: Ok(done) };
+        let answer =
+            BindAnswer { binding: ask.binding, tags: ask.tags.clone(), device: ask.device, result: Ok(done) };
         self.sessions.on_bound(answer, self.now, &mut self.out);
     }
 
@@ -252,6 +253,7 @@ pub(super) fn done(fence: u64, head: u64) -> BindDone {
         inbox: page((1, 0), &[], 0),
         cursor: cursor(1, head),
         saved_cursor: cursor(1, head),
+        owed: Vec::new(),
         log: cursor(1, head),
         kicked: None,
         reload: false,
@@ -303,13 +305,8 @@ pub(super) fn place(epoch: u64, seq: u64) -> Option<InboxPosition> {
 
 pub(super) fn entry(bseq: u64, audience: &str) -> std::sync::Arc<LogEntry> {
     let frame = Broadcast { app: APP.0, bseq, id: 1_000 + bseq, ..Broadcast::default() };
-    std::sync::Arc::new(LogEntry {
-        bseq,
-        id: MessageId(1_000 + bseq),
-        frame: encode_server_frame(&ServerFrame::from(frame)),
-        audience: audience.parse().unwrap(),
-        expires_ms: 0,
-    })
+    let frame = encode_server_frame(&ServerFrame::from(frame));
+    LogEntry::whole(bseq, MessageId(1_000 + bseq), frame, audience.parse().unwrap(), 0).into()
 }
 
 /// A run of the log with the given (number, audience)s.

@@ -116,7 +116,8 @@ fn a_refused_bind_frees_its_number() {
     let slot = world.connect();
     let ask = world.ask_bind(slot, 1, "alice", &[]);
     let refusal = BindRefusal { code: BindCode::TokenExpired, message: "expired".into(), retry_after_ms: 0 };
-    let answer = BindAnswer { binding: ask.binding, tags: Vec::new(), result: Err(refusal) };
+    let answer =
+        BindAnswer { binding: ask.binding, tags: Vec::new(), device: ask.device, result: Err(refusal) };
     world.sessions.on_bound(answer, world.now, &mut world.out);
     let ServerBody::BindFailed(BindFailed { binding: 1, code, .. }) = world.one(slot) else { panic!() };
     assert_eq!(code, i32::from(BindCode::TokenExpired));

@@ -1,0 +1,91 @@
+//! A device that comes back may have more of the broadcasts than the saver knows: those in between are counted as acked, by what
+//! the device tells of itself now.
+
+use std::time::Duration;
+
+use audience::Device;
+use proto::internal as rpc;
+use wire::id::{AppId, Cursor};
+
+use super::{super::inboxes, read_page};
+use crate::{
+    backend::{Backend, Services},
+    exchange::{BindAsk, Credit, Fate},
+};
+
+/// A bind waits so long for the archive to take them; then they are told with what comes next.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Pages that one bind has read for that; who has been away for longer is counted from there.
+const PAGES: usize = 100;
+/// What a binding may owe; of more only the newest are counted.
+const OWED: usize = 1_024;
+
+/// Counts what is in (saved, own]. Gives how far the saver knows now, and what it still has to be told.
+pub(crate) async fn settle<S: Services>(
+    backend: &Backend<S>,
+    app: AppId,
+    ask: &BindAsk,
+    saved: Cursor,
+    own: Cursor,
+) -> (Cursor, Vec<Credit>) {
+    if own.bseq <= saved.bseq || own.epoch != saved.epoch {
+        return (saved, Vec::new());
+    }
+    let credits = between(backend, app, ask, saved, own).await;
+    if credits.is_empty() {
+        return (saved, credits);
+    }
+    let kept = inboxes::keep(backend, app, &ask.uid, own, &credits);
+    match tokio::time::timeout(PATIENCE, kept).await {
+        Ok(true) => (own, Vec::new()),
+        _ => (saved, credits),
+    }
+}
+
+async fn between<S: Services>(
+    backend: &Backend<S>,
+    app: AppId,
+    ask: &BindAsk,
+    saved: Cursor,
+    own: Cursor,
+) -> Vec<Credit> {
+    let zone = backend.identity.info.borrow().zone.clone();
+    let device = Device { place: audience::place(app.0, &ask.uid), ..ask.device };
+    let mut credits = Vec::new();
+    let mut after = saved.bseq.0;
+    for _ in 0..PAGES {
+        let span = (after, own.bseq.0);
+        let seen = backend.broadcasts.cache.visit(app, span, |entry| {
+            let meant = entry.slice.contains(device.place)
+                && entry.meant.audience.matches(|tag| ask.tags.iter().any(|own| own == tag))
+                && (entry.meant.filter.is_everyone() || entry.meant.filter.matches(&zone, &device));
+            if meant {
+                credits.push(Credit { bseq: entry.bseq, id: entry.id, fate: Fate::Acked });
+            }
+        });
+        after = seen.unwrap_or(after);
+        if after >= own.bseq.0 {
+            break;
+        }
+        match read_page(backend, app, after).await {
+            Ok(run) if run.through > after => {}
+            // The log ends there, or cannot be read: what is not known is not counted.
+            _ => break,
+        }
+    }
+    let surplus = credits.len().saturating_sub(OWED);
+    credits.drain(..surplus);
+    backend.metrics.credits_lost_at_binds.inc_by(surplus as u64);
+    credits
+}
+
+pub(crate) fn told(credits: &[Credit]) -> Vec<rpc::Credit> {
+    let kind = |fate| match fate {
+        Fate::Acked => rpc::CreditKind::Acked,
+        Fate::Expired => rpc::CreditKind::Expired,
+        Fate::Recalled => rpc::CreditKind::Recalled,
+    };
+    let told =
+        |credit: &Credit| rpc::Credit { bseq: credit.bseq, id: credit.id.0, kind: kind(credit.fate).into() };
+    credits.iter().map(told).collect()
+}

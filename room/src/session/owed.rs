@@ -1,0 +1,269 @@
+//! What the archive has not been told: what became of each broadcast for each binding, counted per entry and never asked of all
+//! bindings. A binding *stands* in one of three ways to an entry that is meant for it and lies between the cursor that the
+//! archive has and the place up to which it is counted; the entry counts each. How it stands follows from the binding's own
+//! numbers, but for those who were passed over because the entry was dead, which are noted here until the archive knows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::RandomState;
+use wire::id::MessageId;
+
+use super::{
+    apps::{App, Tags},
+    binding::Binding,
+    log::{Kept, Log},
+};
+use crate::exchange::{Credit, Fate};
+
+/// Bindings that may be noted as passed over, of one app; more count as acked when they ack something later. 2 MB.
+const MAX_SKIPS: usize = 50_000;
+/// What one binding may owe from before; more is told as far as it goes.
+const MAX_OWED: usize = 1_024;
+
+/// How a binding stands to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Acked,
+    Skipped(Fate),
+    Open,
+}
+
+/// What is known of bindings beyond their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Owing {
+    skips: BTreeMap<(u32, u64), Fate>,
+    before: HashMap<u32, Before, RandomState>,
+    /// Bindings that could not be noted as passed over.
+    pub(crate) forgotten: u64,
+}
+
+/// What a binding owes up to a place, whatever it is meant for now.
+#[derive(Debug)]
+struct Before {
+    through: u64,
+    credits: Vec<Credit>,
+}
+
+impl Owing {
+    fn standing(&self, kept: &Kept, slot: u32, binding: &Binding) -> Standing {
+        // The usual case looks nothing up.
+        let skipped = if kept.skipped > 0 { self.skips.get(&(slot, kept.bseq)) } else { None };
+        if let Some(fate) = skipped {
+            Standing::Skipped(*fate)
+        } else if kept.bseq <= binding.backed && !kept.stillborn {
+            Standing::Acked
+        } else {
+            Standing::Open
+        }
+    }
+
+    /// From here on a binding is counted.
+    fn base(&self, slot: u32, binding: &Binding) -> u64 {
+        let before = if self.before.is_empty() { None } else { self.before.get(&slot) };
+        before.map_or(binding.bsaved, |before| before.through.max(binding.bsaved))
+    }
+
+    /// A binding is over, or another uses its slot.
+    pub(crate) fn forget(&mut self, slot: u32) {
+        self.settle(slot, u64::MAX);
+    }
+
+    /// The archive knows all up to a place.
+    fn settle(&mut self, slot: u32, through: u64) {
+        if !self.before.is_empty() {
+            self.before.remove(&slot);
+        }
+        if self.skips.is_empty() {
+            return;
+        }
+        let over: Vec<_> = self.skips.range((slot, 0)..=(slot, through)).map(|(key, _)| *key).collect();
+        for key in over {
+            self.skips.remove(&key);
+        }
+    }
+
+    /// An entry is not known any more.
+    pub(crate) fn forget_entry(&mut self, kept: &Kept) {
+        if kept.skipped > 0 {
+            self.skips.retain(|(_, bseq), _| *bseq != kept.bseq);
+        }
+    }
+}
+
+fn fate(kept: &Kept) -> Fate {
+    if kept.recalled { Fate::Recalled } else { Fate::Expired }
+}
+
+/// Goes over the entries in (after, through] that are meant for a binding.
+fn meant(
+    tags: &Tags,
+    log: &mut Log,
+    (slot, binding): (u32, &Binding),
+    (after, through): (u64, u64),
+    mut each: impl FnMut(&mut Kept, Standing),
+) {
+    let first = log.position_after(after);
+    let Log { tail, owing, .. } = log;
+    for kept in tail.range_mut(first..) {
+        if kept.bseq > through {
+            return;
+        }
+        // The ring first: of the slices of a job each binding is on one.
+        if kept.slice.contains(binding.place) && tags.matches(&kept.meant, slot, binding) {
+            let standing = owing.standing(kept, slot, binding);
+            each(kept, standing);
+        }
+    }
+}
+
+fn count_in(kept: &mut Kept, standing: Standing) {
+    match standing {
+        Standing::Acked => kept.acked += 1,
+        Standing::Skipped(_) => kept.skipped += 1,
+        Standing::Open => kept.open += 1,
+    }
+}
+
+fn count_out(kept: &mut Kept, standing: Standing) {
+    let count = match standing {
+        Standing::Acked => &mut kept.acked,
+        Standing::Skipped(_) => &mut kept.skipped,
+        Standing::Open => &mut kept.open,
+    };
+    debug_assert!(*count > 0, "counted out what was not counted in: {standing:?}");
+    *count = count.saturating_sub(1);
+}
+
+/// Passes over a dead entry for a binding that it is meant for.
+pub(crate) fn pass_over(log: &mut Log, place: usize, slot: u32, binding: &Binding) {
+    let base = log.owing.base(slot, binding);
+    let Some(kept) = log.tail.get_mut(place) else { return };
+    if kept.bseq <= base || log.owing.standing(kept, slot, binding) != Standing::Open {
+        return;
+    }
+    if log.owing.skips.len() >= MAX_SKIPS {
+        log.owing.forgotten += 1;
+        return;
+    }
+    log.owing.skips.insert((slot, kept.bseq), fate(kept));
+    kept.open = kept.open.saturating_sub(1);
+    kept.skipped += 1;
+}
+
+/// A binding that is counted only as far as it has been served comes to an entry that is meant for it.
+pub(crate) fn come_to(log: &mut Log, place: usize) {
+    if let Some(kept) = log.tail.get_mut(place) {
+        kept.open += 1;
+    }
+}
+
+/// A binding has reached the tail: from here on it is counted like the others.
+pub(crate) fn surface(tags: &Tags, log: &mut Log, slot: u32, binding: &Binding) {
+    if log.deep.remove(slot) {
+        let span = (log.owing.base(slot, binding).max(binding.cursor), log.counted(slot, binding));
+        meant(tags, log, (slot, binding), span, count_in);
+    }
+}
+
+impl App {
+    /// A binding has come: it is counted, and served if it lags.
+    pub(crate) fn join(&mut self, slot: u32, binding: &Binding, owed: Vec<Credit>) {
+        let Self { tags, log, .. } = self;
+        if !owed.is_empty() {
+            let through = binding.bsaved.max(owed.last().map_or(0, |credit| credit.bseq));
+            log.owing.before.insert(slot, Before { through, credits: owed });
+        }
+        if let Some(opening) = &mut log.opening {
+            opening.come_late(slot);
+            log.next.insert(slot);
+            // Not every target is known to be meant.
+            log.next_entries.0 += 2;
+        }
+        if binding.cursor < log.covered {
+            log.deep.insert(slot);
+        }
+        let counted = log.counted(slot, binding);
+        if binding.cursor.max(binding.bsaved) > counted {
+            log.ahead.insert(slot);
+        }
+        let span = (log.owing.base(slot, binding), counted);
+        meant(tags, log, (slot, binding), span, count_in);
+        if binding.cursor < log.opened.max(counted) {
+            log.lag(slot);
+        }
+    }
+
+    /// A binding goes: it is counted no more here.
+    pub(crate) fn part(&mut self, slot: u32, binding: &Binding) {
+        let span = (self.log.owing.base(slot, binding), self.log.counted(slot, binding));
+        meant(&self.tags, &mut self.log, (slot, binding), span, count_out);
+        self.log.owing.forget(slot);
+    }
+
+    /// The device has acked up to `now`; the binding's own number still says what it was before.
+    pub(crate) fn ack(&mut self, slot: u32, binding: &Binding, now: u64, now_ms: u64) {
+        let Self { tags, log, .. } = self;
+        let after = binding.backed.max(log.owing.base(slot, binding));
+        let span = (after, now.min(log.counted(slot, binding)));
+        let mut acked = Vec::new();
+        meant(tags, log, (slot, binding), span, |kept, standing| {
+            if standing == Standing::Open && !kept.stillborn {
+                kept.open = kept.open.saturating_sub(1);
+                kept.acked += 1;
+                kept.acks += 1;
+                acked.push((kept.id, kept.bseq));
+            }
+        });
+        for (id, bseq) in acked {
+            log.speeds.acked(id, slot, bseq, now_ms);
+        }
+    }
+
+    /// What is to be counted for a binding when the archive keeps `cursor`.
+    pub(crate) fn credits(&mut self, slot: u32, binding: &Binding, cursor: u64) -> Vec<Credit> {
+        let Self { tags, log, .. } = self;
+        let before = log.owing.before.get(&slot).map_or(&[][..], |before| &before.credits);
+        let mut credits: Vec<Credit> =
+            before.iter().filter(|credit| credit.bseq <= cursor).copied().collect();
+        let span = (log.owing.base(slot, binding), cursor.min(log.counted(slot, binding)));
+        meant(tags, log, (slot, binding), span, |kept, standing| {
+            let fate = match standing {
+                Standing::Acked => Fate::Acked,
+                Standing::Skipped(fate) => fate,
+                // It was never sent.
+                Standing::Open => fate(kept),
+            };
+            credits.push(Credit { bseq: kept.bseq, id: MessageId(kept.id), fate });
+        });
+        credits
+    }
+
+    /// Whether something is owed from before.
+    pub(crate) fn owes_before(&self, slot: u32) -> bool {
+        self.log.owing.before.contains_key(&slot)
+    }
+
+    /// The archive has kept a cursor, and counted.
+    pub(crate) fn settle(&mut self, slot: u32, binding: &Binding, kept: u64) {
+        let span = (self.log.owing.base(slot, binding), kept.min(self.log.counted(slot, binding)));
+        meant(&self.tags, &mut self.log, (slot, binding), span, count_out);
+        self.log.owing.settle(slot, kept);
+    }
+
+    /// A binding's device is elsewhere now, so other broadcasts are meant for it. What it has acked stays so.
+    pub(crate) fn move_device(&mut self, slot: u32, binding: &mut Binding, network: u8, offset: i8) {
+        if (binding.network, binding.offset) == (network, offset) {
+            return;
+        }
+        let backed = binding.backed;
+        let mut credits = self.credits(slot, binding, backed);
+        credits.truncate(MAX_OWED);
+        self.part(slot, binding);
+        self.change(slot, binding, network, offset);
+        if !credits.is_empty() {
+            self.log.owing.before.insert(slot, Before { through: backed, credits });
+        }
+        let span = (self.log.owing.base(slot, binding), self.log.counted(slot, binding));
+        meant(&self.tags, &mut self.log, (slot, binding), span, count_in);
+    }
+}
