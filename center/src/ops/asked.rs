@@ -103,7 +103,8 @@ fn filter(request: &v1::BroadcastRequest) -> Result<Filter> {
             Error::invalid(format!("networks[{at}]"), message)
         })
     };
-    let mut networks = request.networks.iter().take(64).enumerate().map(number).collect::<Result<Vec<_>>>()?;
+    let mut networks =
+        request.networks.iter().take(64).enumerate().map(number).collect::<Result<Vec<_>>>()?;
     networks.sort_unstable();
     networks.dedup();
     let whole = Filter {

@@ -48,11 +48,13 @@ impl Ops {
             self.config().schedule_ahead_max,
         )?;
         let job = asked.into_job(&app, id, due, request.payload);
-        let plain = job.state() == JobState::Running && job.users_per_second == 0 && job.local_minutes.is_none();
+        let plain =
+            job.state() == JobState::Running && job.users_per_second == 0 && job.local_minutes.is_none();
         let answer = self.peers.savers.put_job(job.clone()).await?;
         let kept = answer.job.unwrap_or_else(|| job.clone());
         self.metrics.broadcast.inc();
-        let mut response = v1::BroadcastResponse { id, repeated, state: word(kept.state()).to_owned(), bseq: 0 };
+        let mut response =
+            v1::BroadcastResponse { id, repeated, state: word(kept.state()).to_owned(), bseq: 0 };
         if plain {
             let (state, bseq) = self.release_at_once(&app, job, kept).await?;
             response.state = word(state).to_owned();

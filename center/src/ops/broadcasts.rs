@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::{
-    internal::{App, JobState, ListJobsRequest, LedgerResponse},
+    internal::{App, JobState, LedgerResponse, ListJobsRequest},
     v1,
 };
 
@@ -71,7 +71,8 @@ impl Ops {
         let read = Snapshot::read(&jobs.reach, &jobs.parts, Wanted { app: app.id, id }).await?;
         if let Some(snapshot) = read {
             // Only what was released whole has one place.
-            let whole = snapshot.job.state() == JobState::Released && snapshot.job.users_per_second_asked == 0;
+            let whole =
+                snapshot.job.state() == JobState::Released && snapshot.job.users_per_second_asked == 0;
             let bseq = if whole { self.place(app, id).await? } else { 0 };
             return Ok((snapshot, bseq));
         }

@@ -120,7 +120,11 @@ mod tests {
         assert_eq!(later, Some(JobState::Running));
         assert_eq!(next(Action::Cancel, JobState::Cancelled).unwrap(), None);
         for (action, state, said) in [
-            (Action::Pause, JobState::Released, "the broadcast is done: all of its audience has been released to"),
+            (
+                Action::Pause,
+                JobState::Released,
+                "the broadcast is done: all of its audience has been released to",
+            ),
             (Action::Resume, JobState::Scheduled, "the broadcast is scheduled: it can be paused"),
             (Action::Speed, JobState::Cancelled, "the broadcast is cancelled: it can only be recalled"),
             (Action::Cancel, JobState::Recalled, "the broadcast is recalled: nothing can be done with it"),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cluster::Role;
-use proto::{internal::CountAudienceRequest, v1};
 use prost::Message as _;
+use proto::{internal::CountAudienceRequest, v1};
 use wire::frame::{Broadcast, ServerFrame};
 
 use super::{Caller, Ops};
@@ -48,7 +48,10 @@ impl Ops {
         let around = if matches!(asked.due, Due::Local(_)) { AROUND_THE_WORLD_MS } else { 0 };
         Ok(v1::BroadcastPreview {
             users,
-            zones: zones.into_iter().map(|(zone, users)| v1::broadcast_preview::Zone { zone, users }).collect(),
+            zones: zones
+                .into_iter()
+                .map(|(zone, users)| v1::broadcast_preview::Zone { zone, users })
+                .collect(),
             bytes: users.saturating_mul(frame),
             duration_ms: around + (work.saturating_mul(1_000)).div_ceil(u64::from(speed)),
             rooms_missed: u32::try_from(told.missed.len()).unwrap_or(u32::MAX),

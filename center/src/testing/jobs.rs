@@ -73,7 +73,8 @@ impl FakeJobs {
     /// The slice's number in the log, if it is released.
     pub(crate) fn release(&mut self, slice: rpc::ReleaseJobRequest) -> rpc::ReleaseJobResponse {
         *self.calls.entry("release_job").or_default() += 1;
-        let same = |one: &rpc::ReleaseJobRequest| (one.id, one.from, one.to) == (slice.id, slice.from, slice.to);
+        let same =
+            |one: &rpc::ReleaseJobRequest| (one.id, one.from, one.to) == (slice.id, slice.from, slice.to);
         if let Some(at) = self.released.iter().position(same) {
             return released(at, self.jobs[&slice.id].clone());
         }

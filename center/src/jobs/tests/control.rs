@@ -59,7 +59,7 @@ async fn another_speed_holds_within_a_second() {
 async fn feedback_slows_recovers_and_pauses_with_numbers() {
     let mut rng = rng();
     let mut town = Town::new().await;
-    town.add_room(11, 500_000, &mut rng).await;
+    town.add_room(11, 100_000, &mut rng).await;
     town.add_center(2).await;
     town.put(proto::internal::Job { min_ack_ratio: 0.8, max_latency_ms: 1_000, ..job(7, 640) });
     tokio::time::sleep(ms(15_000)).await;

@@ -144,6 +144,8 @@ pub(super) struct Town {
     discovery: Embedded,
     local: LocalServices,
     began: Instant,
+    /// The wall clock of centers that are added goes so much faster.
+    pub(super) haste: u64,
 }
 
 impl Town {
@@ -155,6 +157,7 @@ impl Town {
             discovery: Embedded::default(),
             local: LocalServices::default(),
             began: Instant::now(),
+            haste: 1,
         };
         town.local.insert(NodeId(1), Routes::new(SaverServer::new(town.fakes.clone())));
         town.join(Role::Saver, 1).await;
@@ -193,14 +196,14 @@ impl Town {
         };
         let metrics = PeerMetrics::new(&FlowMetrics::default());
         let peers = Peers::new(&cluster, limits, &metrics, &cancel, &TaskTracker::new());
-        let began = self.began;
+        let (began, haste) = (self.began, self.haste);
         let reach = Reach {
             cluster: cluster.clone(),
             savers: peers.savers.clone(),
             rooms: peers.rooms.clone(),
             centers: peers.centers.clone(),
             metrics: Metrics::default(),
-            clock: Arc::new(move || BEGIN_MS + began.elapsed().as_millis() as u64),
+            clock: Arc::new(move || BEGIN_MS + began.elapsed().as_millis() as u64 * haste),
         };
         let (jobs, _) = Jobs::spawn(&reach, &BroadcastConfig::default(), &cancel, &cancel);
         self.local.insert(NodeId(id), crate::jobs::routes(jobs.parts.clone()));
