@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
-use e2e::{Profile, Stack, TestDevice};
+use e2e::{Profile, Stack, TestDevice, eventually};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -76,8 +76,13 @@ async fn a_push_comes_at_its_time_or_is_cancelled(stack: &mut Stack) -> anyhow::
     let ledger = api.ledger(&id(&both)?).await?;
     ensure!(ledger["targets"] == 2 && ledger["kind"] == "multicast", "{ledger}");
     api.depth_becomes("bob", 1).await?;
-    let listed = api.told(api.get("/v1/scheduled").await?)?;
-    ensure!(listed["scheduled"].as_array().is_some_and(Vec::is_empty), "{listed}");
+    // It is taken off the list after it was sent.
+    eventually("nothing waits", Duration::from_secs(5), async || {
+        let listed = api.told(api.get("/v1/scheduled").await?)?;
+        ensure!(listed["scheduled"].as_array().is_some_and(Vec::is_empty), "{listed}");
+        Ok(())
+    })
+    .await?;
     alice.expect_nothing(Duration::from_millis(300)).await?;
 
     for (when, field) in [
@@ -117,8 +122,12 @@ async fn a_local_time_comes_on_each_device_by_its_own_clock(stack: &mut Stack) -
     west.expect_nothing(Duration::from_secs(1)).await?;
     let state = api.state(&broadcast).await?;
     ensure!(state["state"] == "running" && state["acked"] == 1, "{state}");
-    let listed = api.told(api.get("/v1/scheduled").await?)?;
-    ensure!(listed["scheduled"].as_array().is_some_and(|all| all.len() == 1), "{listed}");
+    eventually("the west's waits", Duration::from_secs(5), async || {
+        let listed = api.told(api.get("/v1/scheduled").await?)?;
+        ensure!(listed["scheduled"].as_array().is_some_and(|all| all.len() == 1), "{listed}");
+        Ok(())
+    })
+    .await?;
 
     // A named zone and UTC have one moment for all.
     let named = json!({ "local_time": clock(60), "time_zone": "Etc/GMT-1" });
