@@ -74,7 +74,10 @@ async fn on_sqlite(users: usize, each: usize, calls: usize) -> anyhow::Result<()
     let cpu = ticks(Some(std::process::id()));
     let (took, messages) = multicast(&engine, users, each, calls).await;
     told("SQLite", users, took, messages);
-    println!("processor of engine: {:.1} µs a user", (ticks(Some(std::process::id())) - cpu) * 1e4 / users as f64);
+    println!(
+        "processor of engine: {:.1} µs a user",
+        (ticks(Some(std::process::id())) - cpu) * 1e4 / users as f64
+    );
     cancel.cancel();
     writer.await?;
     Ok(())
@@ -128,11 +131,19 @@ async fn on_redis(users: usize, each: usize, calls: usize) -> anyhow::Result<()>
     let lag = store.lag(&partitions).await.unwrap();
     let landing = Instant::now();
     let flushed = engine.flush().await;
-    println!("to land at the end: {} lines, which took {:.1} s ({flushed:?})", lag.records, landing.elapsed().as_secs_f64());
+    println!(
+        "to land at the end: {} lines, which took {:.1} s ({flushed:?})",
+        lag.records,
+        landing.elapsed().as_secs_f64()
+    );
     for (n, name) in ["Redis", "MariaDB", "engine"].iter().enumerate() {
         let (during, after) = (then[n] - cpu[n], ticks(pids[n]) - then[n]);
         let each = |ticks: f64| ticks * 1e4 / users as f64;
-        println!("processor of {name}: {:.1} µs a user, and {:.1} to land the rest", each(during), each(after));
+        println!(
+            "processor of {name}: {:.1} µs a user, and {:.1} to land the rest",
+            each(during),
+            each(after)
+        );
     }
     let memory = redis.call(&["INFO", "memory"]).await?;
     println!("{}", memory.lines().find(|l| l.starts_with("used_memory:")).unwrap_or_default());
@@ -143,7 +154,9 @@ async fn on_redis(users: usize, each: usize, calls: usize) -> anyhow::Result<()>
         let usec = rest.split(',').next()?.parse::<f64>().ok()?;
         Some((name.to_owned(), calls.parse::<f64>().ok()?, usec))
     };
-    for (name, calls, usec) in commands.lines().filter_map(calls_of).filter(|c| c.1 * 100.0 > users as f64 || c.2 > 1e5) {
+    for (name, calls, usec) in
+        commands.lines().filter_map(calls_of).filter(|c| c.1 * 100.0 > users as f64 || c.2 > 1e5)
+    {
         println!("  {name}: {:.2} a user, {:.2} µs a user", calls / users as f64, usec / users as f64);
     }
     let started = Instant::now();
@@ -202,8 +215,12 @@ async fn multicast<I: InboxStore, A: Archive>(
                             done += appended.positions.len();
                             break;
                         }
-                        Err(e) if matches!(e.code(), "busy" | "archive_behind") => {
-                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        // As callers do; a queue of this process is empty again sooner than they are told.
+                        Err(e) if e.code() == "busy" => tokio::time::sleep(Duration::from_millis(20)).await,
+                        Err(e) if e.retry_after_ms().is_some() => {
+                            println!("refused: {e}");
+                            let wait = e.retry_after_ms().unwrap_or_default();
+                            tokio::time::sleep(Duration::from_millis(wait.into())).await;
                         }
                         Err(e) => panic!("{e}"),
                     }

@@ -459,10 +459,7 @@ pub trait Archive: Send + Sync + 'static {
     ) -> impl Future<Output = ArchiveResult<Vec<PartHead>>> + Send;
 
     /// A part of a push for later, as it was given.
-    fn scheduled(
-        &self,
-        name: PartName,
-    ) -> impl Future<Output = ArchiveResult<Option<ScheduledPush>>> + Send;
+    fn scheduled(&self, name: PartName) -> impl Future<Output = ArchiveResult<Option<ScheduledPush>>> + Send;
 
     /// The users' offsets from UTC, minutes.
     fn offsets(&self, keys: &[InboxKey]) -> impl Future<Output = ArchiveResult<Vec<Option<i16>>>> + Send;

@@ -1,10 +1,10 @@
 //! `[saver]`: where the archive is, and the bounds of everything.
 //!
-//! Worst-case memory on embedded stores, with the defaults: inboxes 450 B × 200,000 + messages 180 B × 500,000 + payloads 64 MiB =
-//! 250 MB; what waits for the archive 3 × `queue_bytes` (as it came, in the transaction, bound to its statements) + 500 B ×
+//! Worst-case memory on embedded stores, with the defaults: inboxes 475 B × 200,000 + messages 290 B × 500,000 + payloads 64 MiB =
+//! 307 MB; what waits for the archive 3 × `queue_bytes` (as it came, in the transaction, bound to its statements) + 500 B ×
 //! 20,000 = 110 MB; acks that wait 128 B × 100,000 = 13 MB; broadcasts 16 MiB; SQLite's page cache 7/4 × 16 MiB; answers
-//! 2 × 8 × `load_bytes` = 128 MiB, because 8 calls read at a time and an answer is there once more when it is encoded; 16 MiB
-//! for what works by itself. Together 541 MiB. (An inbox: 105 B in a hash table, its place in the eviction ring and on watch,
+//! 2 × 3 × `load_bytes` = 48 MiB, because 3 calls read at a time and an answer is there once more when it is encoded; 16 MiB
+//! for what works by itself. Together 518 MiB. (An inbox: 105 B in a hash table, its place in the eviction ring and on watch,
 //! and its uid; tables and rings may be half empty.) On Redis and MySQL inboxes, messages, payloads and page cache are not
 //! here; there are 30 MiB for batches and journals and 2 MiB for each connection to MySQL instead. What every process has
 //! comes on top (`service::memory_bound`).
@@ -37,10 +37,10 @@ pub struct Config {
     pub archive_busy_timeout: Duration,
     /// Page cache of the archive's writer; each of three readers has a quarter of it. Bytes. Default: 16 MiB.
     pub archive_cache_bytes: u64,
-    /// Inboxes held in memory, at most 450 B each. What does not fit comes back from the archive when it is needed.
+    /// Inboxes held in memory, at most 475 B each. What does not fit comes back from the archive when it is needed.
     /// Default: 200,000.
     pub inboxes: usize,
-    /// Messages held in memory, at most 180 B each without payload; at least 16 times `max_inbox_cap`. Default:
+    /// Messages held in memory, at most 290 B each without payload; at least 16 times `max_inbox_cap`. Default:
     /// 500,000.
     pub messages: usize,
     /// Payloads held in memory; further ones are read from the archive. Bytes. Default: 64 MiB.
@@ -164,8 +164,8 @@ impl Config {
         let answers = 2 * READS * self.load_bytes + (16 << 20);
         let stores = match self.stores.kind {
             Kind::Embedded => {
-                450 * self.inboxes
-                    + 180 * self.messages
+                475 * self.inboxes
+                    + 290 * self.messages
                     + self.payload_bytes
                     + self.archive_cache_bytes as usize * 7 / 4
             }
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_memory_bound_is_that_of_the_documentation() {
-        assert_eq!(Config::default().memory_bound() >> 20, 541, "MiB");
+        assert_eq!(Config::default().memory_bound() >> 20, 518, "MiB");
         let less = Config { queue_bytes: 1 << 20, ..Config::default() };
         assert_eq!(Config::default().memory_bound() - less.memory_bound(), 3 * (31 << 20));
     }

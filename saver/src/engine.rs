@@ -53,9 +53,9 @@ mod safe;
 mod schedule;
 #[cfg(test)]
 mod stall_tests;
+mod targets;
 #[cfg(test)]
 mod tests;
-mod targets;
 mod words;
 mod writer;
 mod writes;

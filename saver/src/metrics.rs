@@ -145,7 +145,11 @@ impl Metrics {
             ("offsets_skipped", "Writes of offsets from UTC that found no room", &self.offsets_skipped),
             ("payloads_read", "Payloads read from the archive", &self.payloads_read),
             ("log_pages", "Pages of broadcast logs loaded for rooms", &self.log_pages),
-            ("broadcast_credits", "Ends of broadcasts for users written, repeats included", &self.broadcast_credits),
+            (
+                "broadcast_credits",
+                "Ends of broadcasts for users written, repeats included",
+                &self.broadcast_credits,
+            ),
             ("inboxes_rebuilt", "Inboxes rebuilt from the archive", &self.inboxes_rebuilt),
             ("inboxes_refused", "Inboxes that found no room", &self.inboxes_refused),
             ("inboxes_evicted", "Idle inboxes let go", &self.inboxes_evicted),

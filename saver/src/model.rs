@@ -105,14 +105,8 @@ pub enum State {
 
 impl State {
     /// All states but `Stored`.
-    pub const FINAL: [State; 6] = [
-        State::Acked,
-        State::Expired,
-        State::InboxFull,
-        State::MaxLoads,
-        State::Recalled,
-        State::Replaced,
-    ];
+    pub const FINAL: [State; 6] =
+        [State::Acked, State::Expired, State::InboxFull, State::MaxLoads, State::Recalled, State::Replaced];
 
     /// The state that the archive wrote as this number.
     pub fn from_number(number: i64) -> Option<Self> {

@@ -218,10 +218,7 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
         Ok(Response::new(jobs::change(&self.0, request.into_inner()).await))
     }
 
-    async fn release_job(
-        &self,
-        request: Request<rpc::ReleaseJobRequest>,
-    ) -> Answer<rpc::ReleaseJobResponse> {
+    async fn release_job(&self, request: Request<rpc::ReleaseJobRequest>) -> Answer<rpc::ReleaseJobResponse> {
         Ok(Response::new(jobs::release(&self.0, request.into_inner()).await))
     }
 
@@ -234,11 +231,15 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
         let r = request.into_inner();
         let Ok(id) = message_id(r.id) else { return Ok(Response::new(rpc::TargetsResponse::default())) };
         let page = self.0.targets(AppId(r.app), id, &r.after_uid, r.limit as usize).await?;
-        let targets = page.targets.into_iter().map(|t| rpc::TargetState { uid: t.uid.into(), state: word(t.state) });
+        let targets =
+            page.targets.into_iter().map(|t| rpc::TargetState { uid: t.uid.into(), state: word(t.state) });
         Ok(Response::new(rpc::TargetsResponse { targets: targets.collect(), more: page.more }))
     }
 
-    async fn put_scheduled(&self, request: Request<rpc::PutScheduledRequest>) -> Answer<rpc::PutScheduledResponse> {
+    async fn put_scheduled(
+        &self,
+        request: Request<rpc::PutScheduledRequest>,
+    ) -> Answer<rpc::PutScheduledResponse> {
         let mut push = request.into_inner().push.unwrap_or_default();
         push.due_ms = push.due_ms.min(GREATEST);
         let first = push.uids.first().map_or("", String::as_str);
@@ -253,19 +254,28 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
         }))
     }
 
-    async fn due_scheduled(&self, request: Request<rpc::DueScheduledRequest>) -> Answer<rpc::ScheduledResponse> {
+    async fn due_scheduled(
+        &self,
+        request: Request<rpc::DueScheduledRequest>,
+    ) -> Answer<rpc::ScheduledResponse> {
         let r = request.into_inner();
         let pushes = self.0.due_scheduled(r.now_ms.min(GREATEST), r.limit as usize).await?;
         Ok(Response::new(rpc::ScheduledResponse { pushes }))
     }
 
-    async fn list_scheduled(&self, request: Request<rpc::ListScheduledRequest>) -> Answer<rpc::ScheduledResponse> {
+    async fn list_scheduled(
+        &self,
+        request: Request<rpc::ListScheduledRequest>,
+    ) -> Answer<rpc::ScheduledResponse> {
         let r = request.into_inner();
         let pushes = self.0.list_scheduled(AppId(r.app), r.limit as usize).await?;
         Ok(Response::new(rpc::ScheduledResponse { pushes }))
     }
 
-    async fn remove_scheduled(&self, request: Request<rpc::RemoveScheduledRequest>) -> Answer<rpc::RemoveScheduledResponse> {
+    async fn remove_scheduled(
+        &self,
+        request: Request<rpc::RemoveScheduledRequest>,
+    ) -> Answer<rpc::RemoveScheduledResponse> {
         let r = request.into_inner();
         let removed = self.0.remove_scheduled(AppId(r.app), message_id(r.id)?, r.part).await?;
         Ok(Response::new(rpc::RemoveScheduledResponse { removed }))
@@ -273,9 +283,12 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
 
     async fn utc_offsets(&self, request: Request<rpc::UtcOffsetsRequest>) -> Answer<rpc::UtcOffsetsResponse> {
         let r = request.into_inner();
-        let keys: Vec<InboxKey> = r.uids.iter().map(|uid| self.owned(r.app, uid)).collect::<Result<_, _>>()?;
+        let keys: Vec<InboxKey> =
+            r.uids.iter().map(|uid| self.owned(r.app, uid)).collect::<Result<_, _>>()?;
         let offsets = self.0.utc_offsets(&keys).await?;
-        Ok(Response::new(rpc::UtcOffsetsResponse { offsets_min: offsets.into_iter().map(i32::from).collect() }))
+        Ok(Response::new(rpc::UtcOffsetsResponse {
+            offsets_min: offsets.into_iter().map(i32::from).collect(),
+        }))
     }
 
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Answer<rpc::AppendResponse> {

@@ -34,7 +34,10 @@ impl Saver {
 
     async fn bind(&self, uid: &str, own_cursor: bool) -> Result<LoadedInbox, Refused> {
         let read = Read { after: None, acknowledges: false, max_messages: 9, max_bytes: 1 << 20 };
-        self.engine.load(vec![LoadItem { key: key(uid), read, bind: true, own_cursor, utc_offset_min: None }]).await.remove(0)
+        self.engine
+            .load(vec![LoadItem { key: key(uid), read, bind: true, own_cursor, utc_offset_min: None }])
+            .await
+            .remove(0)
     }
 }
 

@@ -81,7 +81,10 @@ async fn what_is_stored_without_redis_replaces_later() {
     servers.redis.start_again(Data::Keep).await.unwrap();
     saver.later_than(first.epoch).await;
     assert_eq!(saver.ids("a").await, [3]);
-    assert_eq!([fate(&saver, 1).await, fate(&saver, 2).await, fate(&saver, 3).await], [(0, 1), (0, 1), (1, 0)]);
+    assert_eq!(
+        [fate(&saver, 1).await, fate(&saver, 2).await, fate(&saver, 3).await],
+        [(0, 1), (0, 1), (1, 0)]
+    );
     saver.stop().await;
 }
 
@@ -100,6 +103,9 @@ async fn fast_replaces_without_mysql() {
     }
     servers.mysql.start_again().await.unwrap();
     eventually(|| async { saver.engine.flush().await.is_ok() }).await;
-    assert_eq!([fate(&saver, 1).await, fate(&saver, 3).await, fate(&saver, 4).await], [(0, 1), (0, 1), (1, 0)]);
+    assert_eq!(
+        [fate(&saver, 1).await, fate(&saver, 3).await, fate(&saver, 4).await],
+        [(0, 1), (0, 1), (1, 0)]
+    );
     saver.stop().await;
 }

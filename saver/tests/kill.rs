@@ -96,7 +96,12 @@ fn child_appends_until_killed() {
                     say(&format!("+ {user} {id} {} {}", position.epoch, position.seq));
                     if n % 7 == user % 7 {
                         say(&format!("- {user} {} {}", position.epoch, position.seq));
-                        let ack = AckItem { key: key(user), inbox: Some(position), cursor: None, credits: Vec::new() };
+                        let ack = AckItem {
+                            key: key(user),
+                            inbox: Some(position),
+                            cursor: None,
+                            credits: Vec::new(),
+                        };
                         engine.ack(vec![ack]).await.unwrap();
                     }
                 }

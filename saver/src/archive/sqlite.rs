@@ -28,13 +28,13 @@ mod directory;
 mod error;
 mod jobs;
 mod log;
+#[cfg(test)]
+mod migration_tests;
 mod schedule;
 mod schema;
 mod shared;
 mod statement;
 mod store;
-#[cfg(test)]
-mod migration_tests;
 #[cfg(test)]
 mod tests;
 mod walks;

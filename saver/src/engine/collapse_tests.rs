@@ -8,7 +8,6 @@ use super::{
 };
 use crate::archive::ArchiveError;
 
-
 fn keyed(n: u64, uids: &[&str], collapse: &str) -> Append {
     Append { collapse: Some(collapse.into()), ..append(n, uids) }
 }
@@ -129,7 +128,8 @@ async fn inboxes_are_as_the_model_says() {
                     let n = item.id.0 - id(0).0;
                     for (key, at) in item.keys.iter().zip(done.positions) {
                         let user = USERS.iter().position(|u| *u == key.uid().as_str()).unwrap();
-                        let collapse = KEYS.into_iter().flatten().find(|k| item.collapse.as_deref() == Some(k));
+                        let collapse =
+                            KEYS.into_iter().flatten().find(|k| item.collapse.as_deref() == Some(k));
                         let old = held.iter_mut().filter(|h| {
                             h.user == user && h.end.is_none() && h.key.is_some() && h.key == collapse
                         });
@@ -151,16 +151,17 @@ async fn inboxes_are_as_the_model_says() {
                 if !all.is_empty() {
                     let at = all[random.random_range(0..all.len())];
                     rig.ack(USERS[user], at).await;
-                    let covered = |h: &&mut Held| {
-                        h.user == user && h.end.is_none() && crate::model::covers(at, h.at)
-                    };
+                    let covered =
+                        |h: &&mut Held| h.user == user && h.end.is_none() && crate::model::covers(at, h.at);
                     held.iter_mut().filter(covered).for_each(|h| h.end = Some("acked"));
                 }
             }
             80..90 if !items.is_empty() => {
                 let n = random.random_range(0..items.len()) as u64 + 1;
                 rig.engine.recall(tests::APP, id(n)).await.unwrap();
-                held.iter_mut().filter(|h| h.n == n && h.end.is_none()).for_each(|h| h.end = Some("recalled"));
+                held.iter_mut()
+                    .filter(|h| h.n == n && h.end.is_none())
+                    .for_each(|h| h.end = Some("recalled"));
             }
             90..93 => rig = rig.again().await,
             93..95 => rig.engine.restart().await.unwrap(),
@@ -233,5 +234,4 @@ async fn schedules_and_offsets() {
     assert_eq!(rig.engine.remove_scheduled(tests::APP, id(2), Some(0)).await, Ok(1));
     assert_eq!(rig.engine.remove_scheduled(tests::APP, id(2), Some(0)).await, Ok(0));
     assert!(rig.engine.due_scheduled(1_000, 9).await.unwrap().is_empty());
-
 }

@@ -33,7 +33,10 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// When it has no user, is too large, or the archive fails.
     pub async fn put_scheduled(&self, key: &InboxKey, push: ScheduledPush) -> Result<bool, Refused> {
         if push.uids.len() > MOST_USERS {
-            return Err(Refused::bad("too_many_users", "a part of a scheduled push has at most 10,000 users"));
+            return Err(Refused::bad(
+                "too_many_users",
+                "a part of a scheduled push has at most 10,000 users",
+            ));
         }
         let due = PartDue {
             due_ms: push.due_ms,
@@ -127,7 +130,12 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     ///
     /// # Errors
     /// When the archive fails.
-    pub async fn remove_scheduled(&self, app: AppId, id: MessageId, part: Option<u32>) -> Result<u64, Refused> {
+    pub async fn remove_scheduled(
+        &self,
+        app: AppId,
+        id: MessageId,
+        part: Option<u32>,
+    ) -> Result<u64, Refused> {
         match self.write(writes::Write::Unschedule(app, id, part)).await? {
             writes::Written::Count(users) => Ok(users),
             _ => Err(Refused::Ending),

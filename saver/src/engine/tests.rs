@@ -118,7 +118,8 @@ impl Rig {
     }
 }
 
-pub(super) const ALL: Read = Read { after: None, acknowledges: false, max_messages: 1000, max_bytes: 1 << 20 };
+pub(super) const ALL: Read =
+    Read { after: None, acknowledges: false, max_messages: 1000, max_bytes: 1 << 20 };
 
 pub(super) fn key(uid: &str) -> InboxKey {
     InboxKey::new(APP, Uid::new(uid).unwrap())
@@ -332,7 +333,12 @@ async fn full_queues_refuse() {
     let last = rig.load("a", ALL).await.inbox.through;
     let epoch = rig.engine.inboxes().epoch();
     rig.ack("a", Position { epoch, seq: last }).await;
-    let item = AckItem { key: key("b"), inbox: Some(Position { epoch, seq: Seq(1) }), cursor: None, credits: Vec::new() };
+    let item = AckItem {
+        key: key("b"),
+        inbox: Some(Position { epoch, seq: Seq(1) }),
+        cursor: None,
+        credits: Vec::new(),
+    };
     assert_eq!(rig.engine.ack(vec![item]).await, Err(Refused::Busy));
 }
 
@@ -372,7 +378,13 @@ async fn a_new_user_begins_at_the_head_of_the_log() {
         accepted_ms: NOW,
         expires_ms: NOW + 60_000,
     };
-    let bind = |uid: &str| LoadItem { key: key(uid), read: ALL, bind: true, own_cursor: false, utc_offset_min: None };
+    let bind = |uid: &str| LoadItem {
+        key: key(uid),
+        read: ALL,
+        bind: true,
+        own_cursor: false,
+        utc_offset_min: None,
+    };
     rig.engine.append_broadcast(broadcast(1)).await.unwrap();
     let cursors = rig.engine.load(vec![bind("a"), bind("b")]).await;
     let cursor = cursors[0].as_ref().unwrap().cursor.unwrap();

@@ -1,6 +1,6 @@
 //! The in-process inbox store.
 //!
-//! Memory at worst: 450 B for each resident inbox (uid of 30 B included), 180 B for each message, and
+//! Memory at worst: 475 B for each resident inbox (uid of 30 B included), 290 B for each message with its collapse key, and
 //! `payload_bytes` for payloads; see [`MemoryLimits`]. What does not fit is let go and comes back from the archive.
 
 use std::sync::{

@@ -163,7 +163,13 @@ impl Saver {
         for _ in 0..100 {
             match self
                 .engine
-                .load(vec![LoadItem { key: key(uid), read, bind: false, own_cursor: false, utc_offset_min: None }])
+                .load(vec![LoadItem {
+                    key: key(uid),
+                    read,
+                    bind: false,
+                    own_cursor: false,
+                    utc_offset_min: None,
+                }])
                 .await
                 .remove(0)
             {

@@ -101,7 +101,8 @@ pub(crate) async fn keeps_pushes_for_later<A: Archive>(archive: A) {
     ];
     let put = Group { scheduled: parts, now_ms: NOW, ..Group::default() };
     assert_eq!(archive.commit(&put).await.unwrap().scheduled, [false, false, false, false, true]);
-    let names = |page: &[PartDue]| page.iter().map(|p| (p.name.id.0 - id(0).0, p.name.part)).collect::<Vec<_>>();
+    let names =
+        |page: &[PartDue]| page.iter().map(|p| (p.name.id.0 - id(0).0, p.name.part)).collect::<Vec<_>>();
     let due = archive.due(300, None, 99).await.unwrap();
     assert_eq!(names(&due), [(2, 0), (1, 0), (1, 1)]);
     let mut walked = Vec::new();
@@ -115,7 +116,10 @@ pub(crate) async fn keeps_pushes_for_later<A: Archive>(archive: A) {
     let push = archive.scheduled(due[1].name).await.unwrap().unwrap();
     assert_eq!((push.uids.len(), push.payload.len(), push.due_ms), (2, 3_000, 300));
     let heads = archive.scheduled_of(APP, None, 2).await.unwrap();
-    assert_eq!(heads.iter().map(|h| (h.push.id - id(0).0, h.push.users)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
+    assert_eq!(
+        heads.iter().map(|h| (h.push.id - id(0).0, h.push.users)).collect::<Vec<_>>(),
+        [(2, 1), (1, 2)]
+    );
     assert!(heads.iter().all(|h| h.push.payload.is_empty() && h.push.uids.is_empty()));
     let rest = archive.scheduled_of(APP, Some(&due[1]), 9).await.unwrap();
     assert_eq!(rest.iter().map(|h| (h.push.id - id(0).0, h.push.part)).collect::<Vec<_>>(), [(1, 1), (3, 0)]);

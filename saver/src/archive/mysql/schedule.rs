@@ -84,7 +84,8 @@ pub(super) async fn put(c: &mut MySqlConnection, parts: &[NewPart]) -> Result<Ve
     let mut repeated = Vec::with_capacity(parts.len());
     for part in parts {
         let PartDue { due_ms, name, uid } = &part.due;
-        let sql = "INSERT IGNORE INTO scheduled (app, id, part, due, uid, users, body) VALUES (?,?,?,?,?,?,?)";
+        let sql =
+            "INSERT IGNORE INTO scheduled (app, id, part, due, uid, users, body) VALUES (?,?,?,?,?,?,?)";
         let query = sqlx::query(sql).bind(name.app.0).bind(signed(name.id)).bind(name.part);
         let query = query.bind(due_ms.cast_signed()).bind(uid.as_bytes()).bind(part.users).bind(&*part.body);
         repeated.push(query.execute(&mut *c).await?.rows_affected() == 0);

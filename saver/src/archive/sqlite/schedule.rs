@@ -64,7 +64,8 @@ impl SqliteArchive {
         let rows = query.fetch_all(&mut *c).await.map_err(classify)?;
         let head = |row: &SqliteRow| {
             let push = unpack_head(row.try_get(6)?, row.try_get(5)?);
-            let push = push.ok_or_else(|| sqlx::Error::Decode("a scheduled push that cannot be read".into()))?;
+            let push =
+                push.ok_or_else(|| sqlx::Error::Decode("a scheduled push that cannot be read".into()))?;
             Ok(PartHead { uid: row.try_get(4)?, push })
         };
         rows.iter().map(head).collect::<Result<_, _>>().map_err(classify)
@@ -132,7 +133,8 @@ pub(super) async fn remove(
     id: MessageId,
     part: Option<u32>,
 ) -> Result<u64, sqlx::Error> {
-    let sql = "DELETE FROM scheduled WHERE app = ?1 AND id = ?2 AND (?3 IS NULL OR part = ?3) RETURNING users";
+    let sql =
+        "DELETE FROM scheduled WHERE app = ?1 AND id = ?2 AND (?3 IS NULL OR part = ?3) RETURNING users";
     let query = sqlx::query_scalar::<_, i64>(sql).bind(app.0).bind(signed(id)).bind(part);
     Ok(query.fetch_all(c).await?.into_iter().map(i64::cast_unsigned).sum())
 }

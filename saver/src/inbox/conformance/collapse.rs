@@ -27,7 +27,9 @@ pub(crate) async fn a_newer_one_replaces<B: Bench>(bench: B) {
     assert_eq!((loaded.through.0, loaded.more), (first + 4, false));
     let keys: Vec<_> = loaded.messages.iter().map(|m| m.collapse.as_deref()).collect();
     assert_eq!(keys, [None, Some("other"), None, Some("k")]);
-    assert!(loaded.messages.iter().all(|m| m.payload.as_deref() == Some(format!("payload {}", m.id).as_bytes())));
+    assert!(
+        loaded.messages.iter().all(|m| m.payload.as_deref() == Some(format!("payload {}", m.id).as_bytes()))
+    );
     assert_eq!(bench.store().depth(&key("a"), NOW).await.unwrap(), 4);
     assert_eq!(ids(&load(&bench, "b", ALL).await), [9]);
     assert_eq!(bench.store().recall(&key("a"), MessageId(2), NOW).await.unwrap(), None);

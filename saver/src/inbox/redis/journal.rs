@@ -6,9 +6,13 @@ use crate::{
     inbox::{Tied, redis::codec::records},
 };
 
-/// Entries of a journal read at once at most, and the bytes to aim at: some milliseconds of a transaction.
+/// Entries of a journal read at once at most, and the bytes to aim at in all journals that are read together: at most some
+/// 40,000 lines, which the archive takes in about a second. What is read becomes one transaction, which must end within the
+/// archive's time-out however many partitions there are.
 const READ_ENTRIES: u64 = 1_024;
-const READ_BYTES: u64 = 2 << 20;
+const READ_BYTES: u64 = 4 << 20;
+/// And of each of them at least.
+const READ_LEAST: u64 = 64 << 10;
 /// A payload that so many deliveries of a call share is kept once for them, which costs some 120 B of Redis; a smaller one is
 /// not worth the second look when it is loaded.
 const APART: usize = 4;
@@ -103,13 +107,15 @@ impl Journaled for RedisInboxes {
         let live = self.live()?;
         let numbers = self.numbers(&live, partitions).await?;
         let (mut wanted, mut calls) = (Vec::new(), Vec::new());
+        let behind = numbers.iter().filter(|n| n.entry > n.landed).count().max(1) as u64;
+        let share = (READ_BYTES / behind).max(READ_LEAST);
         for (partition, numbers) in partitions.iter().zip(numbers) {
             let entries = numbers.entry.saturating_sub(numbers.landed);
             if entries == 0 {
                 continue;
             }
             let bytes = numbers.written.1.saturating_sub(numbers.landed_written.1);
-            let count = (READ_BYTES / (bytes / entries).max(1)).clamp(1, READ_ENTRIES);
+            let count = (share / (bytes / entries).max(1)).clamp(1, READ_ENTRIES);
             let mut cmd = plain("XRANGE", &live.bases[*partition as usize], "j");
             cmd.arg(format!("0-{}", numbers.landed + 1)).arg("+").arg("COUNT").arg(count);
             wanted.push((*partition, numbers));

@@ -324,7 +324,8 @@ async fn a_message_to_many_is_one_body() {
     };
     assert_eq!(placed[41], Placed::Repeat(at(&placed[0])));
     let records = rig.land().await;
-    let told = records.iter().filter(|r| matches!(r, Record::Appended(d, Some(p)) if d.id.0 == 7 && *p == payload));
+    let told =
+        records.iter().filter(|r| matches!(r, Record::Appended(d, Some(p)) if d.id.0 == 7 && *p == payload));
     assert!((1..=4).contains(&told.count()));
     let lines = records.iter().filter(|r| matches!(r, Record::Appended(d, _) if d.payload_bytes == 300));
     assert_eq!(lines.count(), 40);
