@@ -67,8 +67,14 @@ mod tests {
         };
         let recalled = rpc::StoredBroadcast { recalled: true, ..entry(1, b"", "") };
         // The first of them is over, and has no payload any more.
-        let mut page =
-            [entry(1, b"", "a"), entry(2, b"", ""), entry(1, b"one", ""), recalled, entry(1, b"", ""), entry(2, b"", "")];
+        let mut page = [
+            entry(1, b"", "a"),
+            entry(2, b"", ""),
+            entry(1, b"one", ""),
+            recalled,
+            entry(1, b"", ""),
+            entry(2, b"", ""),
+        ];
         share_bodies(&mut page);
         assert_eq!(page.each_ref().map(|b| &*b.payload), [&b""[..], b"", b"one", b"", b"one", b""]);
         assert_eq!(page.map(|b| b.audience), ["a", "", "a", "a", "a", ""]);
