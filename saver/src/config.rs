@@ -3,8 +3,8 @@
 //! Worst-case memory on embedded stores, with the defaults: inboxes 475 B × 200,000 + messages 290 B × 500,000 + payloads 64 MiB =
 //! 307 MB; what waits for the archive 3 × `queue_bytes` (as it came, in the transaction, bound to its statements) + 500 B ×
 //! 20,000 = 110 MB; acks that wait 128 B × 100,000 = 13 MB; broadcasts 16 MiB; SQLite's page cache 7/4 × 16 MiB; answers
-//! 2 × 3 × `load_bytes` = 48 MiB, because 3 calls read at a time and an answer is there once more when it is encoded; 16 MiB
-//! for what works by itself. Together 518 MiB. (An inbox: 105 B in a hash table, its place in the eviction ring and on watch,
+//! 2 × 8 × `load_bytes` = 128 MiB, because 8 calls read at a time and an answer is there once more when it is encoded; 16 MiB
+//! for what works by itself. Together 598 MiB. (An inbox: 105 B in a hash table, its place in the eviction ring and on watch,
 //! and its uid; tables and rings may be half empty.) On Redis and MySQL inboxes, messages, payloads and page cache are not
 //! here; there are 30 MiB for batches and journals and 2 MiB for each connection to MySQL instead. What every process has
 //! comes on top (`service::memory_bound`).
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_memory_bound_is_that_of_the_documentation() {
-        assert_eq!(Config::default().memory_bound() >> 20, 518, "MiB");
+        assert_eq!(Config::default().memory_bound() >> 20, 598, "MiB");
         let less = Config { queue_bytes: 1 << 20, ..Config::default() };
         assert_eq!(Config::default().memory_bound() - less.memory_bound(), 3 * (31 << 20));
     }
