@@ -271,7 +271,7 @@ impl Saver for Fakes {
     }
 
     async fn utc_offsets(&self, request: Request<rpc::UtcOffsetsRequest>) -> Answer<rpc::UtcOffsetsResponse> {
-        Ok(Response::new(self.state().schedule.offsets(request.into_inner())))
+        Ok(Response::new(self.state().schedule.offsets(&request.into_inner())))
     }
 
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Answer<rpc::AppendResponse> {

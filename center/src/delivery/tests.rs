@@ -92,7 +92,7 @@ impl Stage {
         for task in self.tasks {
             task.await.unwrap();
         }
-        assert_eq!(self.delivery.is_idle(), true, "all bytes were given back");
+        assert!(self.delivery.is_idle(), "all bytes were given back");
         let delivered = self.fake.delivered.lock().unwrap().clone();
         (delivered, self.metrics)
     }

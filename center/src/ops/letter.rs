@@ -102,7 +102,7 @@ impl Ops {
 
 impl Letter {
     /// The same to more than one user.
-    pub(super) fn to_many(self) -> Letter {
+    pub(super) fn into_multicast(self) -> Letter {
         Letter { multicast: true, ..self }
     }
 

@@ -64,7 +64,7 @@ impl Ops {
         let asked = request.uids.iter().fold(asked, |asked, uid| asked.and(uid.as_bytes()));
         let draft = self.draft(&app, wish(request))?;
         self.take_rate(&app, uids.len())?;
-        let letter = self.seal(&app, draft, asked).await?.to_many();
+        let letter = self.seal(&app, draft, asked).await?.into_multicast();
         let mut answer = v1::MulticastResponse {
             id: letter.id,
             targets: uids.len() as u64,

@@ -190,7 +190,7 @@ impl Upload {
         self.answer.id = letter.id;
         self.answer.repeated = letter.repeated;
         self.answer.scheduled = letter.later().is_some();
-        let letter = Arc::new(letter.to_many());
+        let letter = Arc::new(letter.into_multicast());
         self.letter = Some(Arc::clone(&letter));
         Ok(letter)
     }

@@ -51,7 +51,7 @@ impl FakeSchedule {
         rpc::RemoveScheduledResponse { removed }
     }
 
-    pub(crate) fn offsets(&self, request: rpc::UtcOffsetsRequest) -> rpc::UtcOffsetsResponse {
+    pub(crate) fn offsets(&self, request: &rpc::UtcOffsetsRequest) -> rpc::UtcOffsetsResponse {
         let offset = |uid: &String| self.offsets.get(uid).copied().unwrap_or_default();
         rpc::UtcOffsetsResponse { offsets_min: request.uids.iter().map(offset).collect() }
     }

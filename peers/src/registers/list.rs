@@ -41,7 +41,9 @@ impl Registers {
         while let Some((share, found)) = calls.next().await {
             match found {
                 Ok(found) => {
-                    share.iter().zip(found.results).for_each(|(n, place)| results[*n as usize] = Ok(place))
+                    for (index, place) in share.iter().zip(found.results) {
+                        results[*index as usize] = Ok(place);
+                    }
                 }
                 Err(error) => share.iter().for_each(|n| results[*n as usize] = Err(error.clone())),
             }
