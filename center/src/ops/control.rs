@@ -9,7 +9,7 @@ use super::{Caller, Ops};
 use crate::{
     auth::Scope,
     error::{Error, Result},
-    jobs::{Wanted, find, state_of, word},
+    jobs::{Wanted, find, ring, state_of, word},
 };
 
 /// A change is made for the revision that was read; so often it is read anew when somebody else was quicker.
@@ -29,8 +29,17 @@ impl Ops {
             let found = find(&self.jobs.reach, wanted).await?;
             let (job, _) = found.ok_or(Error::UnknownMessage { id })?;
             let now_ms = self.jobs.reach.now_ms();
-            let Some(state) = action.next(&job, now_ms)? else { return Ok(state_of(&app, &job)) };
             let speed = request.users_per_second;
+            let state = match action.next(&job, now_ms)? {
+                Some(state) => state,
+                // What was done before needs no doing; another speed that comes along does, if it still can be had.
+                None if speed.is_some() && !ring::has_ended(&job) => JobState::Unspecified,
+                None => return Ok(state_of(&app, &job)),
+            };
+            if speed == Some(0) && (job.min_ack_ratio > 0.0 || job.max_latency_ms > 0) {
+                let message = "a broadcast with feedback has a speed: without one it could not be slowed";
+                return Err(Error::invalid("users_per_second", message));
+            }
             let change = ChangeJobRequest {
                 app: app.id,
                 id,
@@ -78,7 +87,6 @@ impl Action {
     /// The state that the job is to have (unspecified: the one it has); none if it is all done.
     fn next(self, job: &Job, now_ms: u64) -> Result<Option<JobState>> {
         use JobState::{Cancelled, Paused, Running, Scheduled, Unspecified};
-        let bounded = job.min_ack_ratio > 0.0 || job.max_latency_ms > 0;
         Ok(match (self, job.state()) {
             (Action::Pause, Running | Scheduled) => Some(Paused),
             (Action::Resume, Paused) if now_ms < job.starts_ms => Some(Scheduled),
@@ -96,12 +104,6 @@ impl Action {
                 };
                 return Err(Error::WrongState(format!("the broadcast is {}: {possible}", word(state))));
             }
-        })
-        .and_then(|next| match (self, bounded) {
-            (Action::Speed, true) if job.users_per_second_asked == 0 => {
-                Err(Error::invalid("users_per_second", "a broadcast with feedback has a speed"))
-            }
-            _ => Ok(next),
         })
     }
 }

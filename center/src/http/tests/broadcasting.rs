@@ -86,6 +86,10 @@ async fn a_job_keeps_what_was_asked_for_and_is_steered() {
     assert_eq!(act("pause").await.status, 200, "a repeat is no mistake");
     let patched = api.call(DEMO_KEY, Method::PATCH, &path, json!({"users_per_second": 50})).await.json;
     assert_eq!((&patched["users_per_second"], &patched["state"]), (&json!(50), &json!("paused")));
+    let unbounded = api.call(DEMO_KEY, Method::PATCH, &path, json!({"users_per_second": 0})).await;
+    assert_eq!(unbounded.error(), (400, "invalid", "users_per_second"));
+    let both = json!({"action": "pause", "users_per_second": 60});
+    assert_eq!(api.call(DEMO_KEY, Method::PATCH, &path, both).await.json["users_per_second"], 60);
     assert_eq!(act("resume").await.json["state"], "scheduled");
     assert_eq!(api.call(READ_KEY, Method::POST, &format!("{path}/cancel"), Value::Null).await.status, 403);
     assert_eq!(act("cancel").await.json["state"], "cancelled");
