@@ -486,7 +486,7 @@ mod tests {
         let slice = |bseq: u64| {
             let body =
                 crate::exchange::Body::Parts { app: AppId(1), payload: payload.clone(), accepted_ms: 1 };
-            let slice = Slice::new(bseq << 20, bseq + 1 << 20).unwrap();
+            let slice = Slice::new(bseq << 20, (bseq + 1) << 20).unwrap();
             Arc::new(LogEntry { body, slice, ..(*run(bseq - 1, bseq).entries[0]).clone() })
         };
         let mut log = Log::new(1, 0);

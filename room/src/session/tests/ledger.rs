@@ -143,7 +143,7 @@ impl Model {
             .map(|entry| Credit { bseq: entry.bseq, id: entry.id, fate: Fate::Acked })
             .collect();
         // The archive may be away just then.
-        let told = own % 2 == 0 && !owed.is_empty();
+        let told = own.is_multiple_of(2) && !owed.is_empty();
         if told {
             self.users[user].keep(own, &owed);
         }
