@@ -45,6 +45,7 @@ pub(crate) struct Wire {
 }
 
 /// How batches go apart from their bounds.
+#[derive(Clone, Copy)]
 struct Manner {
     /// What has waited for longer is not sent.
     patience: Option<Duration>,

@@ -52,13 +52,12 @@ where
     pub(super) fn new(
         name: &'static str,
         limits: BatchLimits,
-        manner: Manner<Q>,
+        Manner { weight, stale_after, pace }: Manner<Q>,
         rx: mpsc::Receiver<Waiting<Q, A, E>>,
         metrics: QueueMetrics,
         send: F,
     ) -> Self {
         let batch_items = limits.batch_items.max(1);
-        let Manner { weight, stale_after, pace } = manner;
         let queue = Queue { rx, held: None, batch_items, weight, stale_after, metrics: metrics.clone() };
         Self { name, limits, pace: pace.map(Pace::new), queue, metrics, send: Arc::new(send) }
     }
