@@ -4,7 +4,7 @@
 mod centers;
 mod failure;
 mod http_push;
-mod rooms;
+pub(crate) mod rooms;
 mod window;
 
 pub use centers::{ApiOptions, Centers};

@@ -1,7 +1,7 @@
 //! The rooms' own gRPC, as the centers call it: transient messages straight to the users' connections, so that a room
 //! can be measured without the services before it.
 
-mod trust;
+pub(crate) mod trust;
 
 use std::{
     collections::BTreeMap,

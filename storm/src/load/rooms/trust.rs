@@ -25,14 +25,14 @@ const ROOM: &str = "room.longwire.internal";
 
 /// Connects to one address and proves that a room is there.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     address: Arc<str>,
     name: ServerName<'static>,
     client: Arc<ClientConfig>,
 }
 
 impl Connector {
-    pub(super) fn new(ca: &Path, cert: &Path, key: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(ca: &Path, cert: &Path, key: &Path) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         for authority in certificates(ca)? {
             roots.add(authority).with_context(|| format!("{}", ca.display()))?;
@@ -47,7 +47,7 @@ impl Connector {
     }
 
     /// The same for an address.
-    pub(super) fn to(&self, address: &str) -> Self {
+    pub(crate) fn to(&self, address: &str) -> Self {
         Self { address: address.into(), ..self.clone() }
     }
 

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::work::{Ground, Outcome, Part};
 use crate::{
+    load::rooms::trust::Connector,
     procfs,
     scenario::script::{Drain, Execute},
 };
@@ -59,7 +60,14 @@ impl Room {
     async fn of(ground: &Ground, plan: &Drain) -> anyhow::Result<Self> {
         if let Some(rpc) = plan.rpc {
             let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{rpc}"))?;
-            let channel = endpoint.connect_timeout(ANSWER).connect_lazy();
+            let endpoint = endpoint.connect_timeout(ANSWER);
+            let channel = match (&plan.rpc_ca, &plan.rpc_cert, &plan.rpc_key) {
+                (Some(ca), Some(cert), Some(key)) => {
+                    let trust = Connector::new(ca, cert, key)?;
+                    endpoint.connect_with_connector_lazy(trust.to(&rpc.to_string()))
+                }
+                _ => endpoint.connect_lazy(),
+            };
             return Ok(Self::Node(NodeClient::new(channel)));
         }
         if let Some(pid) = plan.pid {

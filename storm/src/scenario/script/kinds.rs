@@ -1,6 +1,6 @@
 //! What a phase can do.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -204,9 +204,14 @@ pub struct Drain {
     pub pid: Option<u32>,
     /// The first process of this program, as in `fleet.programs`, gets SIGTERM.
     pub program: Option<String>,
-    /// Address of the node's RPC port, without TLS: the node is asked to drain. (For a cluster with TLS, a phase
-    /// `execute` with `longwire node drain` does the same.)
+    /// Address of the room's RPC port: it is asked to drain. In a cluster with TLS `rpc_ca`, `rpc_cert` and `rpc_key` are needed.
     pub rpc: Option<SocketAddr>,
+    /// File of the cluster's certificate authority.
+    pub rpc_ca: Option<PathBuf>,
+    /// File of the certificate that the room is shown: one of a node of the cluster.
+    pub rpc_cert: Option<PathBuf>,
+    /// File of its key.
+    pub rpc_key: Option<PathBuf>,
     /// How long it may take. Default 2 min.
     #[serde(with = "humantime_serde")]
     pub within: Duration,
@@ -214,7 +219,15 @@ pub struct Drain {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { pid: None, program: None, rpc: None, within: Duration::from_secs(120) }
+        Self {
+            pid: None,
+            program: None,
+            rpc: None,
+            rpc_ca: None,
+            rpc_cert: None,
+            rpc_key: None,
+            within: Duration::from_secs(120),
+        }
     }
 }
 

@@ -160,8 +160,11 @@ fn sound(place: &str, when: &When, kind: &Kind) -> Result<(), ScriptError> {
         }
         Kind::Drain(drain) => {
             let ways = [drain.pid.is_some(), drain.program.is_some(), drain.rpc.is_some()];
-            match ways.into_iter().filter(|set| *set).count() {
-                1 => Ok(()),
+            let proof = [drain.rpc_ca.is_some(), drain.rpc_cert.is_some(), drain.rpc_key.is_some()];
+            match (ways.into_iter().filter(|set| *set).count(), proof) {
+                (1, [false, false, false]) => Ok(()),
+                (1, [true, true, true]) if drain.rpc.is_some() => Ok(()),
+                (1, _) => wrong("`rpc_ca`, `rpc_cert` and `rpc_key` go together, with `rpc`"),
                 _ => wrong("exactly one of `pid`, `program` and `rpc` says which room"),
             }
         }

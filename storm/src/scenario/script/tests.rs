@@ -83,6 +83,7 @@ fn what_makes_no_sense_is_refused() {
     assert!(said("[[phase]]\nkind='hold'\n").contains("needs a `duration`"));
     assert!(said("[[phase]]\nkind='unicast'\nrate = 0\nduration='1s'\n").contains("more than 0"));
     assert!(said("[[phase]]\nkind='drain'\n").contains("exactly one of"));
+    assert!(said("[[phase]]\nkind='drain'\nrpc='127.0.0.1:1'\nrpc_ca='a'\n").contains("go together"));
     assert!(said("[[phase]]\nkind='churn'\nshare=2\nduration='1s'\n").contains("share"));
     assert!(said("[[phase]]\nkind='hold'\nduration='1s'\nuntil='x'\n").contains("only one of"));
     assert!(
