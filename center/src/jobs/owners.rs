@@ -57,8 +57,7 @@ mod tests {
         let all = picture(&[(1, NodeState::Ready), (2, NodeState::Ready), (3, NodeState::Ready)]);
         let less = picture(&[(1, NodeState::Ready), (2, NodeState::Down), (3, NodeState::Ready)]);
         let rooms: Vec<_> = (10..310).map(NodeId).collect();
-        let (before, after) =
-            (parts(&all, NodeId(1), 7, rooms.clone()), parts(&less, NodeId(1), 7, rooms));
+        let (before, after) = (parts(&all, NodeId(1), 7, rooms.clone()), parts(&less, NodeId(1), 7, rooms));
         assert!(before.values().all(|rooms| (70..130).contains(&rooms.len())), "{before:?}");
         assert!(before[&NodeId(1)].iter().all(|room| after[&NodeId(1)].contains(room)));
         assert_eq!(after.values().map(Vec::len).sum::<usize>(), 300);
