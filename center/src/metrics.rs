@@ -160,7 +160,11 @@ impl Metrics {
             "Time from when a scheduled message was due to when it was taken up",
             self.scheduled_late.clone(),
         );
-        registry.register("scheduled_users", "Users that messages were kept for until their time", self.scheduled.clone());
+        registry.register(
+            "scheduled_users",
+            "Users that messages were kept for until their time",
+            self.scheduled.clone(),
+        );
         registry.register(
             "request_errors",
             "Requests refused or failed, by API and word",
@@ -200,14 +204,38 @@ impl Metrics {
     fn register_jobs(&self, registry: &mut Registry) {
         let counters = [
             ("job_slices", "Slices of broadcast jobs released here", &self.job_slices),
-            ("job_slices_refused", "Slices that the archive refused because the job stands elsewhere or does not run", &self.job_slices_refused),
-            ("jobs_taken_over", "Broadcast jobs that began here in the middle: another center's before", &self.jobs_taken_over),
-            ("jobs_put_off", "Rounds in which a broadcast job of this center had to wait because too many run", &self.jobs_put_off),
-            ("job_failures", "Steps of broadcast jobs that the archive did not take; they are repeated", &self.job_failures),
+            (
+                "job_slices_refused",
+                "Slices that the archive refused because the job stands elsewhere or does not run",
+                &self.job_slices_refused,
+            ),
+            (
+                "jobs_taken_over",
+                "Broadcast jobs that began here in the middle: another center's before",
+                &self.jobs_taken_over,
+            ),
+            (
+                "jobs_put_off",
+                "Rounds in which a broadcast job of this center had to wait because too many run",
+                &self.jobs_put_off,
+            ),
+            (
+                "job_failures",
+                "Steps of broadcast jobs that the archive did not take; they are repeated",
+                &self.job_failures,
+            ),
             ("job_slowed", "Times that a broadcast changed its speed by itself", &self.job_slowed),
             ("job_paused", "Times that a broadcast paused itself", &self.job_paused),
-            ("job_parts_taken", "Parts of broadcast jobs done here because the center that is responsible did not answer", &self.job_parts_taken),
-            ("job_parts_unkept", "Times that what rooms have sent could not be kept in the archive at once", &self.job_parts_unkept),
+            (
+                "job_parts_taken",
+                "Parts of broadcast jobs done here because the center that is responsible did not answer",
+                &self.job_parts_taken,
+            ),
+            (
+                "job_parts_unkept",
+                "Times that what rooms have sent could not be kept in the archive at once",
+                &self.job_parts_unkept,
+            ),
             ("watchers_opened", "Streams of a broadcast's progress", &self.watchers_opened),
             ("watchers_closed", "Streams of a broadcast's progress that ended", &self.watchers_closed),
         ];

@@ -138,7 +138,8 @@ impl PushService for Grpc {
     ) -> Answer<Self::WatchBroadcastStream> {
         let watch =
             self.run(request, |ops, caller, request| ops.watch_broadcast(caller, request).boxed()).await?;
-        Ok(watch.map(|watch| Box::pin(futures::StreamExt::map(watch.states(), Ok)) as Self::WatchBroadcastStream))
+        Ok(watch
+            .map(|watch| Box::pin(futures::StreamExt::map(watch.states(), Ok)) as Self::WatchBroadcastStream))
     }
 
     async fn preview_broadcast(

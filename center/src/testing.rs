@@ -483,7 +483,10 @@ impl Register for Fakes {
 
 #[tonic::async_trait]
 impl Room for Fakes {
-    async fn count_audience(&self, request: Request<rpc::CountAudienceRequest>) -> Answer<rpc::CountAudienceResponse> {
+    async fn count_audience(
+        &self,
+        request: Request<rpc::CountAudienceRequest>,
+    ) -> Answer<rpc::CountAudienceResponse> {
         let mut state = self.state();
         state.counted.push(request.into_inner());
         Ok(Response::new(rpc::CountAudienceResponse { bindings: state.audience }))
@@ -517,8 +520,9 @@ impl Room for Fakes {
 
     async fn progress(&self, request: Request<rpc::ProgressRequest>) -> Answer<rpc::ProgressResponse> {
         let ids = request.into_inner().ids.into_iter();
-        let progress =
-            ids.map(|id| rpc::Progress { id, targets: 5, sent: 4, acked: 3, pending: 2, ..Default::default() }).collect();
+        let progress = ids
+            .map(|id| rpc::Progress { id, targets: 5, sent: 4, acked: 3, pending: 2, ..Default::default() })
+            .collect();
         Ok(Response::new(rpc::ProgressResponse { progress }))
     }
 

@@ -1,8 +1,8 @@
 //! The HTTP API through its router, over fakes of the other services.
 
+mod broadcasting;
 mod later;
 mod lists;
-mod broadcasting;
 mod managing;
 mod pushing;
 mod refusing;
