@@ -29,7 +29,6 @@ pub mod sqlite;
 pub(crate) use credits::is_before;
 pub use credits::{Counts, Credit, CreditKind, Passed};
 pub use jobs::{JobWrite, JobWritten, MOST_JOBS};
-#[cfg(feature = "cluster-stores")]
 use records::Revised;
 pub use records::{
     ApiKey, AppRefused, Body, BroadcastPage, Committed, Forget, Group, LoggedBroadcast, NewBroadcast,
