@@ -97,8 +97,7 @@ async fn a_canary_reaches_the_same_users_again_and_more_with_a_greater_share(
     let mut reached = vec![];
     for percent in [20.0, 20.0, 50.0, 100.0] {
         let id = api.broadcast_with(&json!({ "payload": "canary", "percent": percent })).await?;
-        let state = api.state_shows(&id, &json!({ "state": "done", "stored": 0 })).await?;
-        let users = usize::try_from(state["acked"].as_u64().context("no acked")?)?;
+        let users = acked_by(&api, &id).await?;
         let mut users: Vec<_> = crowd.expect(&id, users).await?.into_keys().collect();
         users.sort();
         reached.push(users);
@@ -110,6 +109,23 @@ async fn a_canary_reaches_the_same_users_again_and_more_with_a_greater_share(
     ensure!(first.iter().all(|uid| half.contains(uid)), "{first:?} is not in {half:?}");
     ensure!(all.len() == 80, "{} of 80", all.len());
     Ok(())
+}
+
+/// How many have acked a broadcast when all have. It is done before the rooms know of it, and each room counts its own: so it is
+/// looked at until it has been the same for a while.
+async fn acked_by(api: &ApiClient, id: &str) -> anyhow::Result<usize> {
+    let mut before = 0;
+    eventually(&format!("all have acked {id}"), Duration::from_secs(20), async || {
+        let state = api.state_shows(id, &json!({ "state": "done", "stored": 0 })).await?;
+        let acked = state["acked"].as_u64().context("no acked")?;
+        let same = std::mem::replace(&mut before, acked) == acked && acked > 0;
+        if !same {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        ensure!(same, "{state}");
+        Ok(usize::try_from(acked)?)
+    })
+    .await
 }
 
 async fn a_preview_counts_and_sends_nothing(stack: &mut Stack) -> anyhow::Result<()> {
