@@ -1,6 +1,8 @@
 //! The one task behind a batcher.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration,
+};
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::{
@@ -9,7 +11,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, BatchLimits, CallError, Waiting, pace::Pace};
+use super::{
+    Answer, BatchLimits, CallError, Waiting,
+    pace::{ENOUGH, Pace},
+};
 use crate::metrics::QueueMetrics;
 
 /// The most a batch may weigh, and what an item weighs.
@@ -33,8 +38,8 @@ pub(super) struct Driver<Q, A, E, F> {
 
 struct Queue<Q, A, E> {
     rx: mpsc::Receiver<Waiting<Q, A, E>>,
-    /// Taken from the channel, but too heavy for the batch that was being filled: the first of the next one.
-    held: Option<Waiting<Q, A, E>>,
+    /// Taken from the channel, and first in the next batch: what was too heavy for the one before, or gathers until one is due.
+    held: VecDeque<Waiting<Q, A, E>>,
     batch_items: usize,
     weight: Option<Weight<Q>>,
     stale_after: Option<Duration>,
@@ -58,7 +63,8 @@ where
         send: F,
     ) -> Self {
         let batch_items = limits.batch_items.max(1);
-        let queue = Queue { rx, held: None, batch_items, weight, stale_after, metrics: metrics.clone() };
+        let queue =
+            Queue { rx, held: VecDeque::new(), batch_items, weight, stale_after, metrics: metrics.clone() };
         Self { name, limits, pace: pace.map(Pace::new), queue, metrics, send: Arc::new(send) }
     }
 
@@ -128,13 +134,7 @@ where
     /// Refuses what waits and whatever is still on its way into the channel.
     async fn close(&mut self) {
         self.queue.rx.close();
-        let mut held = self.queue.held.take();
-        loop {
-            let next = match held.take() {
-                Some(waiting) => Some(waiting),
-                None => self.queue.rx.recv().await,
-            };
-            let Some(waiting) = next else { break };
+        while let Some(waiting) = self.queue.next().await {
             self.metrics.depth.dec();
             let _ = waiting.answer.send(Err(CallError::Closed));
         }
@@ -143,30 +143,32 @@ where
 
 impl<Q, A, E> Queue<Q, A, E> {
     /// Waits for an item, and until a batch is due, and takes what has gathered; `None` when no handle is left. It may be
-    /// dropped while it waits without loss: what is awaited once an item has been taken is awaited with the item held.
+    /// dropped while it waits without loss: what has been taken by then is held.
     async fn next_batch(&mut self, pace: Option<&Pace>) -> Option<Vec<Waiting<Q, A, E>>> {
         let first = loop {
-            let next = match self.held.take() {
-                Some(held) => held,
-                None => self.rx.recv().await?,
-            };
-            if let Some(due) = pace.and_then(|pace| pace.due(Instant::now())) {
-                self.held = Some(next);
-                sleep_until(due).await;
-            } else if let Some(next) = self.fresh(next) {
-                break next;
+            let next = self.next().await?;
+            match pace.and_then(|pace| pace.due(Instant::now())) {
+                Some(due) if self.held.len() + 1 < self.enough() => {
+                    self.held.push_front(next);
+                    self.gather(due).await;
+                }
+                _ => {
+                    if let Some(next) = self.fresh(next) {
+                        break next;
+                    }
+                }
             }
         };
-        let gathered = self.rx.len().saturating_add(1).min(self.batch_items);
+        let gathered = (self.held.len() + self.rx.len()).saturating_add(1).min(self.batch_items);
         let mut batch = Vec::with_capacity(gathered);
         let mut load = self.weigh(&first);
         batch.push(first);
         while batch.len() < self.batch_items {
-            let Ok(next) = self.rx.try_recv() else { break };
+            let Some(next) = self.held.pop_front().or_else(|| self.rx.try_recv().ok()) else { break };
             let Some(next) = self.fresh(next) else { continue };
             load = load.saturating_add(self.weigh(&next));
             if self.weight.is_some_and(|(max, _)| load > max) {
-                self.held = Some(next);
+                self.held.push_front(next);
                 break;
             }
             batch.push(next);
@@ -174,9 +176,37 @@ impl<Q, A, E> Queue<Q, A, E> {
         Some(batch)
     }
 
+    /// Takes what comes until a batch is due or there is enough for one.
+    async fn gather(&mut self, due: Instant) {
+        let mut due = pin!(sleep_until(due));
+        while self.held.len() < self.enough() {
+            tokio::select! {
+                biased;
+                () = &mut due => return,
+                next = self.rx.recv() => match next {
+                    Some(next) => self.held.push_back(next),
+                    // No more will come.
+                    None => return due.await,
+                },
+            }
+        }
+    }
+
+    fn enough(&self) -> usize {
+        ENOUGH.min(self.batch_items)
+    }
+
+    /// The next item; `None` when no handle is left.
+    async fn next(&mut self) -> Option<Waiting<Q, A, E>> {
+        match self.held.pop_front() {
+            Some(held) => Some(held),
+            None => self.rx.recv().await,
+        }
+    }
+
     /// Whether a batch was taken that left something behind.
     fn is_behind(&self) -> bool {
-        self.held.is_some() || !self.rx.is_empty()
+        !self.held.is_empty() || !self.rx.is_empty()
     }
 
     /// The item, if it is worth sending; else its caller is answered.

@@ -9,6 +9,10 @@ use tokio::time::Instant;
 /// batch, because hundreds of callers send it batches of one, gets a few larger ones a second from each.
 const SHARE: u32 = 16;
 
+/// So many items share a call well enough for it to go at once: what the call itself costs is little beside them. So a caller with much
+/// to ask is never slower than the peer.
+pub(super) const ENOUGH: usize = 16;
+
 /// When the next batch may go.
 pub(super) struct Pace {
     longest: Duration,

@@ -311,3 +311,27 @@ async fn a_quick_peer_and_a_burst_are_not_made_to_wait() {
     futures::future::join_all(calls).await;
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
+
+/// Whoever had a bounded number under way, each answered and followed by the next, waited for the pace and not for the peer: 256
+/// binds were 2,400 a second.
+#[tokio::test(start_paused = true)]
+async fn a_caller_with_much_to_ask_goes_at_the_peers_speed() {
+    let (batcher, _task) =
+        Batcher::builder("t", BatchLimits { queue_items: 100, batch_items: 64, in_flight: 4 })
+            .paced(Duration::from_millis(200))
+            .spawn(CancellationToken::new(), |items: Vec<u32>| async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok::<_, ()>(items)
+            });
+    let start = Instant::now();
+    let callers = (0..64).map(|n| {
+        let batcher = batcher.clone();
+        async move {
+            for _ in 0..10 {
+                assert_eq!(batcher.call(n).await, Ok(n));
+            }
+        }
+    });
+    futures::future::join_all(callers).await;
+    assert!(start.elapsed() <= Duration::from_millis(400), "{:?}", start.elapsed());
+}
