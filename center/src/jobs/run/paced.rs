@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, OptionFuture},
+};
 use proto::internal::{ChangeJobRequest, JobState};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -34,7 +37,7 @@ impl Run {
             tokio::select! {
                 biased;
                 () = self.hear() => {}
-                (sensed, census) = async { sensing.as_mut().expect("guarded").await }, if sensing.is_some() => {
+                Some((sensed, census)) = OptionFuture::from(sensing.as_mut()) => {
                     sensing = None;
                     self.census = census;
                     self.sensed(sensed).await;
