@@ -5,31 +5,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure ends the run")]
 
-use std::{sync::Arc, time::Duration, time::Instant};
+mod bench;
 
-use bytes::Bytes;
-use saver::{
-    archive::mysql::{MySqlArchive, MySqlSettings},
-    engine::{AckItem, Append, Durability, Engine, Everything, Limits},
-    inbox::{
-        Journaled as _,
-        redis::{RedisInboxes, RedisSettings, life},
-    },
-    metrics::Metrics,
-    model::InboxKey,
+use std::time::{Duration, Instant};
+
+use bench::{
+    NOW, PAYLOAD,
+    cluster::{NAMES, Shared},
+    id, is_asked, numbers, user,
 };
-use tokio_util::sync::CancellationToken;
-use wire::id::{AppId, MessageId, Uid};
-
-const PAYLOAD: usize = 256;
-const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
+use bytes::Bytes;
+use saver::engine::{AckItem, Append, Durability, Limits};
 
 fn main() -> anyhow::Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let durability = if words.iter().any(|w| w == "safe") { Durability::Safe } else { Durability::Fast };
-    let numbers: Vec<usize> = words.iter().filter_map(|a| a.parse().ok()).collect();
-    let get = |n: usize, default: usize| numbers.get(n).copied().unwrap_or(default);
-    let (messages, users, calls, items) = (get(0, 200_000), get(1, 50_000), get(2, 16), get(3, 32));
+    let durability = if is_asked("safe") { Durability::Safe } else { Durability::Fast };
+    let [messages, users, calls, items] = numbers([200_000, 50_000, 16, 32]);
     tokio::runtime::Runtime::new()?.block_on(run(durability, messages, users, calls, items))
 }
 
@@ -40,46 +30,10 @@ async fn run(
     calls: usize,
     items: usize,
 ) -> anyhow::Result<()> {
-    let redis = stores::Redis::start().await?;
-    let mysql = stores::MariaDb::start().await?;
-    let archive = MySqlArchive::open(&MySqlSettings::new(mysql.url("longwire").await?)).await?;
-    let settings = RedisSettings {
-        nodes: vec![redis.url()],
-        cluster: false,
-        name: "bench".to_owned(),
-        wait_replicas: 0,
-        partitions: 16,
-        journal_records: 100_000,
-        journal_bytes: 64 << 20,
-        ids: 262_144,
-        words: 65_536,
-        filter_bytes: 16 << 20,
-        idle: Duration::from_secs(600),
-        timeout: Duration::from_secs(5),
-    };
-    let store = RedisInboxes::new(settings, Arc::new(|_| true));
-    let cancel = CancellationToken::new();
-    let (engine, work) = Engine::start_journaled(
-        store.clone(),
-        archive,
-        Everything,
-        Limits { durability, ..Limits::default() },
-        Arc::new(|| NOW),
-        Metrics::default(),
-        Arc::new(|_| true),
-        cancel.clone(),
-    )
-    .await?;
-    let work = tokio::spawn(work);
-    let (keeper, keeping) = (engine.clone(), CancellationToken::new());
-    let kept = keeping.clone();
-    tokio::spawn(async move { life::keep(keeper.inboxes().clone(), keeper.archive(), kept).await });
-    while !store.is_up() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    redis.call(&["CONFIG", "RESETSTAT"]).await?;
+    let saver = Shared::start(Limits { durability, ..Limits::default() }).await?;
+    let engine = &saver.engine;
     let begun = Instant::now();
-    let cpu = [redis.pid(), mysql.pid(), Some(std::process::id())].map(ticks);
+    let cpu = saver.ticks();
     let per_caller = messages / calls;
     let callers = (0..calls).map(|caller| {
         let engine = engine.clone();
@@ -88,10 +42,9 @@ async fn run(
             for batch in 0..per_caller / items {
                 let append = (0..items).map(|n| {
                     let number = (batch * items + n) * calls + caller;
-                    let uid = format!("user-{:06}", number.wrapping_mul(7919) % users);
                     Append {
-                        id: MessageId((1_000_000 << 22) + (number as u64) * 64 + 1),
-                        keys: vec![InboxKey::new(AppId(1), Uid::new(uid).unwrap())],
+                        id: id(number),
+                        keys: vec![user(number.wrapping_mul(7919) % users)],
                         payload: Bytes::from(vec![7; PAYLOAD]),
                         accepted_ms: NOW,
                         expires_ms: NOW * 2,
@@ -120,8 +73,7 @@ async fn run(
     let mut times: Vec<Duration> =
         futures::future::try_join_all(callers).await?.into_iter().flatten().collect();
     let took = begun.elapsed().as_secs_f64();
-    let partitions: Vec<u32> = (0..store.partitions()).collect();
-    let lag = store.lag(&partitions).await.unwrap();
+    let lag = saver.lag().await;
     engine.flush().await.unwrap();
     let flushed = begun.elapsed().as_secs_f64();
     times.sort_unstable();
@@ -136,32 +88,13 @@ async fn run(
         "to land at the end: {} lines; all landed after {flushed:.1} s instead of {took:.1} s",
         lag.records
     );
-    let names = ["Redis", "MariaDB", "engine"];
-    for ((name, before), pid) in
-        names.iter().zip(cpu).zip([redis.pid(), mysql.pid(), Some(std::process::id())])
-    {
-        println!("processor of {name}: {:.1} µs a message", (ticks(pid) - before) * 1e4 / done);
+    for ((name, before), now) in NAMES.iter().zip(cpu).zip(saver.ticks()) {
+        println!("processor of {name}: {:.1} µs a message", (now - before) * 1e4 / done);
     }
-    let stats = redis.call(&["INFO", "stats"]).await?;
-    let commands = redis.call(&["INFO", "commandstats"]).await?;
+    let stats = saver.redis.call(&["INFO", "stats"]).await?;
     println!("{}", stats.lines().find(|l| l.contains("total_commands_processed")).unwrap_or_default());
-    let calls_of = |l: &str| {
-        let (name, rest) = l.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        Some((name.to_owned(), rest.split(',').next()?.parse::<f64>().ok()?))
-    };
-    for (name, calls) in commands.lines().filter_map(calls_of) {
+    for (name, calls, _) in saver.commands().await? {
         println!("  {name}: {:.2} a message", calls / done);
     }
-    cancel.cancel();
-    work.await?;
-    keeping.cancel();
-    Ok(())
-}
-
-/// Processor time of a process so far, hundredths of a second.
-fn ticks(pid: Option<u32>) -> f64 {
-    let Some(pid) = pid else { return 0.0 };
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return 0.0 };
-    let after = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum()
+    saver.end().await
 }

@@ -16,6 +16,7 @@ use crate::model::{InboxKey, Row, Surviving};
 #[cfg(test)]
 pub(crate) mod conformance;
 mod credits;
+mod entries;
 #[cfg(test)]
 pub(crate) mod flaky;
 mod jobs;
@@ -32,7 +33,7 @@ pub use jobs::{JobWrite, JobWritten, MOST_JOBS};
 use records::Revised;
 pub use records::{
     ApiKey, AppRefused, Body, BroadcastPage, Committed, Forget, Group, LoggedBroadcast, NewBroadcast,
-    NewDelivery, Numbered, Recorded, Reservation, Reserved, StoredPlace, Wanted,
+    NewDelivery, Newcomer, Numbered, Recorded, Reservation, Reserved, StoredPlace, Wanted,
 };
 pub(crate) use schedule::pack;
 pub use schedule::{NewPart, PartDue, PartHead, PartName};

@@ -15,7 +15,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures::future::join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -24,13 +23,17 @@ use wire::id::{AppId, MessageId, Position};
 use crate::{
     archive::{Archive, ArchiveResult},
     error::Refused,
-    inbox::{InboxError, InboxStore, Waiting},
+    inbox::{InboxStore, Waiting},
     metrics::Metrics,
     model::{CollapseKey, InboxKey},
 };
 
 mod acks;
 mod backlog;
+#[cfg(test)]
+mod bind_tests;
+#[cfg(test)]
+mod bounds_tests;
 mod broadcasts;
 #[cfg(test)]
 mod collapse_tests;
@@ -43,10 +46,13 @@ mod jobs;
 mod journal;
 mod known;
 mod lander;
+mod lane;
 mod ledger;
+mod limits;
 mod loads;
 mod logs;
 mod offsets;
+mod rebuild;
 mod repeats;
 mod rows;
 mod safe;
@@ -56,6 +62,8 @@ mod stall_tests;
 mod targets;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upkeep_tests;
 mod words;
 mod writer;
 mod writes;
@@ -63,6 +71,7 @@ mod writes;
 pub use acks::AckItem;
 pub use jobs::{Found, Released};
 pub use ledger::{Ledger, RecallOutcome};
+pub use limits::{Durability, Limits};
 pub use loads::{LoadItem, LoadedInbox};
 pub use targets::{Target, Targets};
 
@@ -70,64 +79,6 @@ use backlog::Backlog;
 use journal::Journal;
 use logs::LogCache;
 use writer::{Charge, Op};
-
-/// Inboxes rebuilt with one query: each may hold as many rows as the cap allows.
-const REBUILD_STEP: usize = 64;
-/// A rebuild that another task's eviction has overtaken is tried again so often.
-const REBUILD_TRIES: usize = 4;
-
-/// When an append is answered, over a shared store. Over one of this process all is in the archive before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// The inbox store has it; the archive follows in under a second.
-    #[default]
-    Fast,
-    /// The archive has committed it, too.
-    Safe,
-}
-
-/// Bounds of an engine.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Deliveries that wait for the writer; further appends are refused as busy.
-    pub queue_messages: usize,
-    /// Bytes of payload that wait for the writer.
-    pub queue_bytes: usize,
-    /// Deliveries in one transaction.
-    pub batch_messages: usize,
-    /// Acks and other final states that the archive has not heard of yet; further acks are refused as busy.
-    pub backlog: usize,
-    /// Bytes of payload that one load call answers.
-    pub load_bytes: usize,
-    /// Loads of a message without an ack before it is a dead letter.
-    pub max_loads: u32,
-    /// Bytes of broadcasts held for readers.
-    pub log_cache_bytes: usize,
-    /// Inbox cap of apps that name none.
-    pub default_inbox_cap: usize,
-    /// Greatest inbox cap that an app gets.
-    pub max_inbox_cap: usize,
-    /// Durability of appends that name none.
-    pub durability: Durability,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            queue_messages: 20_000,
-            queue_bytes: 32 << 20,
-            batch_messages: 2_048,
-            backlog: 100_000,
-            load_bytes: 8 << 20,
-            max_loads: 32,
-            log_cache_bytes: 16 << 20,
-            default_inbox_cap: 1_000,
-            max_inbox_cap: 10_000,
-            durability: Durability::Fast,
-        }
-    }
-}
 
 /// What this saver owns. The others of the cluster own the rest.
 pub trait Shard: Send + Sync + 'static {
@@ -209,8 +160,10 @@ struct Core<I, A> {
     offsets: offsets::Offsets,
     queued_messages: Arc<AtomicUsize>,
     queued_bytes: Arc<AtomicUsize>,
-    /// Turns to read; who waits for one is read with those that have one.
-    reads: Arc<Semaphore>,
+    /// Turns to ask the archive; who waits for one is asked for by those that have one.
+    looks: Arc<Semaphore>,
+    /// Turns to read payloads.
+    reads: Semaphore,
     gather: gather::Gather,
 }
 
@@ -228,9 +181,11 @@ impl<I, A> Clone for Engine<I, A> {
     }
 }
 
+/// Turns that ask the archive at a time. A turn takes all that fits of what waits; so the fewer there are, the more users
+/// share what a question costs. Two, so that one that meets a cold disk does not hold up the others.
+const LOOKS: usize = 2;
 /// Turns that may read payloads at a time, each up to [`Limits::load_bytes`]; their callers bound how many wait, and for how
-/// long. A turn takes all that fits of what waits. Those that find users never seen wait for the archive's next commit, and all
-/// of them for the same one: with fewer turns fewer users would share it.
+/// long.
 pub(crate) const READS: usize = 8;
 
 /// Operations that wait for the writer. Each carries a whole call; messages and bytes have bounds of their own.
@@ -276,7 +231,8 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             metrics,
             queued_messages: Arc::default(),
             queued_bytes: Arc::default(),
-            reads: Arc::new(Semaphore::new(READS)),
+            looks: Arc::new(Semaphore::new(LOOKS)),
+            reads: Semaphore::new(READS),
             gather: gather::Gather::default(),
         });
         let (ops, queue) = mpsc::channel(OPS);
@@ -433,39 +389,6 @@ impl<I: InboxStore, A: Archive> Core<I, A> {
         let limits = self.limits.load();
         let fits = waiting + messages <= limits.queue_messages && held + bytes <= limits.queue_bytes;
         (fits || waiting == 0).then_some(charge)
-    }
-
-    /// Makes sure that the inboxes are in the store, and rebuilds those that are not. One that finds no room stays
-    /// absent; whoever uses it is refused.
-    async fn ensure(&self, keys: &[InboxKey]) -> Result<(), Refused> {
-        for _ in 0..REBUILD_TRIES {
-            let absent = self.inboxes.absent(keys).await?;
-            if absent.is_empty() {
-                return Ok(());
-            }
-            let now = self.now_ms();
-            let mut full = false;
-            for part in absent.chunks(REBUILD_STEP) {
-                let wanted: Vec<InboxKey> = part.iter().map(|a| a.key.clone()).collect();
-                let surviving = self.archive.surviving(&wanted).await?;
-                let rebuilt =
-                    part.iter().zip(surviving).map(|(absent, rows)| self.inboxes.rebuild(absent, rows, now));
-                for result in join_all(rebuilt).await {
-                    match result {
-                        Ok(()) => self.metrics.inboxes_rebuilt.inc(),
-                        Err(InboxError::Full) => {
-                            full = true;
-                            self.metrics.inboxes_refused.inc()
-                        }
-                        Err(e) => return Err(e.into()),
-                    };
-                }
-            }
-            if full {
-                return Ok(());
-            }
-        }
-        Ok(())
     }
 }
 

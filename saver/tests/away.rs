@@ -13,7 +13,7 @@ use saver::{
 };
 use shared::{APP, NOW, Saver, Servers, append, eventually, id, key};
 use stores::Data;
-use wire::id::{MessageId, Position, Seq};
+use wire::id::{Bseq, Cursor, MessageId, Position, Seq};
 
 const DAY: u64 = 86_400_000;
 
@@ -32,7 +32,7 @@ impl Saver {
         Ok(tied.0 - id(0))
     }
 
-    async fn bind(&self, uid: &str, own_cursor: bool) -> Result<LoadedInbox, Refused> {
+    async fn bind(&self, uid: &str, own_cursor: Option<Cursor>) -> Result<LoadedInbox, Refused> {
         let read = Read { after: None, acknowledges: false, max_messages: 9, max_bytes: 1 << 20 };
         self.engine
             .load(vec![LoadItem { key: key(uid), read, bind: true, own_cursor, utc_offset_min: None }])
@@ -84,6 +84,8 @@ async fn keys_of_class_fast_go_on_without_mysql() {
     servers.redis.start_again(Data::Wipe).await.unwrap();
     for saver in [&saver, &other] {
         saver.later_than(epoch).await;
+        // Each saver finds out by itself that MySQL is back.
+        eventually(|| async { saver.tie("before", 300, Fast).await.is_ok() }).await;
         assert_eq!(saver.tie("before", 300, Fast).await, Ok(1));
         assert_eq!(saver.tie("new", 301, Fast).await, Ok(new));
         assert_eq!(saver.tie("safe", 302, Fast).await, Ok(2));
@@ -125,23 +127,24 @@ async fn keys_of_class_safe_go_on_without_redis() {
 async fn a_device_that_knows_its_places_binds_without_mysql() {
     let servers = Servers::start().await;
     let saver = servers.saver(|_| {}).await;
-    let first = saver.bind("a", false).await.unwrap();
+    let first = saver.bind("a", None).await.unwrap();
     assert!(first.cursor.is_some() && !first.cursor_unknown);
-    assert_eq!(saver.bind("a", true).await.unwrap().cursor, first.cursor);
+    let own = first.cursor.map(|first| Cursor { bseq: Bseq(0), ..first });
+    assert_eq!(saver.bind("a", own).await.unwrap().cursor, first.cursor);
     servers.mysql.kill().await.unwrap();
     saver.push(append(1, &["a"])).await.unwrap();
     saver.push(append(2, &["b"])).await.unwrap();
-    let bound = saver.bind("a", true).await.unwrap();
+    let bound = saver.bind("a", own).await.unwrap();
     assert_eq!((bound.cursor, bound.cursor_unknown), (None, true));
     assert_eq!(bound.inbox.messages.len(), 1);
     assert!(bound.inbox.start.seq > Seq(0));
-    for (uid, own_cursor) in [("a", false), ("b", true), ("c", true)] {
+    for (uid, own_cursor) in [("a", None), ("b", own), ("c", own)] {
         let refused = saver.bind(uid, own_cursor).await.unwrap_err();
         assert_eq!((refused.code(), refused.retry_after_ms()), ("archive_unavailable", Some(2000)), "{uid}");
     }
     servers.mysql.start_again().await.unwrap();
-    eventually(|| async { saver.bind("b", false).await.is_ok() }).await;
-    assert_eq!(saver.bind("b", true).await.unwrap().inbox.messages.len(), 1);
+    eventually(|| async { saver.bind("b", None).await.is_ok() }).await;
+    assert_eq!(saver.bind("b", own).await.unwrap().inbox.messages.len(), 1);
     saver.stop().await;
 }
 

@@ -170,7 +170,7 @@ async fn check(folder: &Path, told: &BTreeMap<u64, Told>) {
     let (engine, writer, cancel) = open(folder).await;
     for (user, told) in told {
         let read = Read { after: None, acknowledges: false, max_messages: 100_000, max_bytes: 1 << 30 };
-        let item = LoadItem { key: key(*user), read, bind: false, own_cursor: false, utc_offset_min: None };
+        let item = LoadItem { key: key(*user), read, bind: false, own_cursor: None, utc_offset_min: None };
         let found = engine.load(vec![item]).await.remove(0).unwrap().inbox.messages;
         assert!(
             found.is_sorted_by(|a, b| a.seq < b.seq && a.id < b.id),

@@ -45,7 +45,7 @@ async fn load<S: Services>(backend: &Backend<S>, ask: LoadAsk) -> LoadAnswer {
         bind: false,
         max_messages: backend.limits.page_messages,
         max_bytes: backend.limits.page_bytes,
-        own_cursor: false,
+        own_cursor: None,
         ..Default::default()
     };
     let result = match backend.services.load(item).await {

@@ -10,12 +10,18 @@ use crate::model::{InboxKey, Row, State};
 
 mod credits;
 pub(crate) use credits::*;
+mod directory;
+pub(crate) use directory::*;
 mod jobs;
 pub(crate) use jobs::*;
+mod logs;
+pub(crate) use logs::*;
 mod schedule;
 pub(crate) use schedule::*;
 mod shared;
 pub(crate) use shared::*;
+mod walks;
+pub(crate) use walks::*;
 
 const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
 const LATER: u64 = NOW + 1_000_000;
@@ -158,236 +164,6 @@ pub(crate) async fn tells_what_is_recorded<A: Archive>(archive: A) {
     assert_eq!(other.uid.as_str(), "a");
 }
 
-pub(crate) async fn cursors_move_forward<A: Archive>(archive: A) {
-    let place = |bseq| Cursor { epoch: Epoch(3), bseq: Bseq(bseq) };
-    let moved = |uid, bseq| Group { cursors: vec![(key(uid), place(bseq))], ..Group::default() };
-    assert_eq!(archive.cursors(&[key("a")]).await.unwrap(), [None]);
-    archive.commit(&moved("a", 5)).await.unwrap();
-    archive.commit(&moved("a", 4)).await.unwrap();
-    archive.commit(&moved("b", 1)).await.unwrap();
-    let found = archive.cursors(&[key("b"), key("x"), key("a")]).await.unwrap();
-    assert_eq!(found, [Some(place(1)), None, Some(place(5))]);
-}
-
-fn broadcast(n: u64, expires_ms: u64) -> NewBroadcast {
-    NewBroadcast {
-        app: APP,
-        id: id(n),
-        payload: Bytes::from_static(b"0123456789"),
-        audience: "ios".to_owned(),
-        filter: None,
-        accepted_ms: NOW,
-        expires_ms,
-    }
-}
-
-/// Those with payloads: they are alive.
-fn bseqs(page: &BroadcastPage) -> Vec<u64> {
-    page.broadcasts.iter().filter(|b| !b.payload.is_empty()).map(|b| b.place.bseq.0).collect()
-}
-
-pub(crate) async fn broadcasts_are_numbered<A: Archive>(archive: A) {
-    let group = |broadcasts| Group { broadcasts, now_ms: NOW, ..Group::default() };
-    let first = (1..=5).map(|n| broadcast(n, if n == 3 { NOW + 1 } else { LATER })).collect();
-    let done = archive.commit(&group(first)).await.unwrap().broadcasts;
-    let epoch = done[0].place.epoch;
-    assert_eq!(done.iter().map(|n| n.place.bseq.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    let again =
-        archive.commit(&group(vec![broadcast(2, LATER), broadcast(6, LATER)])).await.unwrap().broadcasts;
-    let place = |bseq| Cursor { epoch, bseq: Bseq(bseq) };
-    assert_eq!(again[0], Numbered { place: place(2), repeated: true });
-    assert_eq!(again[1], Numbered { place: place(6), repeated: false });
-    let recall =
-        Group { broadcast_recalls: vec![(APP, id(4)), (APP, id(99))], now_ms: NOW, ..Group::default() };
-    assert_eq!(archive.commit(&recall).await.unwrap().broadcast_recalls, [true, false]);
-    assert_eq!(archive.commit(&recall).await.unwrap().broadcast_recalls, [false, false]);
-
-    let read = |after, messages, bytes| archive.broadcasts(APP, Bseq(after), messages, bytes, NOW + 1);
-    let page = read(0, 9, 1 << 20).await.unwrap();
-    assert_eq!(
-        (bseqs(&page), page.through, page.more, page.head),
-        (vec![1, 2, 5, 6], Bseq(6), false, place(6))
-    );
-    // What was taken back or is over is told, so that it can be counted; but its payload is not read.
-    let all: Vec<_> = page.broadcasts.iter().map(|b| (b.place.bseq.0, b.recalled, &*b.audience)).collect();
-    let dead = |n: u64| n == 4;
-    assert_eq!(all, (1..=6).map(|n| (n, dead(n), "ios")).collect::<Vec<_>>());
-    let page = read(1, 4, 1 << 20).await.unwrap();
-    assert_eq!((bseqs(&page), page.through, page.more), (vec![2, 5], Bseq(5), true));
-    let page = read(1, 9, 1).await.unwrap();
-    assert_eq!((bseqs(&page), page.through, page.more), (vec![2], Bseq(2), true));
-    assert_eq!(archive.broadcasts(AppId(9), Bseq(0), 9, 9, NOW).await.unwrap(), BroadcastPage::default());
-    assert!(archive.broadcast(APP, id(4)).await.unwrap().unwrap().recalled);
-    assert_eq!(archive.broadcast(AppId(2), id(4)).await.unwrap(), None);
-    assert_eq!(archive.heads(&[AppId(9), APP]).await.unwrap(), [(APP, place(6))]);
-
-    // A newcomer stands at the head, and stays where it stands.
-    let newcomers = |uids: &[&str]| Group {
-        newcomers: uids.iter().map(|uid| key(uid)).collect(),
-        now_ms: NOW,
-        ..Group::default()
-    };
-    assert_eq!(archive.commit(&newcomers(&["new"])).await.unwrap().newcomers, [place(6)]);
-    archive.commit(&group(vec![broadcast(7, LATER)])).await.unwrap();
-    let cursors = archive.commit(&newcomers(&["new", "newer"])).await.unwrap().newcomers;
-    assert_eq!(cursors, [place(6), place(7)]);
-}
-
-pub(crate) fn tied(word: &str, n: u64, expires_ms: u64) -> Reservation {
-    let fingerprint = Bytes::from(format!("print {n}"));
-    Reservation { app: APP, word: word.to_owned(), id: id(n), fingerprint, expires_ms }
-}
-
-pub(crate) async fn reservations_tie_a_word<A: Archive>(archive: A) {
-    let reserve = |n: u64, print: &'static [u8], now_ms: u64| Group {
-        reservations: vec![Reservation {
-            app: APP,
-            word: "order-7".to_owned(),
-            id: id(n),
-            fingerprint: Bytes::from_static(print),
-            expires_ms: NOW + 10,
-        }],
-        now_ms,
-        ..Group::default()
-    };
-    let mut answers = Vec::new();
-    for group in
-        [reserve(1, b"x", NOW), reserve(2, b"x", NOW), reserve(3, b"y", NOW + 9), reserve(4, b"y", NOW + 10)]
-    {
-        let one = archive.commit(&group).await.unwrap().reservations.remove(0);
-        answers.push((one.id, one.repeated, one.mismatch));
-    }
-    let expected = [(id(1), false, false), (id(1), true, false), (id(1), true, true), (id(4), false, false)];
-    assert_eq!(answers, expected);
-}
-
-pub(crate) async fn keeps_the_directory<A: Archive>(archive: A) {
-    let put = |app: App| Group { apps: vec![app], ..Group::default() };
-    let demo =
-        App { key: "demo".into(), inbox_cap: 7, token_secret: Bytes::from_static(b"s"), ..App::default() };
-    let stored = archive.commit(&put(demo.clone())).await.unwrap().apps.remove(0).unwrap();
-    assert_eq!(stored, App { id: stored.id, revision: 1, ..demo.clone() });
-    assert_eq!(archive.commit(&put(demo.clone())).await.unwrap().apps, [Err(AppRefused::KeyTaken)]);
-    let other = App { key: "other".into(), ..App::default() };
-    let other = archive.commit(&put(other)).await.unwrap().apps.remove(0).unwrap();
-    let unknown = App { id: 77, key: "x".into(), ..App::default() };
-    assert_eq!(archive.commit(&put(unknown)).await.unwrap().apps, [Err(AppRefused::Unknown)]);
-    let changed = App { state_url: "http://x".into(), ..stored.clone() };
-    let changed = archive.commit(&put(changed)).await.unwrap().apps.remove(0).unwrap();
-    // Made from a revision that is not there any more: it would undo what was changed since.
-    let late = App { inbox_cap: 9, ..stored.clone() };
-    assert_eq!(archive.commit(&put(late)).await.unwrap().apps, [Err(AppRefused::Changed)]);
-    let renamed = App { key: "other".into(), ..changed.clone() };
-    assert_eq!(archive.commit(&put(renamed)).await.unwrap().apps, [Err(AppRefused::KeyTaken)]);
-    let (apps, revision) = archive.apps(0).await.unwrap();
-    assert_eq!((apps, revision), (vec![other, changed.clone()], changed.revision));
-    assert_eq!(archive.apps(revision).await.unwrap(), (vec![], revision));
-
-    let key = |app| ApiKey {
-        hash: Bytes::from_static(b"hash"),
-        app: AppId(app),
-        scopes: vec!["push".into(), "read".into()],
-        created_ms: NOW,
-    };
-    let put = |key: ApiKey| Group { keys: vec![key], ..Group::default() };
-    assert_eq!(archive.commit(&put(key(77))).await.unwrap().keys, [false]);
-    assert_eq!(archive.commit(&put(key(stored.id))).await.unwrap().keys, [true]);
-    assert_eq!(archive.find_key(b"hash").await.unwrap(), Some(key(stored.id)));
-    assert_eq!(archive.find_key(b"hush").await.unwrap(), None);
-}
-
-pub(crate) async fn walks_what_is_over<A: Archive>(archive: A) {
-    let list = (1..=7).map(|n| NewDelivery {
-        expires_ms: if n % 2 == 0 { NOW } else { LATER },
-        ..unicast(n, &format!("u{n}"), 1)
-    });
-    archive.commit(&group(list.collect())).await.unwrap();
-    let (mut place, mut over, mut steps) = (None, Vec::new(), 0);
-    loop {
-        let (rows, next) = archive.expired(place, NOW, 3).await.unwrap();
-        over.extend(rows);
-        steps += 1;
-        place = next;
-        if place.is_none() {
-            break;
-        }
-    }
-    assert_eq!((over, steps), (vec![Row::unicast(id(2)), Row::unicast(id(4)), Row::unicast(id(6))], 3));
-}
-
-pub(crate) async fn forgets_what_finished_long_ago<A: Archive>(archive: A) {
-    archive.commit(&group((1..=4).map(|n| unicast(n, "a", n)).collect())).await.unwrap();
-    let states = [(Row::unicast(id(1)), State::Acked), (Row::unicast(id(3)), State::MaxLoads)];
-    archive.commit(&finish(&states)).await.unwrap();
-    let rows = multicast(&archive, 5, &["a", "b", "c"], 9).await;
-    archive.commit(&finish(&[(rows[0], State::Acked), (rows[2], State::Expired)])).await.unwrap();
-
-    // Not yet.
-    assert_eq!(archive.finished_unicast(Row(0), NOW, 9).await.unwrap(), (vec![], None));
-    assert_eq!(archive.old_multicasts(MessageId(0), NOW, 9).await.unwrap(), (vec![], None));
-    let then = NOW + 1000;
-    let (unicast, next) = archive.finished_unicast(Row(0), then, 3).await.unwrap();
-    assert_eq!((unicast.clone(), next), (vec![states[0].0, states[1].0], Some(Row::unicast(id(3)))));
-    assert_eq!(archive.finished_unicast(Row::unicast(id(3)), then, 3).await.unwrap(), (vec![], None));
-    let (multicast, next) = archive.old_multicasts(MessageId(0), then, 1).await.unwrap();
-    assert_eq!((multicast.clone(), next), (vec![id(5)], Some(id(5))));
-    assert_eq!(archive.old_multicasts(id(5), then, 1).await.unwrap(), (vec![], None));
-
-    let forget = Forget { unicast, multicast: multicast.clone(), ..Forget::default() };
-    let done = archive.commit(&Group { forget, ..Group::default() }).await.unwrap();
-    assert_eq!(done.forgotten, 4);
-    assert_eq!(state_of(&archive, 1).await, []);
-    assert_eq!(state_of(&archive, 2).await, [State::Stored]);
-    assert_eq!(state_of(&archive, 5).await, [State::Stored]);
-    assert_eq!(payloads(&archive, &[1, 2, 3, 4, 5]).await, 3);
-    // The last receiver takes the message with it.
-    archive.commit(&finish(&[(rows[1], State::Acked)])).await.unwrap();
-    let forget = Forget { multicast, ..Forget::default() };
-    archive.commit(&Group { forget, ..Group::default() }).await.unwrap();
-    assert_eq!(payloads(&archive, &[5]).await, 0);
-
-    let over = Group {
-        broadcasts: vec![broadcast(8, NOW), broadcast(9, LATER)],
-        reservations: vec![Reservation {
-            app: APP,
-            word: "w".into(),
-            id: id(1),
-            fingerprint: Bytes::new(),
-            expires_ms: NOW,
-        }],
-        forget: Forget {
-            broadcasts_before_ms: Some(NOW + 1),
-            reservations_before_ms: Some(NOW + 1),
-            ..Forget::default()
-        },
-        ..Group::default()
-    };
-    assert_eq!(archive.commit(&over).await.unwrap().forgotten, 2);
-    assert_eq!(archive.broadcast(APP, id(8)).await.unwrap(), None);
-}
-
-pub(crate) async fn finds_what_was_stored_lately<A: Archive>(archive: A) {
-    archive.commit(&group((1..=5).map(|n| unicast(n, &format!("u{n}"), 1)).collect())).await.unwrap();
-    archive.commit(&finish(&[(Row::unicast(id(4)), State::Acked)])).await.unwrap();
-    multicast(&archive, 6, &["a", "b", "c", "d"], 1).await;
-    archive.commit(&group(vec![unicast(7, "last", 1)])).await.unwrap();
-    let mut found = std::collections::BTreeSet::new();
-    let (mut after, mut steps) = (id(1), 0);
-    loop {
-        let (keys, next) = archive.recently_stored(after, 3).await.unwrap();
-        found.extend(keys.iter().map(|k| k.uid().to_string()));
-        steps += 1;
-        match next {
-            Some(next) => after = next,
-            None => break,
-        }
-    }
-    // One receiver of the multicast did not fit into a page; the walk goes on all the same.
-    assert_eq!(found.iter().filter(|u| u.len() == 1).count(), 3);
-    assert!(["u2", "u3", "u5", "last"].iter().all(|u| found.contains(*u)) && steps < 9);
-    assert!(!found.contains("u1") && !found.contains("u4"));
-}
-
 /// Case, accents and trailing spaces tell users and keys apart.
 pub(crate) async fn names_are_compared_byte_by_byte<A: Archive>(archive: A) {
     let names = ["u", "U", "u ", "ü", "u\u{308}", "\u{1F600}"];
@@ -431,7 +207,8 @@ macro_rules! suite {
         $crate::archive::conformance::suite!($make;
             epochs_and_rows_are_given_once, inboxes_survive_in_order, groups_are_all_or_nothing,
             final_states_are_final, multicasts_share_a_payload, tells_what_is_recorded, cursors_move_forward,
-            broadcasts_are_numbered, reservations_tie_a_word, keeps_the_directory, walks_what_is_over,
+            broadcasts_are_numbered, newcomers_begin_where_they_were,
+            reservations_tie_a_word, keeps_the_directory, walks_what_is_over,
             forgets_what_finished_long_ago, finds_what_was_stored_lately, lands_what_became_of_it,
             landing_again_changes_nothing, lands_after_a_commit, lands_multicasts, what_was_forgotten_stays_so,
             many_may_land_at_once, a_shared_store_has_one_life, lands_tied_words, names_are_compared_byte_by_byte,

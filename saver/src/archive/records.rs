@@ -186,8 +186,8 @@ pub struct Group {
     pub passed: Vec<Passed>,
     /// Cursors to move; they only move forward.
     pub cursors: Vec<(InboxKey, Cursor)>,
-    /// Users seen for the first time: a cursor at the head of the app's log, unless they have one.
-    pub newcomers: Vec<InboxKey>,
+    /// Users of whom no cursor is known: they get one, unless they have one.
+    pub newcomers: Vec<Newcomer>,
     /// Idempotency keys.
     pub reservations: Vec<Reservation>,
     /// Broadcasts.
@@ -212,6 +212,23 @@ pub struct Group {
     pub forget: Forget,
     /// The time, for what must know whether something is over.
     pub now_ms: u64,
+}
+
+/// A user of whom no cursor is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newcomer {
+    /// The user.
+    pub key: InboxKey,
+    /// The place in the log that its device named.
+    pub own: Option<Cursor>,
+}
+
+impl Newcomer {
+    /// Where it begins: behind all that there is. But a device that names a place of this log was here before, and would
+    /// miss what has come since.
+    pub(super) fn begins(&self, head: Cursor) -> Cursor {
+        self.own.filter(|own| own.epoch == head.epoch && own.bseq <= head.bseq).unwrap_or(head)
+    }
 }
 
 /// Why an app was not stored.

@@ -30,6 +30,7 @@ mod jobs;
 mod log;
 #[cfg(test)]
 mod migration_tests;
+mod newcomers;
 mod schedule;
 mod schema;
 mod shared;

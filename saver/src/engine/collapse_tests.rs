@@ -193,7 +193,7 @@ async fn schedules_and_offsets() {
         key: tests::key(uid),
         read: tests::ALL,
         bind: true,
-        own_cursor: false,
+        own_cursor: None,
         utc_offset_min: minutes,
     };
     rig.engine.load(vec![bind("a", Some(120)), bind("b", None)]).await;

@@ -72,7 +72,7 @@ async fn a_bind_sees_only_what_was_counted() {
     let rig = Rig::new().await;
     let epoch = rig.engine.append_broadcast(broadcast(1)).await.unwrap().place.epoch;
     let item = acked("a", epoch, 0, 1);
-    let bind = || LoadItem { key: key("a"), read: ALL, bind: true, own_cursor: false, utc_offset_min: None };
+    let bind = || LoadItem { key: key("a"), read: ALL, bind: true, own_cursor: None, utc_offset_min: None };
     let (told, bound) = tokio::join!(rig.engine.ack(vec![item]), rig.engine.load(vec![bind()]));
     told.unwrap();
     let cursor = bound[0].as_ref().unwrap().cursor.unwrap();

@@ -81,7 +81,7 @@ mod tests {
     fn call(users: usize, max_bytes: usize) -> Vec<LoadItem> {
         let read = Read { after: None, acknowledges: false, max_messages: 1, max_bytes };
         let key = |n: usize| InboxKey::new(AppId(1), Uid::new(format!("u{n}")).unwrap());
-        let item = |n| LoadItem { key: key(n), read, bind: true, own_cursor: false, utc_offset_min: None };
+        let item = |n| LoadItem { key: key(n), read, bind: true, own_cursor: None, utc_offset_min: None };
         (0..users).map(item).collect()
     }
 

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use wire::id::{Position, Seq};
 
 use super::{
     Append, Appended, Core, Durability, Engine, OPS,
-    lander::{Lander, LandingState},
+    lander::Lander,
+    lane::{Lane, Work},
     refused_by,
     rows::RowNumbers,
     safe::Committer,
@@ -21,18 +21,14 @@ use super::{
     writer::Charge,
 };
 use crate::{
-    archive::{Archive, ArchiveError, Wanted},
+    archive::{Archive, ArchiveError},
     error::Refused,
-    inbox::{Entry, InboxError, InboxResult, Journaled, Placed},
-    model::{InboxKey, Row, Staging, State},
+    inbox::{InboxError, Journaled, Placed},
+    model::Row,
 };
 
 /// Batches that are under way at once: enough for the store to work while answers travel.
 const LANES: usize = 4;
-/// Deliveries in one batch: about 5 ms of Redis.
-const BATCH: usize = 512;
-/// Payload in one batch.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// One call of [`Engine::append`].
 pub(super) struct Call {
@@ -43,18 +39,12 @@ pub(super) struct Call {
     _charge: Charge,
 }
 
-struct CallState {
+pub(super) struct CallState {
     /// What became of each delivery of each item.
-    placed: Vec<Vec<Result<Placed, Refused>>>,
+    pub(super) placed: Vec<Vec<Result<Placed, Refused>>>,
     /// Deliveries that are still to be placed.
-    left: usize,
+    pub(super) left: usize,
     reply: Option<oneshot::Sender<Vec<Result<Appended, Refused>>>>,
-}
-
-/// A call's deliveries for one lane: item and receiver.
-struct Work {
-    call: Arc<Call>,
-    deliveries: Vec<(u32, u32)>,
 }
 
 /// What the engine has of its journal.
@@ -74,7 +64,7 @@ pub(super) trait Land: Send + Sync {
 }
 
 impl Call {
-    fn lock(&self) -> MutexGuard<'_, CallState> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, CallState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,165 +164,6 @@ impl<A: Archive> Journal<A> {
     }
 }
 
-/// A lane at work.
-struct Lane<I, A> {
-    core: Arc<Core<I, A>>,
-    queue: mpsc::Receiver<Work>,
-    committer: mpsc::Sender<Arc<Call>>,
-    landing: Arc<LandingState>,
-}
-
-impl<I: Journaled, A: Archive> Lane<I, A> {
-    async fn run(mut self, cancel: CancellationToken) {
-        loop {
-            let first = tokio::select! {
-                work = self.queue.recv() => work,
-                () = cancel.cancelled() => break,
-            };
-            let Some(first) = first else { return };
-            self.batch(first).await;
-        }
-        // What was taken in is written; what comes now is told that this is the end.
-        self.queue.close();
-        while let Some(first) = self.queue.recv().await {
-            self.batch(first).await;
-        }
-    }
-
-    /// Takes whatever waits, appends it and answers.
-    async fn batch(&mut self, first: Work) {
-        let mut works = vec![first];
-        let mut size = self.size(&works[0]);
-        while size.0 < BATCH && size.1 < BATCH_BYTES {
-            let Ok(next) = self.queue.try_recv() else { break };
-            let more = self.size(&next);
-            size = (size.0 + more.0, size.1 + more.1);
-            works.push(next);
-        }
-        let entries: Vec<Entry> = works.iter().flat_map(|work| self.entries(work)).collect();
-        let mut placed = self.place(entries).await.into_iter();
-        for work in works {
-            let done = {
-                let mut state = work.call.lock();
-                for (item, receiver) in &work.deliveries {
-                    let place = placed.next().unwrap_or(Err(Refused::Ending));
-                    state.placed[*item as usize][*receiver as usize] = place;
-                }
-                state.left -= work.deliveries.len();
-                state.left == 0
-            };
-            if done {
-                self.settle(work.call).await;
-            }
-        }
-    }
-
-    fn size(&self, work: &Work) -> (usize, usize) {
-        let bytes = work.deliveries.iter().map(|(item, _)| work.call.items[*item as usize].payload.len());
-        (work.deliveries.len(), bytes.sum())
-    }
-
-    fn entries<'a>(&self, work: &'a Work) -> impl Iterator<Item = Entry> + use<'a, I, A> {
-        let limits = self.core.limits();
-        work.deliveries.iter().map(move |(item, receiver)| {
-            let append = &work.call.items[*item as usize];
-            let cap = append.inbox_cap.unwrap_or(limits.default_inbox_cap).clamp(1, limits.max_inbox_cap);
-            Entry {
-                staging: Staging {
-                    key: append.keys[*receiver as usize].clone(),
-                    row: work.call.rows[*item as usize][*receiver as usize],
-                    id: append.id,
-                    accepted_ms: append.accepted_ms,
-                    expires_ms: append.expires_ms,
-                    payload: append.payload.clone(),
-                    cap,
-                    collapse: append.collapse.clone(),
-                },
-                multicast: append.is_multicast(),
-                checked: false,
-            }
-        })
-    }
-
-    /// Brings up the inboxes in which something may be replaced, so that it is in the same step. Where the archive cannot be
-    /// asked, an inbox replaces what the archive has of it when it is rebuilt.
-    async fn bring(&self, entries: &[Entry]) {
-        let keyed = entries.iter().filter(|e| e.staging.collapse.is_some());
-        let keys: Vec<InboxKey> = keyed.map(|e| e.staging.key.clone()).collect();
-        if !keys.is_empty()
-            && !self.landing.away.load(Ordering::Relaxed)
-            && let Err(e) = self.core.ensure(&keys).await
-        {
-            tracing::debug!(error = %e, "what is replaced leaves when the inbox is rebuilt");
-        }
-    }
-
-    /// Appends, and asks the archive for those that are older than what the store remembers.
-    async fn place(&self, mut entries: Vec<Entry>) -> Vec<Result<Placed, Refused>> {
-        self.bring(&entries).await;
-        let now = self.core.now_ms();
-        let results: Vec<InboxResult<Placed>> = self.core.inboxes.append(&entries, now).await;
-        let mut placed: Vec<Result<Placed, Refused>> =
-            results.into_iter().map(|r| r.map_err(Refused::from)).collect();
-        let asked: Vec<usize> = (0..placed.len()).filter(|n| placed[*n] == Ok(Placed::Ask)).collect();
-        if asked.is_empty() {
-            return placed;
-        }
-        let wanted: Vec<Wanted> = asked
-            .iter()
-            .map(|n| {
-                let staging = &entries[*n].staging;
-                Wanted { id: staging.id, key: staging.key.clone(), multicast: entries[*n].multicast }
-            })
-            .collect();
-        let recorded = match self.core.archive.recorded(&wanted).await {
-            Ok(recorded) => recorded,
-            Err(e) => {
-                asked.into_iter().for_each(|n| placed[n] = Err(e.clone().into()));
-                return placed;
-            }
-        };
-        let mut again = Vec::new();
-        for ((n, wanted), recorded) in asked.into_iter().zip(wanted).zip(recorded) {
-            match recorded {
-                None => {
-                    entries[n].checked = true;
-                    again.push(n);
-                }
-                Some(r) if r.app != wanted.key.app() || r.uid != *wanted.key.uid() => {
-                    placed[n] = Err(Refused::bad("id_taken", format!("message id {} is in use", wanted.id)));
-                }
-                Some(r) => {
-                    let seq = if r.state == State::Stored { r.position.seq } else { Seq::ZERO };
-                    placed[n] = Ok(Placed::Repeat(Position { epoch: r.position.epoch, seq }));
-                }
-            }
-        }
-        if !again.is_empty() {
-            let retry: Vec<Entry> = again.iter().map(|n| entries[*n].clone()).collect();
-            let results = self.core.inboxes.append(&retry, now).await;
-            for (n, result) in again.into_iter().zip(results) {
-                placed[n] = result.map_err(Refused::from);
-            }
-        }
-        placed
-    }
-
-    /// All of a call's deliveries are placed, or refused.
-    async fn settle(&self, call: Arc<Call>) {
-        let default = self.core.limits().durability;
-        if (0..call.items.len()).any(|n| call.safe(n, default)) {
-            if let Err(e) = self.committer.send(call).await {
-                e.0.answer(vec![Err(Refused::Ending); e.0.items.len()]);
-            }
-            return;
-        }
-        let results: Vec<_> = call.placed().into_iter().map(answer).collect();
-        self.core.count(&results);
-        call.answer(results);
-    }
-}
-
 impl<I, A> Core<I, A> {
     /// Counts what was answered.
     pub(super) fn count(&self, results: &[Result<Appended, Refused>]) {
@@ -377,8 +208,7 @@ impl<I: Journaled, A: Archive> Engine<I, A> {
         for _ in 0..LANES {
             let (lane, queue) = mpsc::channel(OPS);
             lanes.push(lane);
-            let landing = lander.state();
-            let lane = Lane { core: core.clone(), queue, committer: committer.clone(), landing };
+            let lane = Lane::new(core.clone(), queue, committer.clone(), lander.state());
             work.push(lane.run(cancel.clone()));
         }
         drop(committer);

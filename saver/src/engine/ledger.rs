@@ -12,6 +12,9 @@ use crate::{
     model::{InboxKey, State},
 };
 
+/// Deliveries that are read at a time: some megabytes. A list may have a million users.
+const PAGE: usize = 5_000;
+
 /// This saver's part of a message's ledger. The counts of all states are the targets: a delivery has one state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -56,25 +59,11 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// # Errors
     /// When the archive cannot be read, or not told what has just happened.
     pub async fn ledger(&self, app: AppId, id: MessageId) -> Result<Ledger, Refused> {
-        let (deliveries, multicast) = self.own_deliveries(app, id).await?;
         let now = self.now_ms();
-        let mut ledger = Ledger { multicast, ..Ledger::default() };
-        for delivery in &deliveries {
-            ledger.found = true;
-            ledger.accepted_ms = delivery.accepted_ms;
-            ledger.expires_ms = delivery.expires_ms;
-            ledger.targets += 1;
-            *match delivery.state {
-                // Nobody will get it, though the walk for what is over has not come by yet.
-                State::Stored if delivery.expires_ms <= now => &mut ledger.expired,
-                State::Stored => &mut ledger.stored,
-                State::Acked => &mut ledger.acked,
-                State::Expired => &mut ledger.expired,
-                State::Recalled => &mut ledger.recalled,
-                State::InboxFull | State::MaxLoads | State::Replaced => {
-                    ledger.dropped.entry(delivery.state.drop_reason().unwrap_or_default()).or_default()
-                }
-            } += 1;
+        let mut ledger = Ledger::default();
+        let mut walk = self.own_deliveries(app, id).await?;
+        while let Some(page) = walk.next(self).await? {
+            page.iter().for_each(|delivery| ledger.count(delivery, now));
         }
         if !ledger.found && self.core.shard.owns_app(app) {
             ledger.broadcast = self.core.archive.broadcast(app, id).await?;
@@ -94,29 +83,17 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// # Errors
     /// When the archive fails; a repeat goes on where this ended.
     pub async fn recall(&self, app: AppId, id: MessageId) -> Result<RecallOutcome, Refused> {
-        let (deliveries, _) = self.own_deliveries(app, id).await?;
         let mut outcome = RecallOutcome::default();
-        for delivery in deliveries {
-            match delivery.state {
-                State::Acked => outcome.delivered.push(delivery.uid),
-                State::Stored => {
-                    if !self.core.backlog.has_room() {
-                        self.flush().await?;
-                    }
-                    let key = InboxKey::new(app, delivery.uid.clone());
-                    let taken = match self.core.inboxes.recall(&key, id, self.now_ms()).await {
-                        Err(InboxError::Absent) => {
-                            self.core.ensure(std::slice::from_ref(&key)).await?;
-                            self.core.inboxes.recall(&key, id, self.now_ms()).await?
-                        }
-                        other => other?,
-                    };
-                    if let Some(finished) = taken {
-                        self.core.left(vec![finished]);
+        let mut walk = self.own_deliveries(app, id).await?;
+        while let Some(page) = walk.next(self).await? {
+            for delivery in page {
+                match delivery.state {
+                    State::Acked => outcome.delivered.push(delivery.uid),
+                    State::Stored if self.take_back(app, &delivery.uid, id).await? => {
                         outcome.recalled.push(delivery.uid);
                     }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         if !outcome.recalled.is_empty() {
@@ -125,11 +102,73 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         Ok(outcome)
     }
 
+    /// Takes a message out of an inbox; whether it was there.
+    async fn take_back(&self, app: AppId, uid: &Uid, id: MessageId) -> Result<bool, Refused> {
+        if !self.core.backlog.has_room() {
+            self.flush().await?;
+        }
+        let key = InboxKey::new(app, uid.clone());
+        let taken = match self.core.inboxes.recall(&key, id, self.now_ms()).await {
+            Err(InboxError::Absent) => {
+                self.core.ensure(std::slice::from_ref(&key)).await?;
+                self.core.inboxes.recall(&key, id, self.now_ms()).await?
+            }
+            other => other?,
+        };
+        let there = taken.is_some();
+        self.core.left(taken.into_iter().collect());
+        Ok(there)
+    }
+
     /// The deliveries whose inboxes are here, as they stand after all that has happened so far.
-    async fn own_deliveries(&self, app: AppId, id: MessageId) -> Result<(Vec<Recorded>, bool), Refused> {
+    async fn own_deliveries(&self, app: AppId, id: MessageId) -> Result<Walk, Refused> {
         self.flush().await?;
-        let (mut deliveries, multicast) = self.core.archive.deliveries_of(app, id).await?;
-        deliveries.retain(|d| self.core.shard.owns_user(d.app, &d.uid));
-        Ok((deliveries, multicast))
+        Ok(Walk { app, id, after: Some(String::new()) })
+    }
+}
+
+/// A walk over the deliveries of a message, in the order of their users' names.
+struct Walk {
+    app: AppId,
+    id: MessageId,
+    /// The last user that was read; `None` at the end.
+    after: Option<String>,
+}
+
+impl Walk {
+    /// The next of those whose inboxes are here: perhaps none, though there are more.
+    async fn next<I: InboxStore, A: Archive>(
+        &mut self,
+        engine: &Engine<I, A>,
+    ) -> Result<Option<Vec<Recorded>>, Refused> {
+        let Some(after) = self.after.take() else { return Ok(None) };
+        let mut page = engine.core.archive.targets(self.app, self.id, &after, PAGE).await?;
+        if page.len() == PAGE {
+            self.after = page.last().map(|last| last.uid.as_str().to_owned());
+        }
+        page.retain(|d| engine.core.shard.owns_user(d.app, &d.uid));
+        Ok(Some(page))
+    }
+}
+
+impl Ledger {
+    /// Counts a delivery.
+    fn count(&mut self, delivery: &Recorded, now_ms: u64) {
+        self.found = true;
+        self.multicast |= delivery.row.is_multicast();
+        self.accepted_ms = delivery.accepted_ms;
+        self.expires_ms = delivery.expires_ms;
+        self.targets += 1;
+        *match delivery.state {
+            // Nobody will get it, though the walk for what is over has not come by yet.
+            State::Stored if delivery.expires_ms <= now_ms => &mut self.expired,
+            State::Stored => &mut self.stored,
+            State::Acked => &mut self.acked,
+            State::Expired => &mut self.expired,
+            State::Recalled => &mut self.recalled,
+            State::InboxFull | State::MaxLoads | State::Replaced => {
+                self.dropped.entry(delivery.state.drop_reason().unwrap_or_default()).or_default()
+            }
+        } += 1;
     }
 }

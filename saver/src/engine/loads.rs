@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use hashbrown::HashMap;
+use tokio::sync::OwnedSemaphorePermit;
 use wire::id::{Cursor, MessageId};
 
 use super::{Core, Engine, backlog::later, gather::Call, writes};
 use crate::{
-    archive::{Archive, ArchiveError},
+    archive::{Archive, ArchiveError, Newcomer},
     error::Refused,
     inbox::{InboxError, InboxStore},
     model::{InboxKey, Loaded, Read},
@@ -21,10 +22,11 @@ pub struct LoadItem {
     pub key: InboxKey,
     /// From where, and how much.
     pub read: Read,
-    /// At a bind: answers the user's broadcast cursor too, and makes one for a user never seen.
+    /// At a bind: answers the user's broadcast cursor too, and makes one for a user of whom none is kept.
     pub bind: bool,
-    /// At a bind: the device named a cursor of its own, which serves where the archive cannot be asked.
-    pub own_cursor: bool,
+    /// At a bind: the place in the log that the device named. A user of whom none is kept begins there, if it is one of the
+    /// log, and it serves where the archive cannot be asked.
+    pub own_cursor: Option<Cursor>,
     /// At a bind: what the device said of its clock, minutes from UTC.
     pub utc_offset_min: Option<i16>,
 }
@@ -40,6 +42,8 @@ pub struct LoadedInbox {
     pub cursor_unknown: bool,
 }
 
+type Cursors = HashMap<InboxKey, Cursor>;
+
 impl<I: InboxStore, A: Archive> Engine<I, A> {
     /// Reads inboxes, one result for each item. All payloads that are read in one turn together stay within a bound; items
     /// beyond it are told to come again.
@@ -50,15 +54,12 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             biased;
             // Somebody's turn was this one's too.
             done = &mut answer => return done.unwrap_or_else(|_| vec![Err(Refused::Ending); count]),
-            turn = Arc::clone(&self.core.reads).acquire_owned() => {
+            Ok(turn) = Arc::clone(&self.core.looks).acquire_owned() => {
                 let calls = self.core.gather.take(self.core.limits().load_bytes);
                 if !calls.is_empty() {
                     let engine = self.clone();
                     // A task of its own: whoever got the turn may be given up by its caller, and the others with it.
-                    tokio::spawn(async move {
-                        engine.read_together(calls).await;
-                        drop(turn);
-                    });
+                    tokio::spawn(async move { engine.read_together(calls, turn).await });
                 }
             }
         }
@@ -66,21 +67,26 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
     }
 
     /// Reads for all these calls at once and answers each.
-    async fn read_together(&self, calls: Vec<Call>) {
+    async fn read_together(&self, calls: Vec<Call>, turn: OwnedSemaphorePermit) {
         let mut items = Vec::new();
         let mut waiting = Vec::with_capacity(calls.len());
         for mut call in calls {
             waiting.push((call.items.len(), call.reply));
             items.append(&mut call.items);
         }
-        let mut results = self.read_all(items).await.into_iter();
+        let mut results = self.read_all(items, turn).await.into_iter();
         for (count, reply) in waiting {
             // Nobody may wait for it any more.
             let _ = reply.send(results.by_ref().take(count).collect());
         }
     }
 
-    async fn read_all(&self, items: Vec<LoadItem>) -> Vec<Result<LoadedInbox, Refused>> {
+    /// Reads all of these; gives up the turn as soon as the archive has been asked.
+    async fn read_all(
+        &self,
+        items: Vec<LoadItem>,
+        turn: OwnedSemaphorePermit,
+    ) -> Vec<Result<LoadedInbox, Refused>> {
         // A store of this process is asked first, so that all that are to be rebuilt are so at once.
         if !self.core.shared() {
             let keys: Vec<InboxKey> = items.iter().map(|i| i.key.clone()).collect();
@@ -89,8 +95,15 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
             }
         }
         self.keep_offsets(&items);
-        let cursors = self.cursors(&items).await;
+        let looked = self.look(&items).await;
+        // Who is new waits for a commit: for one that takes along the new users of the next turns, too.
+        drop(turn);
+        let cursors = match looked {
+            Ok((found, newcomers)) => self.begin(found, newcomers).await,
+            Err(refused) => Err(refused),
+        };
         let shared = self.core.shared();
+        let _reading = self.core.reads.acquire().await;
         let mut room = self.core.limits().load_bytes;
         let mut results = Vec::with_capacity(items.len());
         for part in items.chunks(I::READS_AT_ONCE) {
@@ -103,7 +116,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
                 results.push(result.and_then(|(inbox, _)| {
                     let (cursor, cursor_unknown) = match &cursors {
                         Ok(cursors) => (cursors.get(&item.key).copied(), false),
-                        Err(_) if !item.bind || item.own_cursor && shared => (None, item.bind),
+                        Err(_) if !item.bind || item.own_cursor.is_some() && shared => (None, item.bind),
                         Err(refused) => return Err(refused.clone()),
                     };
                     Ok(LoadedInbox { inbox, cursor, cursor_unknown })
@@ -123,11 +136,12 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         Ok(self.core.inboxes.depth(key, self.now_ms()).await?)
     }
 
-    /// The cursors of those who bind.
-    async fn cursors(&self, items: &[LoadItem]) -> Result<HashMap<InboxKey, Cursor>, Refused> {
-        let binding: Vec<InboxKey> = items.iter().filter(|i| i.bind).map(|i| i.key.clone()).collect();
+    /// The cursors that are kept of those who bind, and who has none.
+    async fn look(&self, items: &[LoadItem]) -> Result<(Cursors, Vec<Newcomer>), Refused> {
+        let (binding, own): (Vec<InboxKey>, Vec<Option<Cursor>>) =
+            items.iter().filter(|i| i.bind).map(|i| (i.key.clone(), i.own_cursor)).unzip();
         if binding.is_empty() {
-            return Ok(HashMap::new());
+            return Ok((Cursors::new(), Vec::new()));
         }
         if self.journal.as_ref().is_some_and(|journal| journal.archive_is_away()) {
             // Nobody is made to wait for what is known to fail.
@@ -140,20 +154,26 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         // A cursor that was kept a moment ago may still be on its way to the archive.
         let recent = self.core.backlog.cursors(&binding);
         let known = self.core.archive.cursors(&binding).await?;
-        let mut found = HashMap::with_capacity(binding.len());
+        let mut found = Cursors::with_capacity(binding.len());
         let mut newcomers = Vec::new();
-        for (key, cursors) in binding.into_iter().zip(known.into_iter().zip(recent)) {
+        for ((key, own), cursors) in binding.into_iter().zip(own).zip(known.into_iter().zip(recent)) {
             match cursors {
                 (Some(known), Some(recent)) => _ = found.insert(key, later(known, recent)),
                 (Some(cursor), None) | (None, Some(cursor)) => _ = found.insert(key, cursor),
-                (None, None) => newcomers.push(key),
+                (None, None) => newcomers.push(Newcomer { key, own }),
             }
         }
-        if !newcomers.is_empty()
-            && let writes::Written::Cursors(made) =
-                self.write(writes::Write::Newcomers(newcomers.clone())).await?
-        {
-            found.extend(newcomers.into_iter().zip(made));
+        Ok((found, newcomers))
+    }
+
+    /// Lets newcomers begin.
+    async fn begin(&self, mut found: Cursors, newcomers: Vec<Newcomer>) -> Result<Cursors, Refused> {
+        if newcomers.is_empty() {
+            return Ok(found);
+        }
+        let keys: Vec<InboxKey> = newcomers.iter().map(|newcomer| newcomer.key.clone()).collect();
+        if let writes::Written::Cursors(made) = self.write(writes::Write::Newcomers(newcomers)).await? {
+            found.extend(keys.into_iter().zip(made));
         }
         Ok(found)
     }

@@ -8,27 +8,22 @@ use std::sync::{
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wire::id::{AppId, Bseq, Epoch, MessageId, Position, Seq, Uid};
+use wire::id::{AppId, Epoch, MessageId, Position, Seq, Uid};
 
 use super::*;
 use crate::{
     archive::{
-        ArchiveError, NewBroadcast, Reservation,
+        ArchiveError, Reservation,
         flaky::{Fault, Flaky},
         sqlite::{SqliteArchive, SqliteSettings},
     },
-    cleanup::{self, CleanupSettings},
-    inbox::{
-        Waiting,
-        memory::{MemoryInboxes, MemoryLimits},
-    },
+    inbox::memory::{MemoryInboxes, MemoryLimits},
     model::{Read, Row},
-    sweep::{self, Nudge, Nudged, SweepSettings},
 };
 
 pub(super) const NOW: u64 = MessageId::EPOCH_MS + 1_000_000;
 pub(super) const APP: AppId = AppId(1);
-const ROOMY: MemoryLimits =
+pub(super) const ROOMY: MemoryLimits =
     MemoryLimits { inboxes: 16_000, messages: 16_000, payload_bytes: 1 << 20, idle_s: 60 };
 
 pub(super) struct Rig {
@@ -45,11 +40,11 @@ impl Rig {
         Self::with(ROOMY, Limits::default()).await
     }
 
-    async fn with(memory: MemoryLimits, limits: Limits) -> Self {
+    pub(super) async fn with(memory: MemoryLimits, limits: Limits) -> Self {
         Self::open(Arc::new(tempfile::tempdir().unwrap()), memory, limits).await
     }
 
-    async fn open(folder: Arc<tempfile::TempDir>, memory: MemoryLimits, limits: Limits) -> Self {
+    pub(super) async fn open(folder: Arc<tempfile::TempDir>, memory: MemoryLimits, limits: Limits) -> Self {
         let settings = SqliteSettings {
             path: folder.path().join("archive.db"),
             cache_bytes: 1 << 20,
@@ -69,6 +64,11 @@ impl Rig {
         Self { engine, fault, clock: now, cancel, writer: tokio::spawn(writer), folder }
     }
 
+    /// Another saver on the same archive.
+    pub(super) async fn beside(&self) -> Self {
+        Self::open(self.folder.clone(), ROOMY, Limits::default()).await
+    }
+
     /// Ends this life and begins another on the same archive.
     pub(super) async fn again(self) -> Self {
         let folder = self.folder.clone();
@@ -86,16 +86,16 @@ impl Rig {
         Self::open(self.folder, ROOMY, Limits::default()).await
     }
 
-    fn pass(&self, ms: u64) {
+    pub(super) fn pass(&self, ms: u64) {
         self.clock.fetch_add(ms, Ordering::Relaxed);
     }
 
-    async fn push(&self, n: u64, uid: &str) -> Result<Appended, Refused> {
+    pub(super) async fn push(&self, n: u64, uid: &str) -> Result<Appended, Refused> {
         self.engine.append(vec![append(n, &[uid])]).await.remove(0)
     }
 
-    async fn load(&self, uid: &str, read: Read) -> LoadedInbox {
-        let item = LoadItem { key: key(uid), read, bind: false, own_cursor: false, utc_offset_min: None };
+    pub(super) async fn load(&self, uid: &str, read: Read) -> LoadedInbox {
+        let item = LoadItem { key: key(uid), read, bind: false, own_cursor: None, utc_offset_min: None };
         self.engine.load(vec![item]).await.remove(0).unwrap()
     }
 
@@ -113,7 +113,7 @@ impl Rig {
     }
 
     /// Lets the disk hold so many pages, or as many as there may be.
-    async fn disk(&self, pages: Option<u32>) {
+    pub(super) async fn disk(&self, pages: Option<u32>) {
         self.engine.archive().archive.limit_pages(pages).await;
     }
 }
@@ -143,7 +143,7 @@ pub(super) fn append(n: u64, uids: &[&str]) -> Append {
     }
 }
 
-fn seq(appended: &Result<Appended, Refused>) -> Vec<u64> {
+pub(super) fn seq(appended: &Result<Appended, Refused>) -> Vec<u64> {
     appended.as_ref().unwrap().positions.iter().map(|p| p.seq.0).collect()
 }
 
@@ -205,7 +205,7 @@ async fn an_id_in_use_is_refused_alone() {
 #[tokio::test]
 async fn a_conflict_is_resolved() {
     let rig = Rig::new().await;
-    let other = Rig::open(rig.folder.clone(), ROOMY, Limits::default()).await;
+    let other = rig.beside().await;
     assert_eq!(seq(&other.push(5, "a").await), [1]);
     let results = rig.engine.append(vec![append(5, &["a"]), append(6, &["b"])]).await;
     assert!(results[0].as_ref().unwrap().repeated);
@@ -232,6 +232,21 @@ async fn a_multicast_is_for_all_and_balances() {
     assert!(!rig.ledger(99).await.found);
 }
 
+/// A list is read page by page, whoever asks about it.
+#[tokio::test]
+async fn a_long_list_balances() {
+    let rig = Rig::new().await;
+    let names: Vec<String> = (0..5_100).map(|n| format!("u{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let sent = rig.engine.append(vec![append(1, &names)]).await.remove(0).unwrap();
+    rig.ack("u7", sent.positions[7]).await;
+    assert_eq!(counts(&rig.ledger(1).await), [5_100, 1, 5_099, 0, 0, 0]);
+    assert!(rig.ledger(1).await.multicast);
+    let recalled = rig.engine.recall(APP, id(1)).await.unwrap();
+    assert_eq!((recalled.recalled.len(), recalled.delivered.len()), (5_099, 1));
+    assert_eq!(counts(&rig.ledger(1).await), [5_100, 1, 0, 0, 0, 5_099]);
+}
+
 #[tokio::test]
 async fn caps_expiry_and_dead_letters_are_in_the_ledger() {
     let limits = Limits { max_loads: 2, ..Limits::default() };
@@ -252,162 +267,6 @@ async fn caps_expiry_and_dead_letters_are_in_the_ledger() {
     assert_eq!(counts(&rig.ledger(4).await), [1, 0, 0, 1, 0, 0]);
     assert_eq!(rig.engine.depth(&key("a")).await.unwrap(), 0);
     assert!(rig.ids("a").await.is_empty());
-}
-
-#[tokio::test]
-async fn clean_up_expires_and_forgets() {
-    let rig = Rig::new().await;
-    for n in 1..=5 {
-        rig.push(n, &format!("u{n}")).await.unwrap();
-    }
-    rig.engine.append(vec![append(6, &["a", "b"])]).await.remove(0).unwrap();
-    let settings = CleanupSettings { retention: std::time::Duration::from_secs(120), per_second: 1_000_000 };
-    assert_eq!(cleanup::round(&rig.engine, settings, &|_| true).await.unwrap(), 0);
-    rig.pass(60_000);
-    assert_eq!(cleanup::round(&rig.engine, settings, &|_| true).await.unwrap(), 7);
-    assert_eq!(counts(&rig.ledger(6).await), [2, 0, 0, 2, 0, 0]);
-    rig.pass(120_000);
-    assert_eq!(cleanup::round(&rig.engine, settings, &|_| true).await.unwrap(), 7);
-    assert!(!rig.ledger(6).await.found && !rig.ledger(1).await.found);
-}
-
-/// When the disk is full callers are told so, readers see nothing of what was refused, acks wait, and when there is
-/// room again everything goes on in order.
-#[tokio::test]
-async fn a_full_disk_refuses_and_recovers() {
-    let rig = Rig::new().await;
-    let first = rig.push(1, "a").await.unwrap();
-    rig.disk(Some(1)).await;
-    let big = Append { payload: vec![1; 300_000].into(), ..append(2, &["a"]) };
-    let refused = rig.engine.append(vec![big.clone()]).await.remove(0).unwrap_err();
-    assert_eq!((refused.code(), refused.retry_after_ms()), ("archive_full", Some(5000)));
-    assert_eq!(rig.ids("a").await, [1]);
-    rig.ack("a", first.positions[0]).await;
-    rig.disk(None).await;
-    let stored = rig.engine.append(vec![big]).await.remove(0).unwrap();
-    assert!(stored.positions[0].seq > Seq(1) && !stored.repeated);
-    assert_eq!(rig.ids("a").await, [2]);
-    assert_eq!(counts(&rig.ledger(1).await), [1, 1, 0, 0, 0, 0]);
-}
-
-/// A commit that failed and yet was done (the disk failed between writing and answering): the repeat of the append
-/// finds it recorded, so it must be in the inbox too, or it would be durable and never delivered.
-#[tokio::test]
-async fn a_commit_in_doubt_is_found_out() {
-    let rig = Rig::new().await;
-    rig.push(1, "a").await.unwrap();
-    let last = rig.push(2, "b").await.unwrap();
-    let epoch = last.positions[0].epoch;
-    let lost = ArchiveError::Io("the disk went away".to_owned());
-    *rig.fault.lock().unwrap() = Some((true, lost.clone()));
-    assert_eq!(rig.push(3, "a").await, Err(Refused::Archive(lost.clone())));
-    assert_eq!(rig.ids("a").await, [1]);
-    rig.ack("b", last.positions[0]).await;
-    let again = rig.push(3, "a").await.unwrap();
-    assert!(again.repeated);
-    assert_eq!(rig.ids("a").await, [1, 3]);
-    assert!(rig.ids("b").await.is_empty());
-    let loaded = rig.load("a", Read { after: Some(Position { epoch, seq: Seq(1) }), ..ALL }).await.inbox;
-    assert!(loaded.start.epoch > epoch && loaded.messages.len() == 1);
-    // The same, but it was not done.
-    *rig.fault.lock().unwrap() = Some((false, lost));
-    assert!(rig.push(4, "a").await.is_err());
-    assert!(!rig.push(4, "a").await.unwrap().repeated);
-    assert_eq!(rig.ids("a").await, [1, 3, 4]);
-}
-
-#[tokio::test]
-async fn full_queues_refuse() {
-    let limits = Limits { backlog: 1, queue_messages: 2, ..Limits::default() };
-    let rig = Rig::with(ROOMY, limits).await;
-    let calls = (0..50).map(|n| {
-        let engine = rig.engine.clone();
-        async move { engine.append(vec![append(2 * n + 1, &["a"]), append(2 * n + 2, &["b"])]).await }
-    });
-    let results: Vec<_> = futures::future::join_all(calls).await.into_iter().flatten().collect();
-    assert!(results.iter().any(|r| r.is_ok()));
-    assert!(results.iter().filter_map(|r| r.as_ref().err()).all(|e| e.code() == "busy"));
-    let stored = results.iter().filter(|r| r.is_ok()).count();
-    assert_eq!(rig.ids("a").await.len() + rig.ids("b").await.len(), stored);
-    assert_eq!(rig.engine.waiting().0, 0);
-    let last = rig.load("a", ALL).await.inbox.through;
-    let epoch = rig.engine.inboxes().epoch();
-    rig.ack("a", Position { epoch, seq: last }).await;
-    let item = AckItem {
-        key: key("b"),
-        inbox: Some(Position { epoch, seq: Seq(1) }),
-        cursor: None,
-        credits: Vec::new(),
-    };
-    assert_eq!(rig.engine.ack(vec![item]).await, Err(Refused::Busy));
-}
-
-/// Far more users than fit into memory: everything is found again in the archive.
-#[tokio::test]
-async fn memory_is_bounded_and_nothing_is_lost() {
-    let memory = MemoryLimits { inboxes: 320, messages: 640, payload_bytes: 0, idle_s: 60 };
-    let rig = Rig::with(memory, Limits::default()).await;
-    for round in 0..3u64 {
-        for part in 0..10u64 {
-            let items = (0..50).map(|n| {
-                let user = part * 50 + n;
-                append(1 + round * 500 + user, &[&format!("u{user}")])
-            });
-            let results = rig.engine.append(items.collect()).await;
-            assert!(results.iter().all(|r| r.is_ok()), "{results:?}");
-        }
-    }
-    assert!(rig.engine.inboxes().resident().messages <= 640);
-    for user in (0..500).step_by(7) {
-        let loaded = rig.load(&format!("u{user}"), ALL).await.inbox;
-        assert_eq!(loaded.messages.len(), 3, "u{user}");
-        assert!(loaded.messages.is_sorted_by(|a, b| a.seq < b.seq && a.id < b.id));
-        assert!(loaded.messages.iter().all(|m| m.payload.is_some()));
-    }
-}
-
-#[tokio::test]
-async fn a_new_user_begins_at_the_head_of_the_log() {
-    let rig = Rig::new().await;
-    let broadcast = |n: u64| NewBroadcast {
-        app: APP,
-        id: id(n),
-        payload: Bytes::from_static(b"x"),
-        audience: String::new(),
-        filter: None,
-        accepted_ms: NOW,
-        expires_ms: NOW + 60_000,
-    };
-    let bind = |uid: &str| LoadItem {
-        key: key(uid),
-        read: ALL,
-        bind: true,
-        own_cursor: false,
-        utc_offset_min: None,
-    };
-    rig.engine.append_broadcast(broadcast(1)).await.unwrap();
-    let cursors = rig.engine.load(vec![bind("a"), bind("b")]).await;
-    let cursor = cursors[0].as_ref().unwrap().cursor.unwrap();
-    assert_eq!((cursor.bseq, cursors[1].as_ref().unwrap().cursor), (Bseq(1), Some(cursor)));
-    let second = rig.engine.append_broadcast(broadcast(2)).await.unwrap();
-    assert!(rig.engine.append_broadcast(broadcast(2)).await.unwrap().repeated);
-    assert_eq!(rig.engine.heads(&[APP]).await.unwrap(), [(APP, second.place)]);
-    let page = rig.engine.load_broadcasts(APP, cursor.bseq, 9, 99).await.unwrap();
-    assert_eq!((page.broadcasts.len(), page.through), (1, Bseq(2)));
-    // The cursor stays until the device says more.
-    let again = rig.engine.load(vec![bind("a")]).await.remove(0).unwrap();
-    assert_eq!(again.cursor, Some(cursor));
-    let moved = AckItem { key: key("a"), inbox: None, cursor: Some(second.place), credits: Vec::new() };
-    rig.engine.ack(vec![moved]).await.unwrap();
-    let rig = rig.again().await;
-    let again = rig.engine.load(vec![bind("a"), bind("b")]).await;
-    assert_eq!(again[0].as_ref().unwrap().cursor, Some(second.place));
-    assert_eq!(again[1].as_ref().unwrap().cursor, Some(cursor));
-    assert!(rig.engine.recall_broadcast(APP, id(2)).await.unwrap());
-    let page = rig.engine.load_broadcasts(APP, Bseq(0), 9, 99).await.unwrap();
-    assert_eq!(page.broadcasts.iter().map(|b| b.recalled).collect::<Vec<_>>(), [false, true]);
-    let ledger = rig.ledger(2).await;
-    assert!(ledger.found && ledger.broadcast.unwrap().recalled);
 }
 
 #[tokio::test]
@@ -432,76 +291,12 @@ async fn a_restart_sees_what_others_wrote() {
     let rig = Rig::new().await;
     rig.push(1, "a").await.unwrap();
     let epoch = rig.engine.inboxes().epoch();
-    let other = Rig::open(rig.folder.clone(), ROOMY, Limits::default()).await;
+    let other = rig.beside().await;
     other.push(2, "a").await.unwrap();
     rig.engine.restart().await.unwrap();
     assert!(rig.engine.inboxes().epoch() > Epoch(epoch.0 + 1));
     assert_eq!(rig.ids("a").await, [1, 2]);
     assert_eq!(seq(&rig.push(3, "a").await), [3]);
-}
-
-struct Recorder(std::sync::Mutex<Vec<(String, u64)>>, Nudged);
-
-impl Nudge for Recorder {
-    async fn nudge(&self, key: &InboxKey, waiting: Waiting) -> Nudged {
-        self.0.lock().unwrap().push((key.uid().to_string(), waiting.reaches.seq.0));
-        self.1
-    }
-}
-
-#[tokio::test]
-async fn overdue_inboxes_are_nudged_until_acked() {
-    let rig = Rig::new().await;
-    let settings = SweepSettings { after: std::time::Duration::from_secs(10), per_second: 100 };
-    let online = Recorder(std::sync::Mutex::default(), Nudged::Online);
-    let last = rig.push(1, "a").await.unwrap();
-    rig.push(2, "b").await.unwrap();
-    rig.ack("a", last.positions[0]).await;
-    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 0);
-    rig.pass(10_000);
-    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 1);
-    rig.pass(5_000);
-    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 0);
-    rig.pass(5_000);
-    let offline = Recorder(std::sync::Mutex::default(), Nudged::Offline);
-    assert_eq!(sweep::step(&rig.engine, &offline, settings).await.unwrap(), 0);
-    // Nobody there: not looked up again until something happens.
-    rig.pass(50_000);
-    assert_eq!(sweep::step(&rig.engine, &offline, settings).await.unwrap(), 0);
-    assert_eq!(*online.0.lock().unwrap(), [("b".to_owned(), 1)]);
-    assert_eq!(*offline.0.lock().unwrap(), [("b".to_owned(), 1)]);
-}
-
-/// After a kill nothing is in memory and so nothing is on watch, though a center may have died with the saver.
-#[tokio::test]
-async fn a_new_life_sweeps_what_the_last_one_left() {
-    let rig = Rig::new().await;
-    rig.push(1, "a").await.unwrap();
-    rig.engine.append(vec![append(2, &["b", "c"])]).await.remove(0).unwrap();
-    let rig = rig.again().await;
-    let settings = SweepSettings { after: std::time::Duration::from_secs(10), per_second: 100 };
-    sweep::recover(&rig.engine, settings, |_| true).await;
-    rig.pass(10_000);
-    let online = Recorder(std::sync::Mutex::default(), Nudged::Online);
-    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 3);
-}
-
-/// A message is stored for all receivers of a call or for none; others in the transaction do not suffer.
-#[tokio::test]
-async fn a_multicast_that_finds_no_room_leaves_nothing() {
-    let memory = MemoryLimits { inboxes: 64, messages: 64, payload_bytes: 0, idle_s: 60 };
-    let rig = Rig::with(memory, Limits::default()).await;
-    let names: Vec<String> = (0..100).map(|n| format!("u{n}")).collect();
-    let many: Vec<&str> = names.iter().map(String::as_str).collect();
-    let items = vec![append(1, &["a"]), append(2, &many), append(2, &many), append(3, &["a"])];
-    let results = rig.engine.append(items).await;
-    assert!(results[1..3].iter().all(|r| r.as_ref().unwrap_err().code() == "busy"), "{results:?}");
-    assert!(!rig.ledger(2).await.found);
-    assert!(rig.ids("u7").await.is_empty());
-    let stored: Vec<u64> =
-        [(1, 0), (3, 3)].into_iter().filter(|(_, at)| results[*at].is_ok()).map(|(n, _)| n).collect();
-    assert_eq!(rig.ids("a").await, stored);
-    rig.push(4, "a").await.unwrap();
 }
 
 #[tokio::test]

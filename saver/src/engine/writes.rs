@@ -5,15 +5,15 @@ use wire::id::{AppId, Cursor, MessageId};
 
 use crate::{
     archive::{
-        ApiKey, AppRefused, Committed, Forget, Group, JobWrite, JobWritten, NewBroadcast, NewPart, Numbered,
-        Reservation, Reserved,
+        ApiKey, AppRefused, Committed, Forget, Group, JobWrite, JobWritten, NewBroadcast, NewPart, Newcomer,
+        Numbered, Reservation, Reserved,
     },
     model::{InboxKey, Row, State},
 };
 
 /// Whatever is not an append.
 pub(super) enum Write {
-    Newcomers(Vec<InboxKey>),
+    Newcomers(Vec<Newcomer>),
     Reserve(Reservation),
     /// The shared store does not know of it.
     ReserveUnseen(Reservation),
@@ -63,9 +63,9 @@ pub(super) enum Place {
 impl Place {
     pub(super) fn add(group: &mut Group, write: Write) -> Self {
         match write {
-            Write::Newcomers(keys) => {
+            Write::Newcomers(list) => {
                 let first = group.newcomers.len();
-                group.newcomers.extend(keys);
+                group.newcomers.extend(list);
                 Place::Newcomers(first, group.newcomers.len())
             }
             Write::Reserve(one) => Place::Reservation(push(&mut group.reservations, one)),

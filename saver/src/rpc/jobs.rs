@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use proto::internal as rpc;
 use wire::id::{AppId, Bseq, MessageId};
 
-use super::{GREATEST, message_id};
+use super::{GREATEST, translate::message_id};
 use crate::{
     archive::{Archive, Counts, Credit, CreditKind, LoggedBroadcast},
     engine::{Engine, Found},

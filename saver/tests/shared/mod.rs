@@ -167,7 +167,7 @@ impl Saver {
                     key: key(uid),
                     read,
                     bind: false,
-                    own_cursor: false,
+                    own_cursor: None,
                     utc_offset_min: None,
                 }])
                 .await

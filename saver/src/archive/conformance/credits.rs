@@ -58,7 +58,7 @@ pub(crate) async fn broadcasts_count_once<A: Archive>(archive: A) {
     // A plain cursor, a newcomer, and one that counts, of one user in one group.
     let group = Group {
         cursors: vec![(key("c"), place(6))],
-        newcomers: vec![key("c")],
+        newcomers: vec![Newcomer { key: key("c"), own: None }],
         ..counting(vec![acked("c", 1, &[1])])
     };
     archive.commit(&group).await.unwrap();

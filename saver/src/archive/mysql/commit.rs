@@ -12,7 +12,7 @@ use super::{
     statement::{Shape, Values},
 };
 use crate::{
-    archive::{Committed, Forget, Group},
+    archive::{Committed, Forget, Group, Newcomer},
     model::InboxKey,
 };
 
@@ -59,25 +59,36 @@ pub(super) async fn write(c: &mut MySqlConnection, group: &Group) -> Result<Comm
     Ok(done)
 }
 
-/// The users' cursors; users without one get one at the head of their log, which is made if need be.
-async fn newcomers(c: &mut MySqlConnection, keys: &[InboxKey]) -> Result<Vec<Cursor>, sqlx::Error> {
-    if keys.is_empty() {
+/// The users' cursors; users without one get one. Their logs are made if need be.
+async fn newcomers(c: &mut MySqlConnection, list: &[Newcomer]) -> Result<Vec<Cursor>, sqlx::Error> {
+    if list.is_empty() {
         return Ok(Vec::new());
     }
-    let mut apps: Vec<AppId> = keys.iter().map(InboxKey::app).collect();
+    let mut apps: Vec<AppId> = list.iter().map(|newcomer| newcomer.key.app()).collect();
     apps.sort_unstable();
     apps.dedup();
-    for app in &apps {
-        directory::ensure_log(c, *app).await?;
+    let mut heads: HashMap<AppId, Cursor> = broadcasts::heads(c, &apps).await?.into_iter().collect();
+    for app in apps.iter().filter(|app| !heads.contains_key(app)).copied().collect::<Vec<_>>() {
+        directory::ensure_log(c, app).await?;
+        heads.extend(broadcasts::heads(c, &[app]).await?);
     }
-    let heads: HashMap<AppId, Cursor> = broadcasts::heads(c, &apps).await?.into_iter().collect();
-    let bind = |v: &mut Values, key: &InboxKey| {
-        let head = heads.get(&key.app()).copied().unwrap_or_default();
+    let begins: Vec<(&InboxKey, Cursor)> = list
+        .iter()
+        .map(|newcomer| {
+            let head = heads.get(&newcomer.key.app()).copied().unwrap_or_default();
+            (&newcomer.key, newcomer.begins(head))
+        })
+        .collect();
+    let bind = |v: &mut Values, (key, place): &(&InboxKey, Cursor)| {
         v.int(key.app().0.into()).bytes(key.uid().as_str().as_bytes());
-        v.uint(head.epoch.0).uint(head.bseq.0);
+        v.uint(place.epoch.0).uint(place.bseq.0);
     };
-    NEWCOMERS.execute_all(c, keys, |_| 0, bind).await?;
-    let cursors = broadcasts::cursors(c, keys).await?;
+    if NEWCOMERS.execute_all(c, &begins, |_| 0, bind).await? == list.len() as u64 {
+        return Ok(begins.into_iter().map(|(_, place)| place).collect());
+    }
+    // Some have one: of another saver, or because they are here twice.
+    let keys: Vec<InboxKey> = list.iter().map(|newcomer| newcomer.key.clone()).collect();
+    let cursors = broadcasts::cursors(c, &keys).await?;
     Ok(cursors.into_iter().map(Option::unwrap_or_default).collect())
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
-use proto::internal::Filter;
+use proto::internal::{Filter, ReleaseJobRequest};
 use sqlx::{MySqlConnection, Row as _};
 use wire::id::{AppId, Bseq, Cursor, MessageId};
 
@@ -14,24 +14,16 @@ use super::{
     rows::{cursor, signed, unsigned},
     statement::Shape,
 };
-use crate::archive::{NewBroadcast, Numbered};
+use crate::archive::{
+    NewBroadcast, Numbered,
+    entries::{LoggedSlice, NewEntry},
+};
 
 static FORGET: Shape = Shape::new(
     "DELETE e FROM broadcast_entry e FORCE INDEX (PRIMARY) WHERE e.app = ? AND e.bseq IN (",
     "?",
     ")",
 );
-
-/// An entry of a log, on its way there.
-pub(super) struct Entry<'a> {
-    pub(super) app: AppId,
-    pub(super) id: MessageId,
-    pub(super) filter: Option<&'a Filter>,
-    pub(super) accepted_ms: u64,
-    pub(super) expires_ms: u64,
-    /// The part of a job that it is.
-    pub(super) slice: Option<(u64, u64)>,
-}
 
 /// Appends a broadcast that is one entry.
 pub(super) async fn append(c: &mut MySqlConnection, b: &NewBroadcast) -> Result<Numbered, sqlx::Error> {
@@ -44,15 +36,7 @@ pub(super) async fn append(c: &mut MySqlConnection, b: &NewBroadcast) -> Result<
         return Ok(Numbered { place, repeated: true });
     }
     put_body(c, b.app, b.id, &b.audience, &b.payload).await?;
-    let entry = Entry {
-        app: b.app,
-        id: b.id,
-        filter: b.filter.as_ref(),
-        accepted_ms: b.accepted_ms,
-        expires_ms: b.expires_ms,
-        slice: None,
-    };
-    Ok(Numbered { place: push(c, &entry, head).await?, repeated: false })
+    Ok(Numbered { place: push(c, &NewEntry::whole(b), head).await?, repeated: false })
 }
 
 /// The head of a log, which is made if need be. It is locked until the end, so numbers are committed in their order.
@@ -85,7 +69,7 @@ pub(super) async fn put_body(
 /// Puts an entry at the end of its log, whose head is locked.
 pub(super) async fn push(
     c: &mut MySqlConnection,
-    entry: &Entry<'_>,
+    entry: &NewEntry<'_>,
     head: Cursor,
 ) -> Result<Cursor, sqlx::Error> {
     let place = Cursor { bseq: Bseq(head.bseq.0 + 1), ..head };
@@ -111,26 +95,28 @@ pub(super) async fn push(
     Ok(place)
 }
 
-/// The entry that is this part of a job: its number, when it was appended, its end, and whether it was taken back.
+/// The entry that is this part of a job. Nobody else appends it while the job is locked.
 pub(super) async fn slice(
     c: &mut MySqlConnection,
-    app: AppId,
-    id: MessageId,
-    (from, to): (u64, u64),
-) -> Result<Option<(Bseq, u64, u64, bool)>, sqlx::Error> {
+    r: &ReleaseJobRequest,
+) -> Result<Option<LoggedSlice>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT bseq, accepted, expires, recalled FROM broadcast_entry FORCE INDEX (message) \
-         WHERE id = ? AND slice_from = ? AND slice_to = ? AND app = ?",
+        "SELECT l.epoch, e.bseq, e.accepted, e.expires, e.recalled FROM broadcast_entry e FORCE INDEX (message) \
+         JOIN broadcast_log l ON l.app = e.app WHERE e.id = ? AND e.slice_from = ? AND e.slice_to = ? AND e.app = ?",
     )
-    .bind(signed(id))
-    .bind(from.cast_signed())
-    .bind(to.cast_signed())
-    .bind(app.0)
+    .bind(r.id.cast_signed())
+    .bind(r.from.cast_signed())
+    .bind(r.to.cast_signed())
+    .bind(r.app)
     .fetch_optional(c)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let recalled = row.try_get::<u8, _>(3)? != 0;
-    Ok(Some((Bseq(unsigned(&row, 0)?), unsigned(&row, 1)?, unsigned(&row, 2)?, recalled)))
+    Ok(Some(LoggedSlice {
+        place: cursor(&row, 0)?,
+        accepted_ms: unsigned(&row, 2)?,
+        expires_ms: unsigned(&row, 3)?,
+        recalled: row.try_get::<u8, _>(4)? != 0,
+    }))
 }
 
 /// Takes a broadcast back: all that is left of it in the log, and what its job would release.

@@ -13,7 +13,7 @@ use super::{
     deliveries::unsigned,
     error::classify,
     log,
-    statement::{Shape, Values, parts},
+    statement::{Shape, Values, filled, parts},
 };
 use crate::{
     archive::{ArchiveResult, BroadcastPage, LoggedBroadcast},
@@ -156,12 +156,7 @@ pub(super) async fn cursors(
     keys: &[InboxKey],
 ) -> Result<Vec<Option<Cursor>>, sqlx::Error> {
     let mut found = vec![None; keys.len()];
-    let numbered: Vec<(usize, &InboxKey)> = keys.iter().enumerate().collect();
-    for (power, part) in parts(&numbered) {
-        let mut values = Values::default();
-        for (n, key) in part {
-            values.int(*n as i64).int(key.app().0.into()).text(key.text());
-        }
+    for (power, values) in filled(keys, 3, wanted) {
         for row in sqlx::query_with(CURSORS.sql(power), values.finish()?).fetch_all(&mut *c).await? {
             let n: i64 = row.try_get(0)?;
             if let Some(place) = usize::try_from(n).ok().and_then(|n| found.get_mut(n)) {
@@ -170,6 +165,11 @@ pub(super) async fn cursors(
         }
     }
     Ok(found)
+}
+
+/// A row of users that are looked up.
+pub(super) fn wanted(values: &mut Values, n: usize, key: &InboxKey) {
+    values.int(n as i64).int(key.app().0.into()).text(key.text());
 }
 
 async fn heads(c: &mut SqliteConnection, apps: &[AppId]) -> Result<Vec<(AppId, Cursor)>, sqlx::Error> {

@@ -109,8 +109,20 @@ pub(super) fn forget(rows: &[Row]) -> Result<(Vec<Piece>, Vec<Piece>), sqlx::Err
     Ok((deliveries, payloads))
 }
 
+/// Whether a group has nothing but newcomers, and these are of one app.
+pub(super) fn is_newcomers(group: &Group) -> bool {
+    let mut apps = group.newcomers.iter().map(|newcomer| newcomer.key.app());
+    let rows = group.bodies.len() + group.deliveries.len() + group.finished.len() + group.cursors.len();
+    let one = apps.next().is_some_and(|first| apps.all(|app| app == first));
+    one && rows == 0 && group.offsets.is_empty() && is_bulk(group)
+}
+
 /// Whether a group has nothing but what [`pieces`] writes.
 pub(super) fn is_all(group: &Group) -> bool {
+    group.newcomers.is_empty() && is_bulk(group)
+}
+
+fn is_bulk(group: &Group) -> bool {
     let Group {
         bodies: _,
         deliveries: _,
@@ -120,7 +132,7 @@ pub(super) fn is_all(group: &Group) -> bool {
         offsets: _,
         scheduled,
         unscheduled,
-        newcomers,
+        newcomers: _,
         reservations,
         broadcasts,
         broadcast_recalls,
@@ -131,8 +143,7 @@ pub(super) fn is_all(group: &Group) -> bool {
         forget,
         now_ms: _,
     } = group;
-    newcomers.is_empty()
-        && reservations.is_empty()
+    reservations.is_empty()
         && broadcasts.is_empty()
         && broadcast_recalls.is_empty()
         && passed.is_empty()

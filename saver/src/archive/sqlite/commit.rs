@@ -4,11 +4,8 @@ use proto::internal::App;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
-use super::{bulk, credits, directory, jobs, log, schedule, shared, statement::execute};
-use crate::{
-    archive::{ApiKey, AppRefused, Committed, Forget, Group, Reservation, Reserved},
-    model::InboxKey,
-};
+use super::{bulk, credits, directory, jobs, log, newcomers, schedule, shared, statement::execute};
+use crate::archive::{ApiKey, AppRefused, Committed, Forget, Group, Reservation, Reserved};
 
 /// Rows that a clean-up statement without a list of its own removes at most: some milliseconds of the transaction.
 const FORGET_STEP: i64 = 1000;
@@ -20,9 +17,7 @@ pub(super) async fn write(c: &mut SqliteConnection, group: &Group) -> Result<Com
     }
     credits::pass(c, &group.passed).await?;
     execute(c, bulk::pieces(group)?, false).await?;
-    for key in &group.newcomers {
-        done.newcomers.push(newcomer(c, key).await?);
-    }
+    done.newcomers = newcomers::begin(c, &group.newcomers).await?;
     for reservation in &group.reservations {
         done.reservations.push(reserve(c, reservation, group.now_ms).await?);
     }
@@ -49,27 +44,6 @@ pub(super) async fn write(c: &mut SqliteConnection, group: &Group) -> Result<Com
     }
     done.forgotten = forget(c, &group.forget).await?;
     Ok(done)
-}
-
-/// The user's cursor; a user without one gets one at the head of the log, which is made if need be.
-async fn newcomer(c: &mut SqliteConnection, key: &InboxKey) -> Result<Cursor, sqlx::Error> {
-    let app = i64::from(key.app().0);
-    let uid = key.text();
-    directory::ensure_log(c, app).await?;
-    sqlx::query(
-        "INSERT INTO cursor (app, uid, epoch, bseq) SELECT app, ?, epoch, head FROM broadcast_log WHERE app = ? \
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(uid.clone())
-    .bind(app)
-    .execute(&mut *c)
-    .await?;
-    let row = sqlx::query("SELECT epoch, bseq FROM cursor WHERE app = ? AND uid = ?")
-        .bind(app)
-        .bind(uid)
-        .fetch_one(c)
-        .await?;
-    cursor(&row, 0)
 }
 
 async fn reserve(c: &mut SqliteConnection, r: &Reservation, now_ms: u64) -> Result<Reserved, sqlx::Error> {

@@ -9,9 +9,10 @@ use wire::id::{AppId, Epoch, MessageId, Position, Seq, Uid};
 
 use super::{
     SqliteArchive,
+    broadcasts::wanted,
     commit::{app_id, signed},
     error::classify,
-    statement::{Shape, Values, parts},
+    statement::{Shape, Values, filled, parts},
 };
 use crate::{
     archive::{ArchiveResult, Recorded, Wanted},
@@ -48,12 +49,7 @@ impl SqliteArchive {
     pub(super) async fn read_surviving(&self, keys: &[InboxKey]) -> ArchiveResult<Vec<Vec<Surviving>>> {
         let mut c = self.reader().await?;
         let mut found = vec![Vec::new(); keys.len()];
-        let numbered: Vec<(usize, &InboxKey)> = keys.iter().enumerate().collect();
-        for (power, part) in parts(&numbered) {
-            let mut values = Values::default();
-            for (n, key) in part {
-                values.int(*n as i64).int(key.app().0.into()).text(key.text());
-            }
+        for (power, values) in filled(keys, 3, wanted) {
             let values = values.finish().map_err(classify)?;
             let mut rows = sqlx::query_with(SURVIVING.sql(power), values).fetch(&mut *c);
             while let Some(row) = rows.try_next().await.map_err(classify)? {

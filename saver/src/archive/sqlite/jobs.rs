@@ -7,7 +7,8 @@ use wire::id::{AppId, MessageId};
 
 use super::{SqliteArchive, commit::signed, error::classify, log};
 use crate::archive::{
-    ArchiveResult, JobWrite, JobWritten, LoggedBroadcast, MOST_JOBS,
+    ArchiveResult, JobWrite, JobWritten, MOST_JOBS,
+    entries::{LoggedSlice, NewEntry},
     jobs::{self, MOST_ACTIVE},
 };
 
@@ -99,41 +100,21 @@ async fn change(
     Ok(JobWritten::Kept(Box::new(job)))
 }
 
-async fn release(c: &mut SqliteConnection, slice: &ReleaseJobRequest) -> Result<JobWritten, sqlx::Error> {
-    let (app, id) = (AppId(slice.app), MessageId(slice.id));
+async fn release(c: &mut SqliteConnection, r: &ReleaseJobRequest) -> Result<JobWritten, sqlx::Error> {
+    let (app, id) = (AppId(r.app), MessageId(r.id));
     let Some(mut job) = load(c, app, id).await? else { return Ok(JobWritten::Unknown) };
-    let part = (slice.from, slice.to);
-    let known = log::slice(c, app, id, part).await?;
+    let known = log::slice(c, r).await?;
     let repeated = known.is_some();
-    let (place, accepted_ms, expires_ms, recalled) = match known {
+    let slice = match known {
         Some(known) => known,
-        None if !jobs::release(&mut job, slice) => return Ok(JobWritten::Stale(Box::new(job))),
+        None if !jobs::release(&mut job, r) => return Ok(JobWritten::Stale(Box::new(job))),
         None => {
-            let entry = log::Entry {
-                app,
-                id,
-                filter: slice.filter.as_ref(),
-                accepted_ms: slice.accepted_ms,
-                expires_ms: slice.expires_ms,
-                slice: Some(part),
-            };
-            let place = log::push(c, &entry).await?;
+            let place = log::push(c, &NewEntry::slice(r)).await?;
             save(c, &job).await?;
-            (place, slice.accepted_ms, slice.expires_ms, false)
+            LoggedSlice::new(place, r)
         }
     };
-    let (audience, payload) = body(c, id).await?;
-    let entry = LoggedBroadcast {
-        place,
-        id,
-        payload: payload.into(),
-        audience,
-        filter: slice.filter.clone(),
-        accepted_ms,
-        expires_ms,
-        recalled,
-    };
-    Ok(JobWritten::Released { job: Box::new(job), entry: Box::new(entry), repeated })
+    Ok(slice.released(r, job, body(c, id).await?, repeated))
 }
 
 /// Keeps what a room has sent in one of its lives; it never falls. Of a broadcast that is not known any more nothing is

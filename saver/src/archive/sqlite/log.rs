@@ -1,27 +1,19 @@
 //! Writes broadcast logs.
 
 use prost::Message as _;
-use proto::internal::Filter;
+use proto::internal::{Filter, ReleaseJobRequest};
 use sqlx::{Row as _, SqliteConnection};
-use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
+use wire::id::{AppId, Cursor, MessageId};
 
 use super::{
     commit::{cursor, signed},
     deliveries::unsigned,
     directory, jobs,
 };
-use crate::archive::{NewBroadcast, Numbered};
-
-/// An entry of a log, on its way there.
-pub(super) struct Entry<'a> {
-    pub(super) app: AppId,
-    pub(super) id: MessageId,
-    pub(super) filter: Option<&'a Filter>,
-    pub(super) accepted_ms: u64,
-    pub(super) expires_ms: u64,
-    /// The part of a job that it is.
-    pub(super) slice: Option<(u64, u64)>,
-}
+use crate::archive::{
+    NewBroadcast, Numbered,
+    entries::{LoggedSlice, NewEntry},
+};
 
 /// Appends a broadcast that is one entry.
 pub(super) async fn append(c: &mut SqliteConnection, b: &NewBroadcast) -> Result<Numbered, sqlx::Error> {
@@ -38,15 +30,7 @@ pub(super) async fn append(c: &mut SqliteConnection, b: &NewBroadcast) -> Result
         return Ok(Numbered { place: cursor(&row, 0)?, repeated: true });
     }
     put_body(c, b.app, b.id, &b.audience, &b.payload).await?;
-    let entry = Entry {
-        app: b.app,
-        id: b.id,
-        filter: b.filter.as_ref(),
-        accepted_ms: b.accepted_ms,
-        expires_ms: b.expires_ms,
-        slice: None,
-    };
-    Ok(Numbered { place: push(c, &entry).await?, repeated: false })
+    Ok(Numbered { place: push(c, &NewEntry::whole(b)).await?, repeated: false })
 }
 
 /// What the entries of a broadcast share, and its counts.
@@ -72,7 +56,7 @@ pub(super) async fn put_body(
 }
 
 /// Puts an entry at the end of its log, which is made if need be.
-pub(super) async fn push(c: &mut SqliteConnection, entry: &Entry<'_>) -> Result<Cursor, sqlx::Error> {
+pub(super) async fn push(c: &mut SqliteConnection, entry: &NewEntry<'_>) -> Result<Cursor, sqlx::Error> {
     directory::ensure_log(c, entry.app.0.into()).await?;
     let row = sqlx::query("UPDATE broadcast_log SET head = head + 1 WHERE app = ? RETURNING epoch, head")
         .bind(entry.app.0)
@@ -96,26 +80,28 @@ pub(super) async fn push(c: &mut SqliteConnection, entry: &Entry<'_>) -> Result<
     Ok(place)
 }
 
-/// The entry that is this part of a job: its place, when it was appended, its end, and whether it was taken back.
+/// The entry that is this part of a job.
 pub(super) async fn slice(
     c: &mut SqliteConnection,
-    app: AppId,
-    id: MessageId,
-    (from, to): (u64, u64),
-) -> Result<Option<(Cursor, u64, u64, bool)>, sqlx::Error> {
+    r: &ReleaseJobRequest,
+) -> Result<Option<LoggedSlice>, sqlx::Error> {
     let row = sqlx::query(
         "SELECT l.epoch, e.bseq, e.accepted, e.expires, e.recalled FROM broadcast_entry e \
          JOIN broadcast_log l ON l.app = e.app WHERE e.id = ? AND e.slice_from = ? AND e.slice_to = ? AND e.app = ?",
     )
-    .bind(signed(id))
-    .bind(from.cast_signed())
-    .bind(to.cast_signed())
-    .bind(app.0)
+    .bind(r.id.cast_signed())
+    .bind(r.from.cast_signed())
+    .bind(r.to.cast_signed())
+    .bind(r.app)
     .fetch_optional(c)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let place = Cursor { epoch: Epoch(unsigned(&row, 0)?), bseq: Bseq(unsigned(&row, 1)?) };
-    Ok(Some((place, unsigned(&row, 2)?, unsigned(&row, 3)?, row.try_get(4)?)))
+    Ok(Some(LoggedSlice {
+        place: cursor(&row, 0)?,
+        accepted_ms: unsigned(&row, 2)?,
+        expires_ms: unsigned(&row, 3)?,
+        recalled: row.try_get(4)?,
+    }))
 }
 
 /// Takes a broadcast back: all that is left of it in the log, and what its job would release.

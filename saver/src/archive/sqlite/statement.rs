@@ -68,7 +68,8 @@ impl Shape {
         self.sql_with(power, Ends::default())
     }
 
-    fn sql_with(&self, power: usize, ends: Ends) -> AssertSqlSafe<Arc<str>> {
+    /// The same, with what it carries of a transaction.
+    pub(super) fn sql_with(&self, power: usize, ends: Ends) -> AssertSqlSafe<Arc<str>> {
         let slot = usize::from(ends.begins) | usize::from(ends.commits) << 1;
         let sql = self.sql[power][slot].get_or_init(|| {
             let forms = [Some(&self.first), self.second.as_ref()].into_iter().flatten();
@@ -129,6 +130,24 @@ pub(super) async fn execute(
         changed += query.execute(&mut *connection).await?.rows_affected();
     }
     Ok(changed)
+}
+
+/// Cuts a list for statements that look up each of their rows: into as few parts as can be, the last filled up with rows of
+/// nulls, which match nothing and cost less than a statement for each bit of its length. `bind` gets each item with its place
+/// in the list.
+pub(super) fn filled<'a, T>(
+    items: &'a [T],
+    columns: usize,
+    bind: impl Fn(&mut Values, usize, &T) + 'a,
+) -> impl Iterator<Item = (usize, Values)> + 'a {
+    const MOST: usize = 1 << (SIZES - 1);
+    items.chunks(MOST).enumerate().map(move |(n, part)| {
+        let power = part.len().next_power_of_two().ilog2() as usize;
+        let mut values = Values::default();
+        part.iter().enumerate().for_each(|(m, item)| bind(&mut values, n * MOST + m, item));
+        (0..columns * ((1 << power) - part.len())).for_each(|_| _ = values.null());
+        (power, values)
+    })
 }
 
 /// Cuts a list into parts whose lengths are powers of two.
@@ -199,6 +218,30 @@ mod tests {
                 seen.extend_from_slice(part);
             }
             assert_eq!(seen, items);
+        }
+    }
+
+    #[test]
+    fn filled_parts_are_few() {
+        for (n, powers) in [
+            (0, vec![]),
+            (1, vec![0]),
+            (3, vec![2]),
+            (512, vec![9]),
+            (513, vec![9, 0]),
+            (1300, vec![9, 9, 9]),
+        ] {
+            let items: Vec<usize> = (0..n).collect();
+            let parts: Vec<_> = filled(&items, 2, |v, place, item| {
+                assert_eq!(place, *item);
+                v.int(0).int(0);
+            })
+            .map(|(power, values)| {
+                assert_eq!(values.finish().unwrap().len(), 2 << power);
+                power
+            })
+            .collect();
+            assert_eq!(parts, powers, "{n}");
         }
     }
 

@@ -7,7 +7,7 @@ use proto::internal::{App, Job, ScheduledPush};
 use sqlx::SqliteConnection;
 use wire::id::{AppId, Bseq, Cursor, Epoch, MessageId};
 
-use super::{SqliteArchive, bulk, commit, error, statement::execute};
+use super::{SqliteArchive, bulk, commit, error, newcomers, statement::execute};
 use crate::{
     archive::{
         ApiKey, Archive, ArchiveResult, BroadcastPage, Committed, Counts, Group, Landing, LoggedBroadcast,
@@ -37,6 +37,12 @@ impl Archive for SqliteArchive {
             let pieces = bulk::pieces(group).map_err(error::classify)?;
             self.write(async |c| execute(c, pieces, true).await).await?;
             return Ok(Committed::default());
+        }
+        if bulk::is_newcomers(group)
+            && let Some(newcomers) =
+                self.write(async |c| newcomers::begin_alone(c, &group.newcomers).await).await?
+        {
+            return Ok(Committed { newcomers, ..Committed::default() });
         }
         self.transaction(async |c| commit::write(c, group).await).await
     }
