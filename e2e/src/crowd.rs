@@ -67,6 +67,7 @@ impl Crowd {
     /// # Errors
     /// When one of them does not get bound.
     pub async fn gather(stack: &Stack, prefix: &str, count: usize) -> anyhow::Result<Self> {
+        storm::limits::raise_open_files();
         let uids = (0..count).map(|n| format!("{prefix}-{n}"));
         let members = uids.map(|uid| Member { uid, present: None, kept: Snapshot::default() }).collect();
         let (api, route) = (stack.api(), stack.addresses().route.clone());
@@ -111,13 +112,17 @@ impl Crowd {
 
     /// These leave in good order.
     pub async fn leave(&mut self, which: impl IntoIterator<Item = usize>) {
-        for n in which {
-            if let Some(present) = self.members[n].present.take() {
-                present.mode.send_replace(Mode::Leaves);
-                // It ends by itself, and what it has taken is confirmed.
-                let _ = present.reading.await;
-                self.members[n].kept = present.device.close().await;
-            }
+        let there: Vec<_> =
+            which.into_iter().filter_map(|n| Some((n, self.members[n].present.take()?))).collect();
+        let ends = there.into_iter().map(|(n, present)| async move {
+            present.mode.send_replace(Mode::Leaves);
+            // It ends by itself, and what it has taken is confirmed.
+            let _ = present.reading.await;
+            (n, present.device.close().await)
+        });
+        let mut ended = stream::iter(ends).buffer_unordered(AT_ONCE);
+        while let Some((n, kept)) = ended.next().await {
+            self.members[n].kept = kept;
         }
     }
 

@@ -7,16 +7,12 @@ use e2e::{Stack, TestDevice, eventually};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
+use crate::leave;
+
 crate::journeys! {
     a_broadcast_reaches_everyone,
     a_broadcast_reaches_those_whose_tags_match,
     who_was_away_gets_broadcasts_and_who_is_new_does_not,
-}
-
-/// A saver writes down cursors a little later, with what else there is to write. Who comes back within that moment and
-/// keeps nothing itself is offered again what it has had.
-async fn cursors_are_kept() {
-    tokio::time::sleep(Duration::from_millis(500)).await;
 }
 
 async fn a_broadcast_reaches_everyone(stack: &mut Stack) -> anyhow::Result<()> {
@@ -99,8 +95,7 @@ async fn a_broadcast_reaches_those_whose_tags_match(stack: &mut Stack) -> anyhow
         plain.expect_broadcast(text).await?;
     }
     // Tags hold for what was missed, too, as they are at the bind.
-    android.close().await;
-    cursors_are_kept().await;
+    leave(stack, android, 2).await?;
     api.broadcast("for tablets", "tablet").await?;
     api.broadcast("for android", "android").await?;
     let mut android = TestDevice::bound_with_tags(stack, "android", &["tablet"]).await?;
@@ -118,8 +113,7 @@ async fn who_was_away_gets_broadcasts_and_who_is_new_does_not(stack: &mut Stack)
     let mut alice = TestDevice::bound(stack, "alice").await?;
     api.broadcast("number 1", "").await?;
     alice.expect_broadcast("number 1").await?;
-    let kept = alice.close().await;
-    cursors_are_kept().await;
+    let kept = leave(stack, alice, 1).await?;
     for n in 2..=30 {
         api.broadcast(&format!("number {n}"), "").await?;
     }
@@ -132,8 +126,7 @@ async fn who_was_away_gets_broadcasts_and_who_is_new_does_not(stack: &mut Stack)
         alice.expect_broadcast(&format!("number {n}")).await?;
     }
     alice.expect_nothing(Duration::from_millis(300)).await?;
-    alice.close().await;
-    cursors_are_kept().await;
+    leave(stack, alice, 29).await?;
     // Another device of the user, which keeps an older place: the user has had them.
     let mut restored = TestDevice::resume(stack, "phone", kept)?;
     restored.bind("demo", "alice", &[]).await?;

@@ -101,6 +101,7 @@ async fn up_prints_three_commands_that_work() -> anyhow::Result<()> {
 
     // A second start keeps all state, and the listener finds the way back by itself.
     let key = up.key()?;
+    up.api()?.depth_becomes("alice", 0).await?;
     up.run("push", &["--uid", "bob", "for bob"]).await?;
     ensure!(up.end("INT").await?.success(), "Ctrl-C: {}", up.log());
     ensure!(up.banner().contains("Draining"), "{}", up.banner());

@@ -88,13 +88,13 @@ async fn an_ack_forgets_all_before_it(stack: &mut Stack) -> anyhow::Result<()> {
 
 async fn a_message_expires(stack: &mut Stack) -> anyhow::Result<()> {
     let api = stack.api();
-    let push = json!({ "uid": "alice", "payload": "soon stale", "ttl_s": 1 });
+    let push = json!({ "uid": "alice", "payload": "soon stale", "ttl_s": 3 });
     let pushed = api.told(api.post("/v1/push", &push).await?)?;
     let id = pushed["id"].as_str().unwrap_or_default();
     let before = stack.before(pushed["seq"].as_u64().unwrap_or(0))?;
     let lasting = api.push("alice", "lasting").await?;
     ensure!(api.ledger(id).await?["stored"] == 1, "not stored at first");
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    tokio::time::sleep(Duration::from_millis(3_100)).await;
     // A device that comes now does not see it, and is told that a number is missing.
     let mut alice = stack.raw_bound("alice").await?;
     let came: Push = alice.expect().await?;

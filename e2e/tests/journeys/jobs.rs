@@ -10,6 +10,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use wire::frame::Network;
 
+use crate::leave;
+
 crate::journeys! {
     a_broadcast_reaches_whom_it_is_meant_for,
     a_canary_reaches_the_same_users_again_and_more_with_a_greater_share,
@@ -17,6 +19,7 @@ crate::journeys! {
     a_paced_broadcast_is_steered,
     a_cancelled_broadcast_stops_where_it_is,
     a_recalled_broadcast_stops_and_is_told,
+    a_broadcast_that_is_not_acked_slows_and_pauses_by_itself,
     progress_is_streamed_to_the_end,
     a_reconnect_storm_reads_the_log_once_a_room,
 }
@@ -64,8 +67,7 @@ async fn a_broadcast_reaches_whom_it_is_meant_for(stack: &mut Stack) -> anyhow::
     }
 
     // Who comes later is judged by what it tells then.
-    desk.close().await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    leave(stack, desk, 4).await?;
     api.broadcast_with(&json!({ "payload": "update now", "version_below": "3.1" })).await?;
     api.broadcast_with(&json!({ "payload": "thanks", "version_from": "3.1" })).await?;
     let mut desk = TestDevice::bound_as(stack, "desk", &is(&[], "3.2", Network::Wired)).await?;
@@ -96,9 +98,17 @@ async fn a_canary_reaches_the_same_users_again_and_more_with_a_greater_share(
     let crowd = Crowd::gather(stack, "user", 80).await?;
     let mut reached = vec![];
     for percent in [20.0, 20.0, 50.0, 100.0] {
-        let id = api.broadcast_with(&json!({ "payload": "canary", "percent": percent })).await?;
-        let users = acked_by(&api, &id).await?;
-        let mut users: Vec<_> = crowd.expect(&id, users).await?.into_keys().collect();
+        let canary = json!({ "payload": "canary", "percent": percent });
+        // All rooms are asked how many these are.
+        let preview = eventually("a preview of all rooms", Duration::from_secs(20), async || {
+            let told = api.told(api.post("/v1/broadcasts/preview", &canary).await?)?;
+            ensure!(told["rooms_missed"] == 0 && (percent < 100.0 || told["users"] == 80), "{told}");
+            told["users"].as_u64().context("no users")
+        });
+        let users = preview.await?;
+        let id = api.broadcast_with(&canary).await?;
+        let mut users: Vec<_> = crowd.expect(&id, usize::try_from(users)?).await?.into_keys().collect();
+        api.state_shows(&id, &json!({ "state": "done", "acked": users.len(), "stored": 0 })).await?;
         users.sort();
         reached.push(users);
     }
@@ -109,23 +119,6 @@ async fn a_canary_reaches_the_same_users_again_and_more_with_a_greater_share(
     ensure!(first.iter().all(|uid| half.contains(uid)), "{first:?} is not in {half:?}");
     ensure!(all.len() == 80, "{} of 80", all.len());
     Ok(())
-}
-
-/// How many have acked a broadcast when all have. It is done before the rooms know of it, and each room counts its own: so it is
-/// looked at until it has been the same for a while.
-async fn acked_by(api: &ApiClient, id: &str) -> anyhow::Result<usize> {
-    let mut before = 0;
-    eventually(&format!("all have acked {id}"), Duration::from_secs(20), async || {
-        let state = api.state_shows(id, &json!({ "state": "done", "stored": 0 })).await?;
-        let acked = state["acked"].as_u64().context("no acked")?;
-        let same = std::mem::replace(&mut before, acked) == acked && acked > 0;
-        if !same {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        ensure!(same, "{state}");
-        Ok(usize::try_from(acked)?)
-    })
-    .await
 }
 
 async fn a_preview_counts_and_sends_nothing(stack: &mut Stack) -> anyhow::Result<()> {
@@ -177,7 +170,7 @@ async fn stands_still(crowd: &Crowd, id: &str) -> anyhow::Result<usize> {
 async fn a_paced_broadcast_is_steered(stack: &mut Stack) -> anyhow::Result<()> {
     let api = stack.api();
     let crowd = Crowd::gather(stack, "user", 100).await?;
-    let id = api.broadcast_with(&json!({ "payload": "slowly", "users_per_second": 20 })).await?;
+    let id = api.broadcast_with(&json!({ "payload": "slowly", "users_per_second": 10 })).await?;
     seen_by(&crowd, &id, 10).await?;
 
     let other = stack.api_of(1);
@@ -196,15 +189,17 @@ async fn a_paced_broadcast_is_steered(stack: &mut Stack) -> anyhow::Result<()> {
     let resumed = api.control(&id, &json!({ "action": "resume" })).await?;
     ensure!(resumed["state"] == "running", "{resumed}");
     seen_by(&crowd, &id, seen + 5).await?;
-    let hastened = other.control(&id, &json!({ "users_per_second": 40 })).await?;
-    ensure!(hastened["users_per_second"] == 40 && hastened["users_per_second_asked"] == 40, "{hastened}");
+    let hastened = other.control(&id, &json!({ "users_per_second": 12 })).await?;
+    ensure!(hastened["users_per_second"] == 12 && hastened["users_per_second_asked"] == 12, "{hastened}");
+    let rest = 100 - crowd.seen(&id).len();
     other.control(&id, &json!({ "users_per_second": 0 })).await?;
     let since = Instant::now();
     crowd.expect(&id, 100).await?;
-    // A second for the rate to hold, and what the rest takes at the old one would be far more.
-    ensure!(since.elapsed() < Duration::from_millis(2_500), "{:?} as fast as the rooms can", since.elapsed());
-    let done = api.state_shows(&id, &json!({ "state": "done", "acked": 100 })).await?;
-    ensure!(done["targets"] == 100 && done["sent"] == 100 && done["released"] == 1.0, "{done}");
+    println!("{rest} as fast as the rooms can: {:?}", since.elapsed());
+    ensure!(since.elapsed() < Duration::from_secs(4) || rest < 50, "{:?} for {rest}", since.elapsed());
+    let all = json!({ "state": "done", "acked": 100, "targets": 100, "sent": 100 });
+    let done = api.state_shows(&id, &all).await?;
+    ensure!(done["released"] == 1.0, "{done}");
     ensure!(done["ended_ms"].as_u64() >= done["starts_ms"].as_u64(), "{done}");
 
     // Both are listed, the newest first.
@@ -230,7 +225,7 @@ async fn a_paced_broadcast_is_steered(stack: &mut Stack) -> anyhow::Result<()> {
 async fn a_cancelled_broadcast_stops_where_it_is(stack: &mut Stack) -> anyhow::Result<()> {
     let api = stack.api();
     let crowd = Crowd::gather(stack, "user", 60).await?;
-    let id = api.broadcast_with(&json!({ "payload": "half", "users_per_second": 15 })).await?;
+    let id = api.broadcast_with(&json!({ "payload": "half", "users_per_second": 8 })).await?;
     seen_by(&crowd, &id, 10).await?;
     let cancelled = stack.api_of(1).control(&id, &json!({ "action": "cancel" })).await?;
     ensure!(cancelled["state"] == "cancelled", "{cancelled}");
@@ -249,7 +244,7 @@ async fn a_recalled_broadcast_stops_and_is_told(stack: &mut Stack) -> anyhow::Re
     let api = stack.api();
     let mut crowd = Crowd::gather(stack, "user", 40).await?;
     crowd.leave(30..40).await;
-    let id = api.broadcast_with(&json!({ "payload": "a mistake", "users_per_second": 10 })).await?;
+    let id = api.broadcast_with(&json!({ "payload": "a mistake", "users_per_second": 5 })).await?;
     seen_by(&crowd, &id, 8).await?;
     stack.api_of(1).recall(&id).await?;
     let seen = stands_still(&crowd, &id).await?;
@@ -265,6 +260,45 @@ async fn a_recalled_broadcast_stops_and_is_told(stack: &mut Stack) -> anyhow::Re
     let state = api.state_shows(&id, &json!({ "state": "recalled", "acked": seen })).await?;
     ensure!(state["recalled"] == true && state["stored"] == 0, "{state}");
     ensure!(crowd.seen(&id).len() == seen, "somebody got it after it was recalled");
+    Ok(())
+}
+
+/// Half of the devices take what comes and say nothing. So the job gets slower, stops, and says why; when they answer again
+/// somebody lets it go on.
+async fn a_broadcast_that_is_not_acked_slows_and_pauses_by_itself(stack: &mut Stack) -> anyhow::Result<()> {
+    const USERS: usize = 160;
+    let api = stack.api();
+    let crowd = Crowd::gather(stack, "user", USERS).await?;
+    crowd.read(0..USERS / 2, false);
+    let body = json!({ "payload": "hm", "users_per_second": 5, "feedback": { "min_ack_ratio": 0.9 } });
+    let id = api.broadcast_with(&body).await?;
+    // Twenty of them are evidence, ten seconds after they were sent to.
+    let look = async |what: &str, state: &str, why: &str| {
+        eventually(what, Duration::from_secs(45), async || {
+            let now = api.state(&id).await?;
+            let told = now["why"].as_str().unwrap_or_default();
+            ensure!(now["state"] == state && told.starts_with(why), "{now}");
+            ensure!(told.contains("have acked after 10 s; the bound is 0.9"), "{now}");
+            Ok(now)
+        })
+        .await
+    };
+    let slowed = look("it slows", "running", "slowed to ").await?;
+    let speed = slowed["users_per_second"].as_u64().context("no speed")?;
+    ensure!((1..5).contains(&speed) && slowed["users_per_second_asked"] == 5, "{slowed}");
+    let paused = look("it pauses", "paused", "paused: ").await?;
+    println!("{}", paused["why"]);
+    let released = paused["released"].as_f64().unwrap_or(1.0);
+    ensure!((0.1..0.9).contains(&released), "{paused}");
+    stands_still(&crowd, &id).await?;
+    ensure!(api.state(&id).await?["released"] == paused["released"], "{paused}");
+
+    crowd.read(0..USERS / 2, true);
+    let go_on = json!({ "action": "resume", "users_per_second": 500 });
+    let resumed = stack.api_of(1).control(&id, &go_on).await?;
+    ensure!(resumed["state"] == "running", "{resumed}");
+    crowd.expect(&id, USERS).await?;
+    api.state_shows(&id, &json!({ "state": "done", "acked": USERS, "stored": 0 })).await?;
     Ok(())
 }
 
@@ -321,11 +355,11 @@ async fn progress_is_streamed_to_the_end(stack: &mut Stack) -> anyhow::Result<()
 
 /// Everybody comes back at once to a log that has grown: the savers are asked by the rooms, and not by the devices.
 async fn a_reconnect_storm_reads_the_log_once_a_room(stack: &mut Stack) -> anyhow::Result<()> {
-    const USERS: usize = 300;
+    const USERS: usize = 2_000;
     let api = stack.api();
     let mut crowd = Crowd::gather(stack, "user", USERS).await?;
     crowd.leave(0..USERS).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = Instant::now();
     let mut ids = vec![];
     for n in 0..10 {
         ids.push(api.broadcast(&format!("number {n}"), "").await?);
@@ -338,7 +372,8 @@ async fn a_reconnect_storm_reads_the_log_once_a_room(stack: &mut Stack) -> anyho
     }
     let rooms = stack.rooms().await?.len() as u64;
     let read = stack.metric("longwire_saver_log_pages_total", "").await? - pages;
-    println!("{read} pages for {rooms} rooms and {USERS} devices");
+    println!("{read} pages for {rooms} rooms and {USERS} devices, all back after {:?}", begun.elapsed());
+    // Each room finds the new ones by itself, several at a time.
     ensure!(read <= rooms * 10, "{read} pages for {rooms} rooms");
     Ok(())
 }

@@ -33,7 +33,8 @@ mod webhooks;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use e2e::{Shape, Stack, Tuning, problems};
+use client::Snapshot;
+use e2e::{Shape, Stack, TestDevice, Tuning, eventually, problems};
 
 /// No journey takes longer, unless something hangs.
 const JOURNEY_WITHIN: Duration = Duration::from_secs(120);
@@ -54,6 +55,26 @@ async fn travel(
     outcome.with_context(|| format!("the services' warnings and errors:\n{}", problems.join("\n")))?;
     ensure!(problems.is_empty(), "all went well but for these lines in the logs:\n{}", problems.join("\n"));
     Ok(())
+}
+
+/// A device leaves, and the archive counts the broadcasts that it has acked, so many. Who comes back before that and keeps
+/// nothing itself is offered again what it has had.
+async fn leave(stack: &Stack, device: TestDevice, acked: u64) -> anyhow::Result<Snapshot> {
+    let counted = async || stack.metric("longwire_saver_broadcast_credits_total", "").await;
+    let before = counted().await?;
+    let kept = device.close().await;
+    if stack.addresses().admin.is_empty() {
+        // A cluster that runs already does not show its metrics.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        return Ok(kept);
+    }
+    eventually("its broadcasts are counted", Duration::from_secs(20), async || {
+        let now = counted().await?;
+        ensure!(now >= before + acked, "{now} after {before}, not {acked} more");
+        Ok(())
+    })
+    .await?;
+    Ok(kept)
 }
 
 /// Tests of a journey in both shapes: `journeys! { name, other_name with "[saver]…", third expects ["a warning"] }`.

@@ -1,6 +1,6 @@
 //! To a list of users of any length, streamed, and what became of each.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use e2e::{Crowd, Stack, api::http};
@@ -17,6 +17,8 @@ crate::journeys! {
 
 const USERS: usize = 20_000;
 const ONLINE: usize = 20;
+/// A call about all of them takes a second or two, and on a busy machine many.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The head, then a user a line.
 fn ndjson(head: &Value, uids: impl IntoIterator<Item = String>) -> String {
@@ -37,7 +39,7 @@ async fn a_long_list_is_streamed_and_each_user_accounted_for(stack: &mut Stack) 
             .request(Method::POST, "/v1/multicasts")
             .header("Content-Type", "application/x-ndjson")
             .header("Idempotency-Key", key)
-            .timeout(std::time::Duration::from_secs(60))
+            .timeout(PATIENCE)
             .body(ndjson(&json!({ "payload": "to the list" }), uids()));
         api.told(api.send(request).await?)
     };
@@ -58,7 +60,7 @@ async fn a_long_list_is_streamed_and_each_user_accounted_for(stack: &mut Stack) 
 
     // Each user once, with what became of it.
     let url = format!("{}/v1/messages/{id}/targets", stack.addresses().api[0]);
-    let response = http().get(url).bearer_auth(api.key()).send().await?;
+    let response = http().get(url).bearer_auth(api.key()).timeout(PATIENCE).send().await?;
     ensure!(response.status() == StatusCode::OK, "{}", response.status());
     let mut states = HashMap::new();
     for line in response.text().await?.lines() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
-use e2e::{Profile, Stack, TestDevice, eventually};
+use e2e::{ApiClient, Profile, Stack, TestDevice, eventually};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -39,10 +39,30 @@ fn clock(minutes: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}", of_day / 60, of_day % 60)
 }
 
+/// Waits until a push at local time is due by this user's clock: a saver writes that down with what else there is to write.
+async fn clock_is_known(api: &ApiClient, uid: &str, offset_min: i64) -> anyhow::Result<()> {
+    const AHEAD_MIN: i64 = 2_000;
+    eventually(&format!("the clock of {uid}"), Duration::from_secs(10), async || {
+        let when = json!({ "local_time": clock(AHEAD_MIN), "time_zone": "device" });
+        let probe = json!({ "uid": uid, "payload": "tomorrow", "when": when });
+        let probe = id(&api.told(api.post("/v1/push", &probe).await?)?)?;
+        let listed = api.told(api.get("/v1/scheduled").await?)?;
+        let mut waiting = listed["scheduled"].as_array().into_iter().flatten();
+        let due = waiting.find(|s| s["id"] == json!(probe)).and_then(|s| s["due_ms"].as_u64());
+        api.told(api.delete(&format!("/v1/scheduled/{probe}")).await?)?;
+        let due = due.with_context(|| format!("not listed: {listed}"))?;
+        let in_min = (i64::try_from(due)? - i64::try_from(now_ms())?) / 60_000;
+        ensure!((in_min - AHEAD_MIN + offset_min).abs() <= 2, "due in {in_min} min");
+        Ok(())
+    })
+    .await
+}
+
 async fn a_push_comes_at_its_time_or_is_cancelled(stack: &mut Stack) -> anyhow::Result<()> {
     let api = stack.api();
     let mut alice = TestDevice::bound(stack, "alice").await?;
-    let at = now_ms() + 2_500;
+    // Before that all is asked for, listed, and one taken back.
+    let at = now_ms() + 5_000;
     let when = |text: &str, at: u64| json!({ "uid": "alice", "payload": text, "when": { "at_ms": at } });
     let later = api.told(api.post("/v1/push", &when("later", at)).await?)?;
     ensure!(later["outcome"] == "scheduled", "{later}");
@@ -73,9 +93,9 @@ async fn a_push_comes_at_its_time_or_is_cancelled(stack: &mut Stack) -> anyhow::
     // It is accepted at its time, and its life begins then.
     ensure!((0..3_000).contains(&late) && got.id.to_string() == id(&later)?, "{late} ms, {got:?}");
     alice.expect_text("to both").await?;
+    api.depth_becomes("bob", 1).await?;
     let ledger = api.ledger(&id(&both)?).await?;
     ensure!(ledger["targets"] == 2 && ledger["kind"] == "multicast", "{ledger}");
-    api.depth_becomes("bob", 1).await?;
     // It is taken off the list after it was sent.
     eventually("nothing waits", Duration::from_secs(5), async || {
         let listed = api.told(api.get("/v1/scheduled").await?)?;
@@ -107,8 +127,8 @@ async fn a_local_time_comes_on_each_device_by_its_own_clock(stack: &mut Stack) -
     let at = |minutes: i16| Profile { utc_offset_min: Some(minutes), ..Profile::default() };
     let mut east = TestDevice::bound_as(stack, "east", &at(345)).await?;
     let mut west = TestDevice::bound_as(stack, "west", &at(-480)).await?;
-    // The saver writes down where a device's clock stands with what else there is to write.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    clock_is_known(&api, "east", 345).await?;
+    clock_is_known(&api, "west", -480).await?;
     let due = json!({ "local_time": clock(60), "time_zone": "device" });
     let broadcast = json!({ "payload": "good morning", "start": due });
     let broadcast = api.broadcast_with(&broadcast).await?;
@@ -120,8 +140,7 @@ async fn a_local_time_comes_on_each_device_by_its_own_clock(stack: &mut Stack) -
     east.expect_broadcast("good morning").await?;
     east.expect_text("good morning, east").await?;
     west.expect_nothing(Duration::from_secs(1)).await?;
-    let state = api.state(&broadcast).await?;
-    ensure!(state["state"] == "running" && state["acked"] == 1, "{state}");
+    api.state_shows(&broadcast, &json!({ "state": "running", "acked": 1 })).await?;
     eventually("the west's waits", Duration::from_secs(5), async || {
         let listed = api.told(api.get("/v1/scheduled").await?)?;
         ensure!(listed["scheduled"].as_array().is_some_and(|all| all.len() == 1), "{listed}");

@@ -17,7 +17,7 @@ crate::journeys! {
     silent_and_slow_devices_are_not_waited_for
         with "[room]\nhandshake_timeout = \"2s\"\nresume_grace = \"1s\"\n",
     what_a_room_does_not_know_does_no_harm,
-    random_bytes_harm_nobody,
+    random_bytes_harm_nobody with "[room]\nresume_grace = \"1s\"\n",
 }
 
 fn greeting(name: &str) -> Vec<u8> {

@@ -13,7 +13,7 @@ use wire::frame::{Up, UpAck, UpCode};
 crate::journeys! {
     upstream_reaches_the_webhook_signed,
     a_failing_webhook_gets_it_again_in_order,
-    a_backend_that_hangs_slows_nobody_else with "[coordinator.webhook]\ntimeout = \"3s\"\n",
+    a_backend_that_hangs_slows_nobody_else with "[coordinator.webhook]\ntimeout = \"5s\"\n",
     comings_and_goings_reach_the_state_webhook with "[room]\nresume_grace = \"1s\"\n",
 }
 
@@ -113,7 +113,8 @@ async fn a_backend_that_hangs_slows_nobody_else(stack: &mut Stack) -> anyhow::Re
     let reference = of_chat.sdk().up(chat_binding, "say", "hello".into()).await?;
     backend.next().await?;
     ensure!(up_done(&mut of_chat, reference).await? == UpOutcome::Accepted, "not acknowledged");
-    ensure!(begun.elapsed() < Duration::from_secs(2), "it took {:?}", begun.elapsed());
+    // It did not wait for the other one to run out of time.
+    ensure!(begun.elapsed() < Duration::from_secs(4), "it took {:?}", begun.elapsed());
     // What the dead backend did not take is in the durable queue: the device is done with it.
     for reference in waiting {
         ensure!(up_done(&mut of_dead, reference).await? == UpOutcome::Accepted, "not acknowledged");
