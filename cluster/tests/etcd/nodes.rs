@@ -33,14 +33,15 @@ async fn nodes_see_each_other_come_change_and_leave() {
     room.me.set_load(Load { connections: 8, capacity: 9 });
     until(&mut picture, "load", |p| p.nodes()[0].load.connections == 8).await;
     assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
+    // Sooner than the next load would be told, and than its lease ends.
     let began = Instant::now();
     room.me.set_state(NodeState::Draining);
     until(&mut picture, "state", |p| p.nodes()[0].state == NodeState::Draining).await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(1800), "{:?}", began.elapsed());
     let began = Instant::now();
     room.discovery.leave(&room.me).await;
     until(&mut picture, "left", |p| p.nodes().len() == 1).await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(1800), "{:?}", began.elapsed());
     assert_eq!(*saver.discovery.lapses().borrow(), 0);
 }
 

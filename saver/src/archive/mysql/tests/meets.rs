@@ -58,14 +58,17 @@ async fn a_deadlock_is_judged_as_such() {
 async fn an_ack_waits_for_a_landing() {
     let (a, b, _place) = pair().await;
     let landing = landing(0, 50, State::Stored);
+    let written = tokio::sync::Barrier::new(2);
     let land = async |c: &mut MySqlConnection| {
         shared::land(c, &landing, shared::Care::Glance).await?;
+        written.wait().await;
+        // The ack is to come before the commit.
         tokio::time::sleep(Duration::from_millis(300)).await;
         Ok(())
     };
     let acks = finished(&(0..50).map(|n| (n, State::Acked)).collect::<Vec<_>>());
     let ack = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        written.wait().await;
         b.commit(&acks).await
     };
     let (landed, acked) = tokio::join!(a.attempt(land), ack);
