@@ -11,7 +11,7 @@ use super::{
     totals::Totals,
     track::{Mark, Track},
     verdict,
-    view::{View, told},
+    view::View,
     work::{Ground, Outcome},
 };
 use crate::{
@@ -178,17 +178,14 @@ impl Runner {
         self.last_sample = mark.at;
         let sent = self.sent();
         let sample = self.sampler.take(mark.at, mark.counts, sent, &measured);
-        self.view.plain(mark.at, sample);
-        let words = told(sample);
+        self.view.now(mark.at, sample);
         for (index, track) in self.tracks.iter().enumerate().filter(|(_, track)| track.is_running()) {
-            let note = track.part.note();
-            let message = if note.is_empty() { words.clone() } else { format!("{note}  {words}") };
             let begun = track.begin.map_or(mark.at, |begin| begin.at);
             let done = match &track.ramp {
                 Some(_) => mark.counts.ever_bound,
                 None => mark.at.saturating_sub(begun).as_millis() as u64,
             };
-            self.view.set(index, done, message);
+            self.view.set(index, done, track.part.note());
         }
     }
 

@@ -1,4 +1,5 @@
-//! Live progress: a line for each phase on a terminal, and a plain line now and then where there is none.
+//! Live progress: a line for each phase and one for the present figures on a terminal, and a plain line now and then where there
+//! is none.
 
 use std::{
     io::IsTerminal as _,
@@ -16,6 +17,8 @@ const PLAIN: Duration = Duration::from_secs(5);
 pub(super) struct View {
     lines: MultiProgress,
     phases: Vec<Option<ProgressBar>>,
+    /// The last line: figures that belong to no phase, because phases overlap.
+    now: ProgressBar,
     names: Vec<String>,
     width: usize,
     mode: Mode,
@@ -38,21 +41,21 @@ impl View {
         if !matches!(mode, Mode::Terminal) {
             lines.set_draw_target(ProgressDrawTarget::hidden());
         }
+        let now = lines.add(ProgressBar::new(0));
+        now.set_style(style("{wide_msg}"));
         let names: Vec<String> = phases.iter().map(|phase| phase.name.clone()).collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-        Self { lines, phases: vec![None; names.len()], names, width, mode }
+        Self { lines, phases: vec![None; names.len()], now, names, width, mode }
     }
 
     /// A phase begins; `goal` is what its bar is full at, if that is known.
     pub(super) fn start(&mut self, phase: usize, goal: Option<u64>) {
         let template = match goal {
-            Some(_) => "{prefix} [{bar:20}] {percent:>3}%  {msg}",
-            None => "{prefix} {spinner:20} {elapsed:>5}  {msg}",
+            Some(_) => "{prefix} [{bar:20}] {percent:>3}%  {wide_msg}",
+            None => "{prefix} {spinner:20} {elapsed:>5}  {wide_msg}",
         };
-        let bar = self.lines.add(ProgressBar::new(goal.unwrap_or(0)));
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
+        let bar = self.lines.insert_before(&self.now, ProgressBar::new(goal.unwrap_or(0)));
+        bar.set_style(style(template));
         bar.set_prefix(format!("{:>width$}", self.names[phase], width = self.width));
         self.phases[phase] = Some(bar);
         if let Mode::Plain { .. } = self.mode {
@@ -60,7 +63,7 @@ impl View {
         }
     }
 
-    /// How far a phase is.
+    /// How far a phase is, and what it says of itself.
     pub(super) fn set(&self, phase: usize, done: u64, message: String) {
         if let Some(bar) = &self.phases[phase] {
             bar.set_position(done);
@@ -68,9 +71,10 @@ impl View {
         }
     }
 
-    /// A phase has ended; its line stays.
+    /// A phase has ended; its line stays, and takes as many as it needs.
     pub(super) fn end(&mut self, phase: usize, message: &str) {
         if let Some(bar) = &self.phases[phase] {
+            bar.set_style(style("{prefix} {msg}"));
             bar.finish_with_message(message.to_owned());
         }
         if let Mode::Plain { .. } = self.mode {
@@ -78,8 +82,9 @@ impl View {
         }
     }
 
-    /// A plain line, where its time has come.
-    pub(super) fn plain(&mut self, at: Duration, now: &Sample) {
+    /// The present figures: on a terminal at once, else where the time of a line has come.
+    pub(super) fn now(&mut self, at: Duration, now: &Sample) {
+        self.now.set_message(told(now));
         if let Mode::Plain { last } = &mut self.mode
             && last.elapsed() >= PLAIN
         {
@@ -87,6 +92,19 @@ impl View {
             eprintln!("{:>6.0} s  {}", at.as_secs_f64(), told(now));
         }
     }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.now.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are those above.
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }
 
 /// The present figures in a line.
