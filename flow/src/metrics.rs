@@ -60,6 +60,12 @@ impl FlowMetrics {
         );
     }
 
+    /// The histogram of items in each batch of a queue, for who packs batches without a batcher.
+    #[must_use]
+    pub fn batch_items(&self, queue: &'static str) -> Histogram {
+        self.batch_items.get_or_create_owned(&QueueLabel { queue })
+    }
+
     /// The counters of one queue, looked up once so that the hot path takes no lock of a family.
     pub(crate) fn queue(&self, queue: &'static str) -> QueueMetrics {
         let label = QueueLabel { queue };

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     PeerError,
+    first::Again,
     links::{Links, To},
     wire::Line,
 };
@@ -40,6 +41,23 @@ impl<L: Line> Links<L> {
                 failure => Box::pin(self.again(to, repeat, deadline, failure, op)).await,
             },
         };
+        result.map_err(|error| self.give_up(error))
+    }
+
+    /// Goes on with a call of which one attempt was made together with others, by [`Links::first`].
+    pub(crate) async fn go_on<T, F, Fut>(
+        &self,
+        to: To,
+        repeat: Repeat,
+        again: Again,
+        op: F,
+    ) -> Result<T, PeerError>
+    where
+        F: Fn(Arc<L>) -> Fut,
+        Fut: Future<Output = Result<T, CallError<PeerError>>>,
+    {
+        let Again { failure, deadline } = again;
+        let result = Box::pin(self.again(to, repeat, deadline, failure, op)).await;
         result.map_err(|error| self.give_up(error))
     }
 
@@ -128,7 +146,7 @@ impl<L: Line> Links<L> {
     }
 }
 
-fn judge(to: To, repeat: Repeat, error: PeerError) -> Attempt<PeerError> {
+pub(crate) fn judge(to: To, repeat: Repeat, error: PeerError) -> Attempt<PeerError> {
     match (to, &error) {
         // A node that was named and is not there will not be replaced by another.
         (To::Node(_), PeerError::NoNode(_)) => Attempt::Stop(error),

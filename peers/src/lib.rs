@@ -9,6 +9,8 @@
 //! * **Batches.** To each node and for each kind of call there is one [`flow::Batcher`]: bounded, sent at once while few
 //!   are in flight. All share one HTTP/2 connection to the node: requests are few and large, so a second
 //!   connection would gain nothing.
+//! * **Parcels.** Who has many items of a kind at hand hands them in together ([`Registers::bind_all`],
+//!   [`Savers::load_all`]): one call to each owner, one attempt, and an answer for each; what did not succeed goes on by itself.
 //! * **Retries.** Calls that may be repeated are, with jittered back-off, until their deadline.
 //! * **Errors.** [`PeerError::outcome`] says what a failure means for HTTP, gRPC, metrics and retry.
 //!
@@ -22,6 +24,7 @@ mod centers;
 mod coordinators;
 mod directory;
 mod error;
+mod first;
 mod limits;
 mod links;
 mod metrics;
@@ -36,6 +39,7 @@ pub use centers::Centers;
 pub use coordinators::Coordinators;
 pub use directory::AppDirectory;
 pub use error::{APP_CHANGED, Outcome, PeerError, RETRY_AFTER, Retry};
+pub use first::{Again, First};
 pub use limits::Limits;
 pub use metrics::PeerMetrics;
 pub use registers::{Registers, membership};

@@ -20,6 +20,8 @@ use crate::{
 pub(crate) struct View<L> {
     pub(crate) picture: Arc<Picture>,
     lines: HashMap<NodeId, Arc<L>>,
+    /// All of the role, in whatever state: so that whose a key is does not cost a look at every node of the cluster.
+    members: Box<[NodeId]>,
 }
 
 /// Which node a call goes to.
@@ -47,13 +49,18 @@ impl<L: Line> View<L> {
     /// The owner of a key. While it does not answer, every other attempt goes to the next best of the ready nodes, if that
     /// one has said that it serves any key.
     pub(crate) fn owner(&self, key: u64, attempt: u32) -> Option<NodeId> {
-        let owner = self.picture.owner(L::ROLE, key)?.id;
+        let owner = *self.members.iter().max_by_key(|id| rendezvous::score(key, **id))?;
         if attempt.is_multiple_of(2) {
             return Some(owner);
         }
         let serves = |n: &NodeId| self.lines.get(n).is_some_and(|line| line.serves_any());
         let others = self.picture.of(L::ROLE).filter(|n| n.state == NodeState::Ready && n.id != owner);
         others.map(|n| n.id).filter(serves).max_by_key(|n| rendezvous::score(key, *n)).or(Some(owner))
+    }
+
+    /// The line to a node.
+    pub(crate) fn line(&self, node: NodeId) -> Option<Arc<L>> {
+        self.lines.get(&node).cloned()
     }
 
     fn any(&self, key: u64, attempt: u32) -> Option<NodeId> {
@@ -245,7 +252,8 @@ impl<L: Line> Keeper<L> {
             }
         }
         let lines = self.open.iter().map(|(id, open)| (*id, Arc::clone(&open.line))).collect();
-        View { picture, lines }
+        let members = members(&picture, L::ROLE).into();
+        View { picture, lines, members }
     }
 }
 

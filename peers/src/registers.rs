@@ -7,17 +7,20 @@ use std::sync::Arc;
 use cluster::{Cluster, NodeId, Picture, Role, Transport, rendezvous};
 use flow::{Batcher, CallError};
 use proto::internal::{self as rpc, register_client::RegisterClient};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Limits, PeerError, PeerMetrics,
+    Again, First, Limits, PeerError, PeerMetrics,
     call::Repeat,
     links::{Links, To},
-    wire::{Control, Line, Wire},
+    wire::{Control, Line, Parcels, Wire},
 };
 
 struct RegisterLine {
     bind: Batcher<rpc::BindItem, rpc::BindResult, PeerError>,
+    /// Those that come together.
+    binds: Parcels,
     unbind: Batcher<rpc::UnbindItem, bool, PeerError>,
     look_up: Batcher<rpc::LookUpItem, rpc::LookUpResult, PeerError>,
     /// For messages that do not wait behind others.
@@ -50,7 +53,8 @@ impl Line for RegisterLine {
             })
         };
         let (look_up, look_up_urgent) = (look_ups("register_look_up"), look_ups("register_look_up_urgent"));
-        Self { bind, unbind, look_up, look_up_urgent, control: wire.control(), client }
+        let binds = wire.parcels("register_bind");
+        Self { bind, binds, unbind, look_up, look_up_urgent, control: wire.control(), client }
     }
 }
 
@@ -123,21 +127,46 @@ impl Registers {
         Ok(self.links.call(To::Node(register), Repeat::Harmless, call).await?.again)
     }
 
+    /// The register whose user it is, as far as is known now.
+    #[must_use]
+    pub fn owner(&self, app: u32, uid: &str) -> Option<NodeId> {
+        self.links.view().owner(rendezvous::user_key(app, uid), 0)
+    }
+
+    /// Enters sessions that come together: one attempt, one call to each owner. The fence of each, in their order; what is to be
+    /// tried again goes on with [`Registers::bind_again`].
+    pub async fn bind_all(&self, items: Vec<rpc::BindItem>) -> Vec<First<u64>> {
+        let key = |item: &rpc::BindItem| rendezvous::user_key(item.app, &item.uid);
+        let call = |line: Arc<RegisterLine>, items: Vec<rpc::BindItem>| async move {
+            let mut client = line.client.clone();
+            let (count, request) = (items.len(), rpc::BindRequest { items });
+            let answer = async { Ok(client.bind(request).await?.into_inner().results) };
+            line.binds.call(count, answer).await
+        };
+        let deadline = Instant::now() + self.links.limits().deadline;
+        let results = self.links.first(items, self.links.limits().batch_items, key, call).await;
+        let fence = |result: rpc::BindResult| {
+            if result.not_owner { self.links.failed(not_owner(), deadline) } else { First::Done(result.fence) }
+        };
+        results.into_iter().map(|first| first.and_then(fence)).collect()
+    }
+
+    /// Goes on with one of those that were tried together.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn bind_again(&self, item: rpc::BindItem, again: Again) -> Result<u64, PeerError> {
+        let to = To::Owner(rendezvous::user_key(item.app, &item.uid));
+        self.links.go_on(to, Repeat::Harmless, again, |line| bind(line, item.clone())).await
+    }
+
     /// Enters a session and answers its fence. It may be repeated: the session then gets a higher fence.
     ///
     /// # Errors
     /// [`PeerError`].
     pub async fn bind(&self, item: rpc::BindItem) -> Result<u64, PeerError> {
         let to = To::Owner(rendezvous::user_key(item.app, &item.uid));
-        let call = |line: Arc<RegisterLine>| {
-            let item = item.clone();
-            async move {
-                let result = line.bind.call(item).await?;
-                // Its picture of the cluster differs from ours; one of the two is about to change.
-                if result.not_owner { Err(CallError::Failed(not_owner())) } else { Ok(result.fence) }
-            }
-        };
-        self.links.call(to, Repeat::Harmless, call).await
+        self.links.call(to, Repeat::Harmless, |line| bind(line, item.clone())).await
     }
 
     /// Removes a session if it still has its fence; whether it was there. A repeat whose first attempt was done but
@@ -185,6 +214,12 @@ impl Registers {
         let to = To::Owner(rendezvous::user_key(app, uid));
         self.links.call(to, Repeat::Harmless, call).await
     }
+}
+
+async fn bind(line: Arc<RegisterLine>, item: rpc::BindItem) -> Result<u64, CallError<PeerError>> {
+    let result = line.bind.call(item).await?;
+    // Its picture of the cluster differs from ours; one of the two is about to change.
+    if result.not_owner { Err(CallError::Failed(not_owner())) } else { Ok(result.fence) }
 }
 
 fn not_owner() -> PeerError {

@@ -10,14 +10,14 @@ mod targets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cluster::{Cluster, Role, rendezvous};
+use cluster::{Cluster, NodeId, Role, rendezvous};
 use flow::CallError;
 use futures::future::try_join_all;
 use proto::internal::{self as rpc, Refusal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Limits, PeerError, PeerMetrics,
+    Again, First, Limits, PeerError, PeerMetrics,
     call::Repeat,
     links::{Links, To, members},
 };
@@ -58,14 +58,23 @@ impl Savers {
         self.links.closed().await;
     }
 
-    /// Stores a message for its users, each in the inbox of their shard. The result is durable when this answers, and
-    /// its positions are in the order of the uids. After an error some of the users may have it: the same id may be
-    /// appended again.
+    /// Stores a message for its user, the first of the item's. The result is durable when this answers. After an error the user may
+    /// have it: the same id may be appended again.
     ///
     /// # Errors
-    /// [`PeerError`], a refusal by any shard included.
+    /// [`PeerError`], a refusal included.
     pub async fn append(&self, item: rpc::Append) -> Result<rpc::AppendResult, PeerError> {
         append::append(&self.links, item).await
+    }
+
+    /// Stores a message for a list of users, each in the inbox of its shard; results in the order of the list. The item's own
+    /// users are not looked at. A saver that is away costs only its own users.
+    pub async fn append_list<S: AsRef<str>>(
+        &self,
+        item: rpc::Append,
+        uids: &[S],
+    ) -> Vec<Result<rpc::Position, PeerError>> {
+        append::append_list(&self.links, item, uids).await
     }
 
     /// Reads an inbox.
@@ -79,6 +88,51 @@ impl Savers {
             async move { line.load(&item).call(item).await }
         };
         let mut result = self.links.call(to, Repeat::Harmless, call).await?;
+        accepted(result.refusal.take())?;
+        Ok(result)
+    }
+
+    /// The saver whose inbox it is, as far as is known now.
+    #[must_use]
+    pub fn owner(&self, app: u32, uid: &str) -> Option<NodeId> {
+        self.links.view().owner(rendezvous::user_key(app, uid), 0)
+    }
+
+    /// Reads inboxes of devices that come together, all with the same bounds: one attempt, as few calls to each owner as the
+    /// bound on an answer allows. One answer for each, in their order; what is to be tried again goes on with
+    /// [`Savers::load_again`].
+    pub async fn load_all(&self, items: Vec<rpc::LoadItem>) -> Vec<First<rpc::LoadResult>> {
+        let most = items.first().map_or(1, line::loads_of_a_call).min(self.links.limits().batch_items);
+        let key = |item: &rpc::LoadItem| rendezvous::user_key(item.app, &item.uid);
+        let call = |line: Arc<SaverLine>, items: Vec<rpc::LoadItem>| async move {
+            let mut client = line.client();
+            let (count, request) = (items.len(), rpc::LoadRequest { items });
+            let answer = async { Ok(client.load(request).await?.into_inner().results) };
+            line.loads.call(count, answer).await
+        };
+        let results = self.links.first(items, most, key, call).await;
+        let refused = |mut result: rpc::LoadResult| match accepted(result.refusal.take()) {
+            Ok(()) => First::Done(result),
+            Err(error) => First::Failed(error),
+        };
+        results.into_iter().map(|first| first.and_then(refused)).collect()
+    }
+
+    /// Goes on with one of those that were tried together.
+    ///
+    /// # Errors
+    /// [`PeerError`], a refusal included.
+    pub async fn load_again(
+        &self,
+        item: rpc::LoadItem,
+        again: Again,
+    ) -> Result<rpc::LoadResult, PeerError> {
+        let to = To::Owner(rendezvous::user_key(item.app, &item.uid));
+        let call = |line: Arc<SaverLine>| {
+            let item = item.clone();
+            async move { line.load(&item).call(item).await }
+        };
+        let mut result = self.links.go_on(to, Repeat::Harmless, again, call).await?;
         accepted(result.refusal.take())?;
         Ok(result)
     }

@@ -7,6 +7,7 @@ mod fake_saver;
 mod fakes;
 mod membership;
 mod network;
+mod parcels;
 mod rooms;
 mod routing;
 mod savers;

@@ -188,6 +188,16 @@ impl Wire {
         })
     }
 
+    /// Turns for calls whose items are together already. As many are under way as a batcher has batches; others wait, and their
+    /// number is their callers' to bound.
+    pub(crate) fn parcels(&self, name: &'static str) -> Parcels {
+        Parcels {
+            request: self.request(name),
+            turns: Arc::new(Semaphore::new(self.limits.in_flight)),
+            items: self.metrics.flow().batch_items(name),
+        }
+    }
+
     /// Places for the kinds of call that are rare and need no queue.
     pub(crate) fn control(&self) -> Control {
         Control {
@@ -229,6 +239,27 @@ impl Control {
     ) -> Result<T, CallError<PeerError>> {
         let Ok(_place) = self.places.try_acquire() else { return Err(CallError::Full) };
         let answer = async { answer.await.map(Response::into_inner) };
+        self.request.run(answer).await.map_err(CallError::Failed)
+    }
+}
+
+/// Calls that carry many items of one caller.
+pub(crate) struct Parcels {
+    request: Request,
+    turns: Arc<Semaphore>,
+    items: Histogram,
+}
+
+impl Parcels {
+    /// Makes a call with so many items when it is its turn.
+    pub(crate) async fn call<T>(
+        &self,
+        items: usize,
+        answer: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, CallError<PeerError>> {
+        // It is never closed.
+        let Ok(_turn) = self.turns.acquire().await else { return Err(CallError::Closed) };
+        self.items.observe(items as f64);
         self.request.run(answer).await.map_err(CallError::Failed)
     }
 }

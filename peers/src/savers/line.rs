@@ -12,7 +12,7 @@ use proto::internal::{self as rpc, saver_client::SaverClient};
 use crate::{
     PeerError,
     limits::{LOAD_BATCH_BYTES, MAX_ANSWER_BYTES},
-    wire::{Control, Line, Wire},
+    wire::{Control, Line, Parcels, Wire},
 };
 
 /// An item's fields apart from payload and names, encoded; an estimate is good enough for a bound.
@@ -31,6 +31,8 @@ pub(crate) struct SaverLine {
     load: Batcher<rpc::LoadItem, rpc::LoadResult, PeerError>,
     /// A device that comes can wait for others that come; who misses a message must not.
     load_bind: Batcher<rpc::LoadItem, rpc::LoadResult, PeerError>,
+    /// Devices that come together.
+    pub(super) loads: Parcels,
     ack: Batcher<rpc::AckItem, (), PeerError>,
     /// Those with credits are answered when the archive has them: what only leaves an inbox must not wait for that.
     ack_credits: Batcher<rpc::AckItem, (), PeerError>,
@@ -139,6 +141,7 @@ impl Line for SaverLine {
             append_safe,
             load,
             load_bind,
+            loads: wire.parcels("saver_load_bind"),
             ack,
             ack_credits,
             reserve,
@@ -157,6 +160,11 @@ fn append_bytes(item: &rpc::Append) -> usize {
 
 fn ack_bytes(item: &rpc::AckItem) -> usize {
     item.uid.len() + FIELDS + item.credits.len() * CREDIT
+}
+
+/// How many loads like this one share a call.
+pub(super) fn loads_of_a_call(item: &rpc::LoadItem) -> usize {
+    LOAD_BATCH_BYTES / load_bytes(item).max(1)
 }
 
 /// A load is small; what weighs is its answer.

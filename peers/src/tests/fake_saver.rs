@@ -34,6 +34,8 @@ pub(super) struct Seen {
     pub(super) appends: Vec<rpc::Append>,
     /// Items of each batch of acks.
     pub(super) acks: Vec<usize>,
+    /// Items of each batch of loads.
+    pub(super) loads: Vec<usize>,
     pub(super) heads: Vec<u32>,
     pub(super) put_apps: u32,
     /// Classes of the messages of each append.
@@ -172,8 +174,17 @@ impl Saver for FakeSaver {
     }
 
     async fn load(&self, request: Request<rpc::LoadRequest>) -> Answer<rpc::LoadResponse> {
-        let result = rpc::LoadResult { refusal: self.refusal.clone(), through: 7, ..Default::default() };
-        self.answer(rpc::LoadResponse { results: vec![result; request.get_ref().items.len()] }).await
+        let items = &request.get_ref().items;
+        self.seen.lock().unwrap().loads.push(items.len());
+        // The start tells who has been asked for whom.
+        let start = |uid: &String| rpc::Position { epoch: self.id.into(), seq: uid.parse().unwrap_or_default() };
+        let result = |item: &rpc::LoadItem| rpc::LoadResult {
+            refusal: self.refusal.clone(),
+            start: Some(start(&item.uid)),
+            through: 7,
+            ..Default::default()
+        };
+        self.answer(rpc::LoadResponse { results: items.iter().map(result).collect() }).await
     }
 
     async fn ack(&self, request: Request<rpc::AckRequest>) -> Answer<rpc::AckResponse> {
