@@ -129,7 +129,7 @@ impl Session {
             }
             return self.end(ending, out);
         }
-        if !self.link.is_live() {
+        if !self.may_bind() {
             return;
         }
         for binding in &mut self.bindings {
@@ -146,20 +146,33 @@ impl Session {
                 _ => {}
             }
         }
+        if !self.link.is_live() {
+            return;
+        }
         let is_bound = is_bound(&self.bindings);
         self.ups.send_due(is_bound, &mut self.link, &self.config, now, &mut out.bytes);
         self.link.beat(now, &mut out.bytes);
     }
 
+    /// Whether binds may be sent. Where nothing is to be gone on with, the room's answer to `Connect` says nothing that a bind
+    /// depends on: they go right behind it, which spares a round trip.
+    fn may_bind(&self) -> bool {
+        match self.link.stage {
+            LinkStage::Down => false,
+            LinkStage::Greeting(_) => self.resume_token.is_none(),
+            LinkStage::Live => true,
+        }
+    }
+
     /// When [`advance`](Self::advance) has something to do if nothing else happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        let live = self.link.is_live();
+        let may_bind = self.may_bind();
         let mut next = self.link.next_deadline(self.config.pong_timeout);
         for binding in &self.bindings {
-            next = next.min(binding.next_deadline(live));
+            next = next.min(binding.next_deadline(may_bind));
         }
-        if live {
+        if self.link.is_live() {
             next = next.min(self.ups.next_deadline(is_bound(&self.bindings)));
         }
         next.ever()
@@ -207,8 +220,8 @@ impl Session {
         {
             let tell = match link {
                 LinkStage::Down => false,
-                // The room has been asked to go on with it.
-                LinkStage::Greeting(_) => binding.stage == Stage::Held,
+                // The room has been asked to go on with it, or to bind it.
+                LinkStage::Greeting(_) => matches!(binding.stage, Stage::Held | Stage::Asked(_)),
                 LinkStage::Live => matches!(binding.stage, Stage::Bound | Stage::Asked(_)),
             };
             binding.stage = Stage::Leaving { tell };
@@ -327,7 +340,7 @@ impl Session {
             return Some(Cause::Silent.into());
         }
         let unanswered = |binding: &Binding| matches!(binding.stage, Stage::Asked(by) if by <= now);
-        if self.link.is_live() && self.bindings.iter().any(unanswered) {
+        if self.may_bind() && self.bindings.iter().any(unanswered) {
             return Some(Cause::NoAnswer("Bind").into());
         }
         if self.link.moving.as_ref().is_some_and(|moving| moving.at <= now) {
@@ -341,11 +354,12 @@ impl Session {
     /// Carries out what the app has asked to unbind.
     fn leave_bindings(&mut self, now: Moment, out: &mut Output) {
         let mut gone = SmallVec::<[BindingId; 2]>::new();
+        let hears = self.may_bind();
         for binding in &mut self.bindings {
             let Stage::Leaving { tell } = binding.stage else { continue };
             self.ups.drop_binding(binding.id, &mut out.events);
             match self.link.stage {
-                LinkStage::Live if tell => {
+                LinkStage::Live | LinkStage::Greeting(_) if tell && hears => {
                     binding.ack(&mut self.link, now, &mut out.bytes);
                     self.link.send(&Unbind { binding: binding.id.0 }.into(), now, &mut out.bytes);
                     binding.stage = Stage::Left;

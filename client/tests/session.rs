@@ -93,6 +93,42 @@ fn a_session_is_small() {
     assert!(size_of::<Session>() <= 640, "{}", size_of::<Session>());
 }
 
+/// A device far away waited for two round trips where one does.
+#[test]
+fn binds_go_right_behind_connect() {
+    let mut world = World::new(Config::default());
+    let alice = world.session.bind(spec("alice", Some("token")));
+    let bob = world.session.bind(spec("bob", None));
+    world.session.opened(world.now, &mut world.out);
+    world.session.advance(world.now, &mut world.out);
+    assert_eq!(world.events(), [Event::TokenNeeded { binding: bob }]);
+    world.session.set_token(bob, "token".into());
+    world.session.advance(world.now, &mut world.out);
+    // All of it lies in the output, and nothing has been heard yet.
+    world.room.accept();
+    world.exchange();
+    assert_eq!(world.sent(), ["connect", "bind", "bind"]);
+    assert!(world.session.is_bound(alice) && world.session.is_bound(bob));
+    assert_eq!(world.cause(), None);
+}
+
+/// The room has been asked already: it has to hear that the binding is not wanted any more.
+#[test]
+fn what_was_asked_early_can_be_taken_back_early() {
+    let mut world = World::new(Config::default());
+    let binding = world.session.bind(spec("alice", Some("token")));
+    world.session.opened(world.now, &mut world.out);
+    world.session.advance(world.now, &mut world.out);
+    world.session.unbind(binding);
+    world.session.advance(world.now, &mut world.out);
+    world.room.accept();
+    world.exchange();
+    assert_eq!(world.sent(), ["connect", "bind", "unbind"]);
+    let reason = UnboundReason::Requested;
+    assert!(world.events().contains(&Event::Unbound { binding, reason }));
+    assert_eq!(world.cause(), None);
+}
+
 #[test]
 fn pings_only_when_idle_and_in_time() {
     let (mut world, _) = World::bound();

@@ -209,12 +209,12 @@ impl Binding {
         }
     }
 
-    pub(super) fn next_deadline(&self, live: bool) -> Moment {
+    pub(super) fn next_deadline(&self, may_bind: bool) -> Moment {
         match self.stage {
             // It waits for the room's word on what it goes on with.
-            Stage::Leaving { tell: true } if !live => Moment::NEVER,
+            Stage::Leaving { tell: true } if !may_bind => Moment::NEVER,
             Stage::Leaving { .. } => Moment(0),
-            _ if !live => Moment::NEVER,
+            _ if !may_bind => Moment::NEVER,
             Stage::Idle(at) | Stage::NeedsToken(at) | Stage::Asked(at) => at,
             Stage::Bound => self.ack_at,
             Stage::AwaitsToken | Stage::Held | Stage::Left | Stage::Over => Moment::NEVER,
