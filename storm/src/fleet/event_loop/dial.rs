@@ -121,12 +121,18 @@ impl EventLoop {
         });
         match opened {
             Ok((stream, wrap)) => {
+                // Over loopback it stands already; to be told so would cost a turn of the loop.
+                let stands = stream.peer_addr().is_ok();
                 let device = &mut self.devices[index as usize];
                 device.line = Line::Connecting(stream);
                 device.wrap = wrap;
                 device.head_for(address);
                 device.dial.get_or_insert_default().retry_at = self.now + CONNECT_TIMEOUT;
-                self.arm(index);
+                if stands {
+                    self.established(index);
+                } else {
+                    self.arm(index);
+                }
             }
             Err(error) => {
                 self.measured.reason(&format!("connect: {error}"));

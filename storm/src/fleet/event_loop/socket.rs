@@ -43,8 +43,17 @@ impl EventLoop {
             self.connect_failed(index, None);
             return;
         }
+        // The room may have spoken in the same moment; an edge comes only once.
+        if self.established(index) && ready.is_readable() {
+            self.read(index, ready.is_read_closed());
+        }
+    }
+
+    /// A connection stands: says what comes first. `false`: it has failed.
+    pub(super) fn established(&mut self, index: u32) -> bool {
         self.measured.counts.connected += 1;
-        let Line::Connecting(stream) = std::mem::replace(&mut device.line, Line::Down) else { return };
+        let device = &mut self.devices[index as usize];
+        let Line::Connecting(stream) = std::mem::replace(&mut device.line, Line::Down) else { return false };
         match &mut device.wrap {
             None => {
                 device.line = Line::Open(stream);
@@ -58,14 +67,11 @@ impl EventLoop {
                 if let Err(error) = begun {
                     self.measured.reason(&format!("connect: {error}"));
                     self.connect_failed(index, None);
-                    return;
+                    return false;
                 }
             }
         }
-        // The room may have spoken in the same moment; an edge comes only once.
-        if ready.is_readable() {
-            self.read(index, ready.is_read_closed());
-        }
+        true
     }
 
     /// Writes frames of the session, in the way of the device's transport.
