@@ -112,10 +112,7 @@ pub enum Error {
 
 /// How far a list of users came that broke off, and why it did.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error(
-    "{why}; of the users before that, {accepted} of {targets} have message {id}: the same list with the same idempotency key \
-     goes on"
-)]
+#[error("{why}; of the users before that, {accepted} of {targets} have message {id}{}", advice(.why))]
 pub struct Stopped {
     /// The message's id.
     pub id: u64,
@@ -125,6 +122,14 @@ pub struct Stopped {
     pub accepted: u64,
     /// What broke it off.
     pub why: Error,
+}
+
+fn advice(why: &Error) -> &'static str {
+    match why {
+        // It was taken back.
+        Error::WrongState(_) => "",
+        _ => ": the same list with the same idempotency key goes on",
+    }
 }
 
 /// What an error means to a caller.

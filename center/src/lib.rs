@@ -27,6 +27,7 @@ mod server;
 mod stall_tests;
 #[cfg(test)]
 mod testing;
+mod under_way;
 mod when;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

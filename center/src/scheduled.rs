@@ -1,12 +1,12 @@
 //! Sends what was kept for its time.
 //!
-//! Each saver's part of the schedule belongs to one of the centers that serve, by rendezvous hashing of the saver. It looks
+//! Each saver's part of the schedule belongs to one of the centers that are ready, by rendezvous hashing of the saver. It looks
 //! twice a second. The other centers look seldom, at what is overdue: should the owner be dead and nobody know it, the schedule
 //! goes on. That two do the same does no harm.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use cluster::{NodeId, Picture, Role, rendezvous};
+use cluster::{NodeId, NodeState, Picture, Role, rendezvous};
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use proto::internal::ScheduledPush;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -97,8 +97,10 @@ async fn work(ops: &Ops, shard: NodeId, late_ms: u64, mut failed: Failed) -> Fai
 }
 
 /// Whether the part is done with.
-async fn send(ops: &Ops, push: &ScheduledPush, now_ms: u64) -> bool {
+pub(crate) async fn send(ops: &Ops, push: &ScheduledPush, now_ms: u64) -> bool {
     let metrics = ops.metrics();
+    // What is being taken back will be gone when it is looked for again.
+    let Some(_part) = ops.part(push.app, push.id) else { return false };
     match ops.send_due(push, now_ms).await {
         Ok(sent) => {
             metrics.scheduled_sent.inc_by(sent.users);
@@ -125,10 +127,11 @@ fn name(push: &ScheduledPush) -> (u64, u32) {
     (push.id, push.part)
 }
 
-/// Whose part of the schedule that of a saver is: centers that do not serve take none.
+/// Whose part of the schedule that of a saver is. Only of centers that are ready: one that drains has stopped to look.
 pub(crate) fn owner(picture: &Picture, shard: NodeId) -> Option<NodeId> {
     let key = rendezvous::word_key(shard.0, "schedule");
-    picture.serving(Role::Center).map(|node| node.id).max_by_key(|id| rendezvous::score(key, *id))
+    let ready = picture.of(Role::Center).filter(|center| center.state == NodeState::Ready);
+    ready.map(|center| center.id).max_by_key(|id| rendezvous::score(key, *id))
 }
 
 #[cfg(test)]

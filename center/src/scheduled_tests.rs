@@ -1,3 +1,4 @@
+use cluster::NodeState;
 use http::HeaderValue;
 use proto::v1;
 
@@ -227,4 +228,15 @@ fn parts_of_the_schedule_are_owned_by_centers_that_serve() {
         assert_ne!(now, NodeId(2));
     }
     assert!(owner(&Picture::default(), NodeId(1)).is_none());
+}
+
+/// A center that drains has stopped to look: while it was still taken for the owner, what became due was late by the length of its drain.
+#[test]
+fn who_drains_owns_nothing() {
+    let center = |id, state| cluster::NodeInfo { state, ..cluster::NodeInfo::new(Role::Center, NodeId(id)) };
+    for shard in (1..20).map(NodeId) {
+        let picture = |state| Picture::new(1, vec![center(1, NodeState::Ready), center(2, state)]);
+        assert_eq!(owner(&picture(NodeState::Draining), shard), Some(NodeId(1)));
+    }
+    assert_eq!(owner(&Picture::new(1, vec![center(1, NodeState::Draining)]), NodeId(7)), None);
 }

@@ -1,4 +1,4 @@
-//! The centers, as they ask each other for parts of broadcast jobs.
+//! The centers, as they ask each other for parts of broadcast jobs, and to stop what is taken back.
 
 use std::sync::Arc;
 
@@ -80,12 +80,21 @@ impl Centers {
         &self,
         center: NodeId,
         request: rpc::PartProgressRequest,
-    ) -> Result<(Vec<rpc::Progress>, Vec<NodeId>), PeerError> {
+    ) -> Result<rpc::PartProgressResponse, PeerError> {
         let call = |line: Arc<CenterLine>| {
             let request = request.clone();
             async move { line.control.call(line.client.clone().part_progress(request)).await }
         };
-        let answer = self.links.call(To::Node(center), Repeat::Needless, call).await?;
-        Ok((answer.progress, answer.missed.into_iter().map(NodeId).collect()))
+        self.links.call(To::Node(center), Repeat::Needless, call).await
+    }
+
+    /// Has a center send a message to no further users; whether nothing of it is on its way to the savers any more.
+    ///
+    /// # Errors
+    /// [`PeerError`]: it may go on. Of a center that is older than this call, too.
+    pub async fn stop(&self, center: NodeId, request: rpc::StopRequest) -> Result<bool, PeerError> {
+        let call =
+            |line: Arc<CenterLine>| async move { line.control.call(line.client.clone().stop(request)).await };
+        Ok(self.links.call(To::Node(center), Repeat::Needless, call).await?.quiet)
     }
 }

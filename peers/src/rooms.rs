@@ -136,16 +136,6 @@ impl Rooms {
         self.tell(call, |sum: u64, part: rpc::RecallNoticeResponse| sum + part.notified).await
     }
 
-    /// What all rooms have sent and got acked of these broadcasts, summed, in the order of `ids`.
-    pub async fn progress(&self, ids: &[u64]) -> Told<Vec<rpc::Progress>> {
-        let call = |line: Arc<RoomLine>| {
-            let request = rpc::ProgressRequest { ids: ids.to_vec() };
-            async move { line.control.call(line.client().progress(request)).await }
-        };
-        let add = |sum: Vec<rpc::Progress>, part: rpc::ProgressResponse| line::add_progress(ids, sum, &part);
-        self.tell(call, add).await
-    }
-
     /// Ends bindings of a user in that room, up to a fence; whether there was one.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use audience::Slice;
 use futures::future::{BoxFuture, try_join_all};
 use proto::internal as rpc;
 use tokio::sync::oneshot;
-use wire::id::AppId;
+use wire::id::{AppId, Cursor};
 
 use crate::{
     backend::{Backend, Services, broadcast_recall},
@@ -156,16 +156,22 @@ impl<S: Services> Orders<S> {
         Ok(kicked)
     }
 
-    /// What was done for broadcasts.
-    pub(crate) async fn progress(&self, ids: Vec<u64>) -> Result<Vec<Progress>, RoomError> {
+    /// What was done for broadcasts, and whether a thread has not come as far as a place in an app's log.
+    pub(crate) async fn progress(
+        &self,
+        ids: Vec<u64>,
+        place: Option<(AppId, Cursor)>,
+    ) -> Result<(Vec<Progress>, bool), RoomError> {
         let ids: Arc<[u64]> = ids.into();
         let mut sums = vec![Progress::default(); ids.len()];
-        for answer in self.all(|reply| Order::Progress(Arc::clone(&ids), reply)).await? {
+        let mut behind = false;
+        for (answer, late) in self.all(|reply| Order::Progress(Arc::clone(&ids), place, reply)).await? {
+            behind |= late;
             for (sum, part) in sums.iter_mut().zip(answer) {
                 sum.add(&part);
             }
         }
-        Ok(sums)
+        Ok((sums, behind))
     }
 
     /// How many bindings an audience has now; of a part of the ring, its share of them.

@@ -6,7 +6,7 @@ use audience::ParseError;
 use bytes::Bytes;
 use proto::internal::{self as rpc, room_server};
 use tonic::{Request, Response, Status};
-use wire::id::{AppId, FenceNumber, Uid};
+use wire::id::{AppId, Bseq, Cursor, Epoch, FenceNumber, Uid};
 
 use crate::{
     backend::filter,
@@ -88,8 +88,9 @@ impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
         &self,
         request: Request<rpc::ProgressRequest>,
     ) -> Result<Response<rpc::ProgressResponse>, Status> {
-        let ids = request.into_inner().ids;
-        let done = self.0.progress(ids.clone()).await?;
+        let rpc::ProgressRequest { ids, app, epoch, head } = request.into_inner();
+        let place = Cursor { epoch: Epoch(epoch), bseq: Bseq(head) };
+        let (done, behind) = self.0.progress(ids.clone(), (app != 0).then_some((AppId(app), place))).await?;
         let progress = ids.into_iter().zip(done).map(|(id, done)| rpc::Progress {
             id,
             targets: done.targets(),
@@ -102,7 +103,7 @@ impl<S: crate::backend::Services> room_server::Room for Grpc<S> {
             expired: done.expired,
             recalled: done.recalled,
         });
-        Ok(Response::new(rpc::ProgressResponse { progress: progress.collect() }))
+        Ok(Response::new(rpc::ProgressResponse { progress: progress.collect(), behind }))
     }
 
     async fn drain(&self, _: Request<rpc::DrainRequest>) -> Result<Response<rpc::DrainResponse>, Status> {

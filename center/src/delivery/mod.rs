@@ -20,11 +20,10 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use wire::id::Uid;
 
-pub(crate) use self::crowd::Crowd;
+pub(crate) use self::{crowd::Crowd, recalled::Recalled};
 use self::{
     crowd::{Carry, Gathered},
     lane::Lane,
-    recalled::Recalled,
 };
 use crate::{
     config::DeliveryConfig,
@@ -181,9 +180,9 @@ impl Delivery {
         self.gathered.held() == 0 && self.bytes.iter().all(|bytes| bytes.held() == 0)
     }
 
-    /// A message was taken back: what waits of it goes nowhere.
-    pub(crate) fn recall(&self, id: u64) {
-        self.recalled.note(id);
+    /// What was taken back: of it nothing that waits goes anywhere.
+    pub(crate) fn recalled(&self) -> Recalled {
+        self.recalled.clone()
     }
 
     /// Queues a message for many users. When the stage stays full for a moment they are left to the sweeper, and counted.

@@ -16,11 +16,11 @@ const FOR: Duration = Duration::from_secs(10);
 
 /// Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Recalled(Arc<ArcSwap<Vec<(Instant, u64)>>>);
+pub(crate) struct Recalled(Arc<ArcSwap<Vec<(Instant, u64)>>>);
 
 impl Recalled {
     /// A message was taken back.
-    pub(super) fn note(&self, id: u64) {
+    pub(crate) fn note(&self, id: u64) {
         let now = Instant::now();
         self.0.rcu(|known| {
             let fresh = known.iter().filter(|(at, known)| at.elapsed() < FOR && *known != id);

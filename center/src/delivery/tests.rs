@@ -251,8 +251,8 @@ async fn crowds_that_cannot_move_are_left_to_the_sweeper() {
 #[tokio::test(start_paused = true)]
 async fn what_was_taken_back_goes_nowhere() {
     let stage = Stage::new(&DeliveryConfig::default(), Fake::default());
-    stage.delivery.recall(2);
-    stage.delivery.recall(77);
+    stage.delivery.recalled().note(2);
+    stage.delivery.recalled().note(77);
     for seq in 1..=3 {
         stage.delivery.offer(parcel("on-a", seq));
     }

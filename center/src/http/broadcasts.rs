@@ -9,13 +9,13 @@ use axum::{
 };
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use proto::v1;
-use wire::id::MessageId;
 
 use super::{
     answers::Recalled,
     broadcast_answers::{BroadcastProgress, Broadcasted, Broadcasts, Preview},
     broadcast_body::{BroadcastBody, BroadcastPatch, BroadcastsQuery},
-    extract::{IdempotencyKey, InPath, InQuery, Json},
+    extract::{IdempotencyKey, InQuery, Json},
+    named::Named,
     types::AppQuery,
 };
 use crate::{
@@ -92,8 +92,7 @@ pub(super) async fn list(
 pub(super) async fn progress(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    Named { app, id }: Named,
 ) -> Result<Answer<BroadcastProgress>> {
     let state = ops.broadcast_state(&caller, v1::GetBroadcastRequest { app, id }).boxed().await?;
     Ok(Answer(state.into()))
@@ -111,8 +110,7 @@ pub(super) async fn progress(
 pub(super) async fn events(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    Named { app, id }: Named,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + Send>> {
     let watch = ops.watch_broadcast(&caller, v1::GetBroadcastRequest { app, id }).boxed().await?;
     let events = watch.states().map(|state| {
@@ -134,8 +132,7 @@ pub(super) async fn events(
 pub(super) async fn change(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    Named { app, id }: Named,
     body: Json<BroadcastPatch>,
 ) -> Result<Answer<BroadcastProgress>> {
     let (BroadcastPatch { action, users_per_second }, _held) = body.into_parts();
@@ -151,10 +148,9 @@ pub(super) async fn change(
 pub(super) async fn pause(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    broadcast: Named,
 ) -> Result<Answer<BroadcastProgress>> {
-    control(&ops, &caller, action(app, id, "pause")).await
+    act(&ops, &caller, broadcast, "pause").await
 }
 
 /// Go on with a broadcast that was paused, or that paused itself.
@@ -166,10 +162,9 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    broadcast: Named,
 ) -> Result<Answer<BroadcastProgress>> {
-    control(&ops, &caller, action(app, id, "resume")).await
+    act(&ops, &caller, broadcast, "resume").await
 }
 
 /// Release no more of a broadcast, ever. Whom it has been released to keeps it, or still gets it.
@@ -181,10 +176,9 @@ pub(super) async fn resume(
 pub(super) async fn cancel(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    broadcast: Named,
 ) -> Result<Answer<BroadcastProgress>> {
-    control(&ops, &caller, action(app, id, "cancel")).await
+    act(&ops, &caller, broadcast, "cancel").await
 }
 
 /// Take a broadcast back.
@@ -198,15 +192,19 @@ pub(super) async fn cancel(
 pub(super) async fn recall(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    message: Named,
 ) -> Result<Answer<Recalled>> {
-    let recalled = ops.recall(&caller, v1::RecallRequest { app, id }).boxed().await?;
-    Ok(Answer(recalled.into()))
+    message.recall(&ops, &caller).await
 }
 
-fn action(app: String, id: u64, action: &str) -> v1::ControlBroadcastRequest {
-    v1::ControlBroadcastRequest { app, id, action: action.to_owned(), users_per_second: None }
+async fn act(
+    ops: &Ops,
+    caller: &Caller,
+    Named { app, id }: Named,
+    action: &str,
+) -> Result<Answer<BroadcastProgress>> {
+    let action = action.to_owned();
+    control(ops, caller, v1::ControlBroadcastRequest { app, id, action, users_per_second: None }).await
 }
 
 async fn control(

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::{Json as Answer, extract::State};
 use futures::FutureExt as _;
 use proto::v1;
-use wire::id::MessageId;
 
 use super::{
     answers::{Ledger, Recalled},
-    extract::{InPath, InQuery},
+    named::Named,
     types::AppQuery,
 };
 use crate::{
@@ -28,8 +27,7 @@ use crate::{
 pub(super) async fn ledger(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    Named { app, id }: Named,
 ) -> Result<Answer<Ledger>> {
     let ledger = ops.message(&caller, v1::GetMessageRequest { app, id }).boxed().await?;
     Ok(Answer(ledger.into()))
@@ -46,9 +44,7 @@ pub(super) async fn ledger(
 pub(super) async fn recall(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    message: Named,
 ) -> Result<Answer<Recalled>> {
-    let recalled = ops.recall(&caller, v1::RecallRequest { app, id }).boxed().await?;
-    Ok(Answer(recalled.into()))
+    message.recall(&ops, &caller).await
 }

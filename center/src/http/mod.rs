@@ -12,6 +12,7 @@ mod extract;
 pub mod fuzzing;
 mod messages;
 mod multicasts;
+mod named;
 mod ndjson;
 mod openapi;
 mod push;

@@ -53,7 +53,10 @@ async fn read(
     key: String,
     body: &mut Body,
 ) -> Result<proto::v1::MulticastResponse> {
-    let mut lines = Lines::new(OneMessage::limit(&ops));
+    let head_max = OneMessage::limit(&ops);
+    let mut lines = Lines::new(head_max);
+    // The first line is gathered before anything is known of it.
+    let gathered = ops.bodies().take(head_max)?;
     let head = loop {
         if let Some(line) = lines.next()? {
             break line;
@@ -64,6 +67,7 @@ async fn read(
         }
     };
     let head = parse::<MulticastHead>(&head.bytes)?.into_request(key)?;
+    drop(gathered);
     let mut upload = Upload::begin(Arc::clone(&ops), Arc::new(caller), head).await?;
     match add_all(&ops, &mut upload, &mut lines, body).await {
         Ok(()) => upload.finish().await,

@@ -6,11 +6,11 @@ use axum::{Json as Answer, extract::State};
 use futures::FutureExt as _;
 use proto::v1;
 use serde::Deserialize;
-use wire::id::MessageId;
 
 use super::{
     answers::{Cancelled, ScheduledList},
-    extract::{InPath, InQuery},
+    extract::InQuery,
+    named::Named,
     types::AppQuery,
 };
 use crate::{
@@ -58,8 +58,7 @@ pub(super) async fn list(
 pub(super) async fn cancel(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    Named { app, id }: Named,
 ) -> Result<Answer<Cancelled>> {
     let done = ops.cancel_scheduled(&caller, v1::CancelScheduledRequest { app, id }).boxed().await?;
     Ok(Answer(Cancelled { cancelled: done.cancelled }))

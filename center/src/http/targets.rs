@@ -13,12 +13,8 @@ use http::{HeaderValue, header};
 use proto::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
-use wire::id::MessageId;
 
-use super::{
-    extract::{InPath, InQuery},
-    types::AppQuery,
-};
+use super::{named::Named, types::AppQuery};
 use crate::{
     error::{Error, Result},
     ops::{Caller, Ops},
@@ -44,8 +40,7 @@ pub(super) struct TargetLine<'a> {
 pub(super) async fn list(
     State(ops): State<Arc<Ops>>,
     caller: Caller,
-    InPath(MessageId(id)): InPath<MessageId>,
-    InQuery(AppQuery { app }): InQuery<AppQuery>,
+    Named { app, id }: Named,
 ) -> Result<Response> {
     let pages = ops.list_targets(Arc::new(caller), v1::ListTargetsRequest { app, id }).boxed().await?;
     let lines = pages.map(move |page| match page {

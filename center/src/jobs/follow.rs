@@ -8,7 +8,7 @@ use std::{
 use cluster::{NodeId, Role};
 use futures::future::join_all;
 use hashbrown::{HashMap, HashSet};
-use proto::internal::Part;
+use proto::internal::{Part, ProgressRequest};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -75,12 +75,9 @@ impl Follow {
             }
         }
         let calls = asked.into_iter().map(|(room, ids)| async move {
-            reach
-                .rooms
-                .progress_of(&[room], &ids)
-                .await
-                .into_iter()
-                .find_map(|(_, answer)| Some((room, answer.ok()?)))
+            let request = ProgressRequest { ids, ..Default::default() };
+            let told = reach.rooms.progress_of(&[room], &request).await;
+            told.into_iter().find_map(|(_, answer)| Some((room, answer.ok()?.progress)))
         });
         let told: Vec<_> = join_all(calls).await.into_iter().flatten().collect();
         let picture = reach.picture();

@@ -3,7 +3,9 @@
 
 use cluster::NodeId;
 use futures::future::join_all;
-use proto::internal::{BroadcastNotice, PartProgressRequest, Progress, RelayRequest};
+use proto::internal::{
+    BroadcastNotice, PartProgressRequest, PartProgressResponse, Progress, ProgressRequest, RelayRequest,
+};
 
 use super::{follow::Follow, owners, reach::Reach};
 
@@ -14,6 +16,16 @@ pub(crate) struct Told {
     pub(crate) rooms: Vec<(NodeId, Vec<Progress>)>,
     /// Rooms that did not.
     pub(crate) missed: Vec<NodeId>,
+    /// Rooms that did, but have not come as far as was asked: their counts are not of everybody yet.
+    pub(crate) behind: Vec<NodeId>,
+}
+
+/// A place in an app's log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) app: u32,
+    pub(crate) epoch: u64,
+    pub(crate) head: u64,
 }
 
 impl Told {
@@ -86,25 +98,27 @@ impl Parts {
         missed.into_iter().map(|(room, _)| room).collect()
     }
 
-    /// What all rooms say of these broadcasts, now.
-    pub(crate) async fn progress(&self, id: u64) -> Told {
+    /// What all rooms say of a broadcast, now, and which of them have not come as far as a place in the log.
+    pub(crate) async fn progress(&self, id: u64, upto: Option<Place>) -> Told {
         let (picture, me) = (self.reach.picture(), self.reach.me());
         let parts = owners::parts(&picture, me, id, owners::rooms(&picture));
         let calls = parts.into_iter().map(|(center, rooms)| async move {
             if center == me {
-                return self.progress_part(&rooms, &[id]).await;
+                return self.progress_part(&rooms, &[id], upto).await;
             }
-            let request =
-                PartProgressRequest { ids: vec![id], rooms: rooms.iter().map(|room| room.0).collect() };
+            let ProgressRequest { ids, app, epoch, head } = request(&[id], upto);
+            let asked = rooms.iter().map(|room| room.0).collect();
+            let request = PartProgressRequest { ids, rooms: asked, app, epoch, head };
             match self.reach.centers.part_progress(center, request).await {
-                Ok((progress, missed)) => {
-                    let answered = rooms.into_iter().filter(|room| !missed.contains(room));
+                Ok(PartProgressResponse { progress, missed, behind }) => {
+                    let answered = rooms.into_iter().filter(|room| !missed.contains(&room.0));
                     let rooms = answered.zip(progress.into_iter().map(|one| vec![one])).collect();
-                    Told { rooms, missed }
+                    let nodes = |ids: Vec<u32>| ids.into_iter().map(NodeId).collect();
+                    Told { rooms, missed: nodes(missed), behind: nodes(behind) }
                 }
                 Err(_) => {
                     self.reach.metrics.job_parts_taken.inc();
-                    self.progress_part(&rooms, &[id]).await
+                    self.progress_part(&rooms, &[id], upto).await
                 }
             }
         });
@@ -112,21 +126,27 @@ impl Parts {
         for told in join_all(calls).await {
             all.rooms.extend(told.rooms);
             all.missed.extend(told.missed);
+            all.behind.extend(told.behind);
         }
         all
     }
 
     /// What all rooms say of many broadcasts, asked by this center itself: a page of a list has parts of every center.
     pub(crate) async fn progress_of(&self, ids: &[u64]) -> Told {
-        self.progress_part(&owners::rooms(&self.reach.picture()), ids).await
+        self.progress_part(&owners::rooms(&self.reach.picture()), ids, None).await
     }
 
     /// What these rooms say, asked by this center itself.
-    pub(crate) async fn progress_part(&self, rooms: &[NodeId], ids: &[u64]) -> Told {
+    pub(crate) async fn progress_part(&self, rooms: &[NodeId], ids: &[u64], upto: Option<Place>) -> Told {
         let mut told = Told::default();
-        for (room, answer) in self.reach.rooms.progress_of(rooms, ids).await {
+        for (room, answer) in self.reach.rooms.progress_of(rooms, &request(ids, upto)).await {
             match answer {
-                Ok(progress) => told.rooms.push((room, in_order(ids, &progress))),
+                Ok(answer) => {
+                    told.rooms.push((room, in_order(ids, &answer.progress)));
+                    if answer.behind {
+                        told.behind.push(room);
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(%room, %error, "a room did not tell its progress");
                     told.missed.push(room);
@@ -135,6 +155,11 @@ impl Parts {
         }
         told
     }
+}
+
+fn request(ids: &[u64], upto: Option<Place>) -> ProgressRequest {
+    let (app, epoch, head) = upto.map_or((0, 0, 0), |place| (place.app, place.epoch, place.head));
+    ProgressRequest { ids: ids.to_vec(), app, epoch, head }
 }
 
 /// A room tells only of what it knows, in whatever order.

@@ -56,7 +56,7 @@ pub(crate) async fn sense(
             false => None,
         }
     };
-    let (told, here, whole): (Told, _, _) = futures::join!(parts.progress(job.id), here, whole);
+    let (told, here, whole): (Told, _, _) = futures::join!(parts.progress(job.id, None), here, whole);
     let audience = census.take(here.0, &here.1);
     let sum = |rooms: &[(NodeId, u64)]| rooms.iter().map(|(_, count)| count).sum::<u64>();
     let share = match (&whole, audience) {

@@ -6,6 +6,9 @@
 //! times. Of a broadcast that never stands still the archive's later counts are told, and of the rooms' as many less as the
 //! archive has counted between its readings; so a user is never told twice, and one that moved just then may be missing for a
 //! moment.
+//!
+//! The archive says that a broadcast has ended before the rooms have heard of its last slice. Then it is told as running until every
+//! room has found out whom the slice is for: whoever waits for the end reads the counts of that moment.
 
 use cluster::NodeId;
 use proto::{
@@ -13,11 +16,19 @@ use proto::{
     v1,
 };
 
-use super::{feedback::percentile, parts::Parts, reach::Reach, ring};
+use super::{
+    feedback::percentile,
+    parts::{Parts, Place},
+    reach::Reach,
+    ring,
+};
 use crate::error::Result;
 
 /// Readings until the archive stands still.
 const READINGS: u32 = 3;
+
+/// So long after its end rooms are asked whether they have all of it: a room that was not told finds it within ten seconds.
+const FOUND_MS: u64 = 15_000;
 
 /// A broadcast that somebody wants to know of.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +48,8 @@ pub(crate) struct Snapshot {
     /// Milliseconds from sending to ack, counts of the buckets up to 1, 2, 4 …
     latency: Vec<u64>,
     pub(crate) missed: Vec<NodeId>,
+    /// All of it is in the log, and a room has not found out yet whom there the last of it is for.
+    pub(crate) arriving: bool,
 }
 
 impl Snapshot {
@@ -45,11 +58,19 @@ impl Snapshot {
         let Some((mut job, mut before)) = find(reach, wanted).await? else { return Ok(None) };
         let mut readings = 1;
         loop {
-            let told = parts.progress(wanted.id).await;
+            // All slices are before the head of a log that is read after the end.
+            let head = match is_arriving(&job, reach.now_ms()) {
+                true => Some(head(reach, wanted.app).await?),
+                false => None,
+            };
+            let told = parts.progress(wanted.id, head).await;
             let Some((now, after)) = find(reach, wanted).await? else { return Ok(None) };
-            job = Job { payload: job.payload, ..now };
+            job = now;
             if settled(&before) == settled(&after) || readings == READINGS {
-                return Ok(Some(Snapshot::of(job, &before, after, told.sum(0), told.missed)));
+                let arriving =
+                    is_arriving(&job, reach.now_ms()) && (head.is_none() || !told.behind.is_empty());
+                let snapshot = Snapshot::of(job, &before, after, told.sum(0), told.missed);
+                return Ok(Some(Snapshot { arriving, ..snapshot }));
             }
             (before, readings) = (after, readings + 1);
         }
@@ -73,12 +94,12 @@ impl Snapshot {
             sent: after.sent.max(rooms.sent),
             dropped: after.dropped,
         };
-        Snapshot { job, counts, stored, latency: rooms.latency, missed }
+        Snapshot { job, counts, stored, latency: rooms.latency, missed, arriving: false }
     }
 
     /// A broadcast of before there were jobs.
     pub(crate) async fn of_log(parts: &Parts, of: StoredBroadcast, counts: JobCounts) -> Snapshot {
-        let told = parts.progress(of.id).await;
+        let told = parts.progress(of.id, None).await;
         let state = if of.recalled { JobState::Recalled } else { JobState::Released };
         let job = Job {
             id: of.id,
@@ -103,7 +124,14 @@ impl Snapshot {
     /// As callers are told it.
     pub(crate) fn to_state(&self, app: &App, bseq: u64) -> v1::BroadcastState {
         let (latency, p) = (&self.latency, |ms: f64| ms.ceil() as u32);
+        let state = state_of(app, &self.job);
+        let (state, ended_ms) = match self.arriving {
+            true => (word(JobState::Running).to_owned(), 0),
+            false => (state.state, state.ended_ms),
+        };
         v1::BroadcastState {
+            state,
+            ended_ms,
             bseq,
             targets: self.targets(),
             sent: self.counts.sent,
@@ -138,6 +166,18 @@ pub(crate) fn state_of(app: &App, job: &Job) -> v1::BroadcastState {
         released: ring::share(job),
         ..Default::default()
     }
+}
+
+/// Whether all of it has been released just now.
+fn is_arriving(job: &Job, now_ms: u64) -> bool {
+    job.state() == JobState::Released && now_ms < job.ended_ms.saturating_add(FOUND_MS)
+}
+
+/// Where an app's log ends now.
+async fn head(reach: &Reach, app: u32) -> Result<Place> {
+    let heads = reach.savers.broadcast_heads(&[app]).await?;
+    let head = heads.first().copied().unwrap_or_default();
+    Ok(Place { app, epoch: head.epoch, head: head.head })
 }
 
 /// The word for a state.

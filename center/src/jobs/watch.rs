@@ -131,7 +131,7 @@ fn is_over(snapshot: &Snapshot, now_ms: u64) -> bool {
     let job = &snapshot.job;
     let settled = now_ms >= job.ended_ms.saturating_add(SETTLE_MS);
     match job.state() {
-        JobState::Cancelled | JobState::Recalled | JobState::Released if settled => {
+        JobState::Cancelled | JobState::Recalled | JobState::Released if settled && !snapshot.arriving => {
             let complete = snapshot.missed.is_empty() && snapshot.stored == 0;
             complete || now_ms >= ring::last_expires_ms(job).saturating_add(SETTLE_MS)
         }

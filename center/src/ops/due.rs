@@ -75,7 +75,7 @@ impl Ops {
             }
             return Ok(());
         }
-        let Stored { placed, failed, .. } = self.store_list(letter, lifetime, &uids).await;
+        let Stored { placed, failed, .. } = self.store_list(letter, lifetime, uids).await;
         self.deliver_to_all(letter, placed).await;
         match failed.into_iter().next() {
             Some((uid, error)) => {

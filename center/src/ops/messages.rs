@@ -61,14 +61,15 @@ impl Ops {
             let notified = self.tell_recall(&app, id, Vec::new()).await;
             return Ok(v1::RecallResponse { recalled: (logged || stopped).into(), notified });
         }
-        // What waits for its time first: none of it comes to an inbox after that.
+        // First what is still to be stored, so that none of it comes to an inbox after that: what is being sent, and what waits for
+        // its time.
+        let stopped = self.stop(app.id, id, true).await;
         let waiting = self.peers.savers.remove_scheduled(app.id, id, None).await?;
-        if !found.found && waiting == 0 {
-            return Err(Error::UnknownMessage { id });
-        }
-        self.delivery.recall(id);
         let done = self.peers.savers.recall(app.id, id).await?;
         let recalled = waiting + done.recalled.len() as u64;
+        if !found.found && recalled == 0 && done.delivered.is_empty() {
+            return Err(Error::UnknownMessage { id });
+        }
         // Who had not acked it may have it all the same: it is told too, if it is online.
         let mut uids = done.recalled;
         uids.extend(done.delivered);
@@ -78,6 +79,8 @@ impl Ops {
             notified += self.tell_recall(&app, id, uids).await;
             uids = rest;
         }
+        // Something may have been stored after all that: the same again finds it.
+        stopped?;
         Ok(v1::RecallResponse { recalled, notified })
     }
 

@@ -15,6 +15,7 @@ mod multicast;
 mod preview;
 mod push;
 mod schedule;
+mod stopping;
 mod targets;
 mod token;
 mod upload;
@@ -42,12 +43,16 @@ use crate::{
     jobs::Jobs,
     limits::{Budget, Held, Rates},
     metrics::Metrics,
+    under_way::UnderWay,
 };
 
 pub(crate) use apps::{key_request, new_api_key, new_app, parse_scopes};
 #[cfg(test)]
 pub(crate) use due::Sent;
 pub(crate) use upload::{CHUNK_USERS, Upload};
+
+/// What is held of requests, as callers are told of it.
+pub(crate) const BODIES: &str = "bytes of requests";
 
 /// Of a drain, which takes seconds anyway.
 const IDLE_POLL: Duration = Duration::from_millis(10);
@@ -120,6 +125,7 @@ pub struct Ops {
     places: Budget,
     bodies: Budget,
     delivery: Delivery,
+    under_way: UnderWay,
     jobs: Jobs,
     metrics: Metrics,
 }
@@ -138,11 +144,12 @@ impl Ops {
             keys: KeyCache::new(config.auth.clone()),
             rates: Rates::default(),
             places: Budget::new("requests", config.requests_in_flight),
-            bodies: Budget::new("bytes of requests", config.body_bytes_in_flight),
+            bodies: Budget::new(BODIES, config.body_bytes_in_flight),
             config: ArcSwap::from_pointee(config),
             peers,
             ids: MessageIds::new(cluster.me().id()),
             cluster,
+            under_way: UnderWay::new(delivery.recalled()),
             delivery,
             jobs,
             metrics,
@@ -173,7 +180,7 @@ impl Ops {
 
     /// What other centers ask of this one.
     pub(crate) fn routes(&self) -> Routes {
-        crate::jobs::routes(self.jobs.parts.clone())
+        crate::jobs::routes(self.jobs.parts.clone(), self.under_way.clone())
     }
 
     /// Waits until all that was accepted is at its room, or given up on.

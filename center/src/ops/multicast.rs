@@ -1,17 +1,10 @@
 //! One payload to a list of users.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
-use cluster::{Role, rendezvous};
-use futures::{
-    StreamExt as _,
-    stream::{self, FuturesUnordered},
-};
+use futures::{StreamExt as _, stream};
 use hashbrown::HashSet;
-use proto::{
-    internal::{App, Position},
-    v1,
-};
+use proto::{internal::Position, v1};
 use wire::id::Uid;
 
 use super::{
@@ -33,9 +26,6 @@ const AT_ONCE: usize = 512;
 /// What a user of a list holds besides the name's bytes until the list is answered: four strings and structs of the name on its
 /// way to the saver, a place in the answer, and, of a transient list, its share of those under way.
 pub(crate) const USER_BYTES: usize = 512;
-
-/// Users of one append: with the longest names 128 KiB, so it shares batches with others.
-const APPEND_UIDS: usize = 1_000;
 
 /// Users that an answer names as failed; of more it tells the number.
 pub(super) const NAMED: usize = 1_000;
@@ -65,6 +55,10 @@ impl Ops {
         let draft = self.draft(&app, wish(request))?;
         self.take_rate(&app, uids.len())?;
         let letter = self.seal(&app, draft, asked).await?.into_multicast();
+        if letter.repeated {
+            self.refuse_recalled(&letter).await?;
+        }
+        let _part = self.part_of(&letter)?;
         let mut answer = v1::MulticastResponse {
             id: letter.id,
             targets: uids.len() as u64,
@@ -83,7 +77,7 @@ impl Ops {
             return Ok(answer);
         }
         let share = letter.payload.len().div_ceil(uids.len().max(1));
-        let stored = self.store_list(&letter, letter.lifetime(), &uids).await;
+        let stored = self.store_list(&letter, letter.lifetime(), uids).await;
         // When it reached nobody, the call has failed, and its caller should see that without reading lists.
         if let Some((_, error)) = stored.failed.last().filter(|_| stored.accepted == 0) {
             return Err(error.clone());
@@ -134,46 +128,25 @@ impl Ops {
         Ok(targets)
     }
 
-    /// Appends the message for all users, each shard's by itself: a saver that is away costs only its own users.
-    pub(super) async fn store_list(&self, letter: &Letter, lifetime: Lifetime, uids: &[Uid]) -> Stored {
+    /// Appends the message for all users.
+    pub(super) async fn store_list(&self, letter: &Letter, lifetime: Lifetime, uids: Vec<Uid>) -> Stored {
         let mut stored = Stored { placed: Vec::with_capacity(uids.len()), ..Stored::default() };
         let begun = Instant::now();
-        let mut appends: FuturesUnordered<_> = self
-            .shards(&letter.app, uids)
-            .into_iter()
-            .map(|part| async move {
-                let names = part.iter().map(|uid| uid.as_str().to_owned()).collect();
-                (part, self.peers.savers.append(letter.append(names, lifetime)).await)
-            })
-            .collect();
-        while let Some((part, result)) = appends.next().await {
+        let results = self.peers.savers.append_list(letter.append(Vec::new(), lifetime), &uids).await;
+        for (uid, result) in uids.into_iter().zip(results) {
             match result {
-                Ok(result) => {
-                    stored.accepted += part.len() as u64;
-                    let placed = part.into_iter().cloned().zip(result.positions);
+                Ok(place) => {
+                    stored.accepted += 1;
                     // A repeat that finds the message gone from an inbox has nothing to deliver.
-                    stored.placed.extend(placed.filter(|(_, place)| place.seq != 0));
+                    if place.seq != 0 {
+                        stored.placed.push((uid, place));
+                    }
                 }
-                Err(error) => {
-                    let error = Error::from(error);
-                    stored.failed.extend(part.into_iter().map(|uid| (uid.clone(), error.clone())));
-                }
+                Err(error) => stored.failed.push((uid, error.into())),
             }
         }
         self.metrics.stored_after(begun.elapsed());
         stored
-    }
-
-    /// The users by the saver that owns them, in parts that fit into a batch.
-    fn shards<'a>(&self, app: &App, uids: &'a [Uid]) -> Vec<Vec<&'a Uid>> {
-        let picture = self.cluster.now();
-        let mut shards = BTreeMap::<_, Vec<_>>::new();
-        for uid in uids {
-            let owner = picture.owner(Role::Saver, rendezvous::user_key(app.id, uid));
-            shards.entry(owner.map(|node| node.id)).or_default().push(uid);
-        }
-        let parts = shards.values().flat_map(|shard| shard.chunks(APPEND_UIDS));
-        parts.map(<[_]>::to_vec).collect()
     }
 
     /// Delivers a transient message to who is online, and counts in the answer; those that failed are answered.

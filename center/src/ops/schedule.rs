@@ -95,6 +95,8 @@ impl Ops {
     ) -> Result<v1::CancelScheduledResponse> {
         let app = self.app(caller, Scope::Push, &request.app).await?;
         let id = request.id;
+        // What is just being sent counts as sent.
+        self.stop(app.id, id, false).await?;
         match self.peers.savers.remove_scheduled(app.id, id, None).await? {
             0 => Err(Error::UnknownMessage { id }),
             cancelled => Ok(v1::CancelScheduledResponse { cancelled }),

@@ -24,6 +24,7 @@ use crate::{
     delivery::Crowd,
     error::{Error, Result, Stopped},
     limits::Held,
+    under_way::Share,
 };
 
 /// Users of a chunk: enough that a call to each of several savers has hundreds, little enough that four are a few megabytes.
@@ -47,6 +48,8 @@ pub(crate) struct Upload {
     /// Until the first chunk is complete.
     draft: Option<Draft>,
     letter: Option<Arc<Letter>>,
+    /// Since there is a letter.
+    listed: Option<Share>,
     chunk: Vec<Uid>,
     seen: HashSet<Uid, foldhash::fast::FixedState>,
     /// Users that have come, without those that were dropped.
@@ -67,20 +70,20 @@ struct Chunk {
 }
 
 impl Upload {
-    /// Begins with what the list's message is. Its users come later, those of `head` first.
+    /// Begins with what the list's message is. Its users come later: none is read from `head`.
     pub(crate) async fn begin(
         ops: Arc<Ops>,
         caller: Arc<Caller>,
-        mut head: v1::MulticastRequest,
+        head: v1::MulticastRequest,
     ) -> Result<Upload> {
         let app = ops.app(&caller, Scope::Push, &head.app).await?;
-        let held = ops.bodies.take((WINDOW + 1) * CHUNK_USERS * USER_BYTES)?;
-        let uids = std::mem::take(&mut head.uids);
+        let held = ops.bodies.take((WINDOW + 1) * CHUNK_USERS * USER_BYTES + head.payload.len())?;
         let draft = ops.draft(&app, wish(head))?;
-        let mut upload = Upload {
+        Ok(Upload {
             app,
             draft: Some(draft),
             letter: None,
+            listed: None,
             chunk: Vec::with_capacity(CHUNK_USERS),
             seen: HashSet::with_capacity_and_hasher(CHUNK_USERS, foldhash::fast::FixedState::default()),
             users: 0,
@@ -91,12 +94,7 @@ impl Upload {
             ops,
             _caller: caller,
             _held: held,
-        };
-        for (index, uid) in uids.iter().enumerate() {
-            let uid = Uid::new(uid).map_err(|e| Error::invalid(format!("uids[{index}]"), e.to_string()))?;
-            upload.add(uid).await?;
-        }
-        Ok(upload)
+        })
     }
 
     /// Takes one user more; waits when enough of them are under way.
@@ -161,16 +159,21 @@ impl Upload {
         while self.under_way.len() >= WINDOW {
             self.settle_one().await;
         }
+        let part = self.ops.part_of(&letter)?;
         if let Some(error) = self.failed.clone().filter(|_| self.answer.failures > FAILURES_MAX) {
             return Err(error);
         }
         let uids = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_USERS));
         self.seen.clear();
         self.answer.targets += uids.len() as u64;
-        let part = self.chunks.saturating_mul(CHUNK_PARTS);
+        let number = self.chunks.saturating_mul(CHUNK_PARTS);
         self.chunks += 1;
         let ops = Arc::clone(&self.ops);
-        self.under_way.spawn(async move { ops.send_chunk(&letter, part, uids).await });
+        self.under_way.spawn(async move {
+            let chunk = ops.send_chunk(&letter, number, uids).await;
+            drop(part);
+            chunk
+        });
         Ok(())
     }
 
@@ -190,6 +193,10 @@ impl Upload {
         self.answer.id = letter.id;
         self.answer.repeated = letter.repeated;
         self.answer.scheduled = letter.later().is_some();
+        self.listed = Some(self.ops.under_way.list(self.app.id, letter.id));
+        if letter.repeated {
+            self.ops.refuse_recalled(&letter).await?;
+        }
         let letter = Arc::new(letter.into_multicast());
         self.letter = Some(Arc::clone(&letter));
         Ok(letter)
@@ -230,7 +237,7 @@ impl Ops {
             let failed = self.send_transients(letter, uids, &mut answer).await;
             return Chunk { accepted: answer.accepted, failed };
         }
-        let Stored { placed, failed, accepted } = self.store_list(letter, letter.lifetime(), &uids).await;
+        let Stored { placed, failed, accepted } = self.store_list(letter, letter.lifetime(), uids).await;
         self.deliver_to_all(letter, placed).await;
         Chunk { accepted, failed }
     }

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use proto::v1::{self, MulticastChunk};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -9,7 +10,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::{Answer, Grpc};
 use crate::{
     error::{Error, Result},
-    ops::{Caller, Upload},
+    ops::{BODIES, Caller, Upload},
 };
 use wire::id::Uid;
 
@@ -30,9 +31,13 @@ impl Grpc {
             let Some(MulticastChunk { head: Some(mut head), uids }) = next(&mut chunks).await? else {
                 return Err(Error::invalid("head", "is missing in the first chunk"));
             };
-            head.uids.extend(uids);
+            // Users in the head are the first of the list.
+            let mut first = std::mem::take(&mut head.uids);
+            first.extend(uids);
+            // As decoded it shares the buffer of the whole chunk, which the list would keep to its end.
+            head.payload = Bytes::copy_from_slice(&head.payload);
             let mut upload = Upload::begin(Arc::clone(&self.ops), caller, head).await?;
-            match add_all(&mut upload, &mut chunks).await {
+            match add_all(&mut upload, first, &mut chunks).await {
                 Ok(()) => upload.finish().await,
                 Err(error) => Err(upload.stop(error).await),
             }
@@ -57,18 +62,29 @@ impl Grpc {
     }
 }
 
-async fn add_all(upload: &mut Upload, chunks: &mut Streaming<MulticastChunk>) -> Result<()> {
+async fn add_all(
+    upload: &mut Upload,
+    first: Vec<String>,
+    chunks: &mut Streaming<MulticastChunk>,
+) -> Result<()> {
+    add(upload, 1, first).await?;
     let mut number = 1;
     while let Some(MulticastChunk { head, uids }) = next(chunks).await? {
         number += 1;
         if head.is_some() {
             return Err(Error::invalid("head", format!("chunk {number}: only the first chunk has a head")));
         }
-        for (index, uid) in uids.iter().enumerate() {
-            let uid = Uid::new(uid)
-                .map_err(|e| Error::invalid(format!("uids[{index}]"), format!("chunk {number}: {e}")))?;
-            upload.add(uid).await?;
-        }
+        add(upload, number, uids).await?;
+    }
+    Ok(())
+}
+
+/// Adds the users of one chunk.
+async fn add(upload: &mut Upload, number: u64, uids: Vec<String>) -> Result<()> {
+    for (index, uid) in uids.iter().enumerate() {
+        let uid = Uid::new(uid)
+            .map_err(|e| Error::invalid(format!("uids[{index}]"), format!("chunk {number}: {e}")))?;
+        upload.add(uid).await?;
     }
     Ok(())
 }
@@ -76,6 +92,8 @@ async fn add_all(upload: &mut Upload, chunks: &mut Streaming<MulticastChunk>) ->
 async fn next(chunks: &mut Streaming<MulticastChunk>) -> Result<Option<MulticastChunk>> {
     chunks.message().await.map_err(|status| match status.code() {
         Code::DeadlineExceeded => Error::BodyTimeout,
+        // There was no room for what came.
+        Code::Unavailable => Error::Full(BODIES),
         _ => Error::Malformed(status.message().to_owned().into()),
     })
 }

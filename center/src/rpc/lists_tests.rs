@@ -84,3 +84,30 @@ async fn a_list_that_stands_still_is_given_up() {
     assert_eq!(status.metadata().get("longwire-error").unwrap(), "body_timeout");
     assert_eq!(api.center.ops.bodies().held(), 0);
 }
+
+/// Users of the first chunk that were sent before one that is wrong had the message, and the error did not say so.
+#[tokio::test]
+async fn a_first_chunk_that_breaks_off_says_how_far_it_came() {
+    let api = Api::start().await;
+    let mut first = MulticastChunk { head: Some(head()), ..chunk(0..CHUNK_USERS) };
+    first.uids.push(String::new());
+    let status = upload(&api, stream::iter([first])).await.unwrap_err();
+    assert_eq!(status.metadata().get("longwire-field").unwrap(), "uids[2000]");
+    assert_eq!(status.metadata().get("longwire-accepted").unwrap(), "2000", "{status}");
+    assert!(status.metadata().contains_key("longwire-id"));
+}
+
+/// A center that had no room for a list said that the list was malformed, which nobody tries again.
+#[tokio::test]
+async fn a_list_that_there_is_no_room_for_may_come_again() {
+    let api = Api::start().await;
+    let all = api.center.ops.bodies().take(Config::default().body_bytes_in_flight).unwrap();
+    let first = MulticastChunk { head: Some(head()), ..chunk(0..3) };
+    let status = upload(&api, stream::iter([first])).await.unwrap_err();
+    assert_eq!(
+        (status.code(), status.metadata().get("longwire-error").unwrap().as_bytes()),
+        (Code::Unavailable, &b"busy"[..])
+    );
+    drop(all);
+    assert_eq!(api.center.ops.bodies().held(), 0);
+}

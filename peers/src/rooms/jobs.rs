@@ -52,21 +52,19 @@ impl Rooms {
         told.into_iter().filter_map(|(room, result)| result.err().map(|error| (room, error))).collect()
     }
 
-    /// What each of these rooms has sent and got acked of these broadcasts. A room is asked once: who wants to know asks again.
+    /// What each of these rooms has sent and got acked of the request's broadcasts. A room is asked once: who wants to know asks
+    /// again.
     pub async fn progress_of(
         &self,
         rooms: &[NodeId],
-        ids: &[u64],
-    ) -> Vec<(NodeId, Result<Vec<rpc::Progress>, PeerError>)> {
+        request: &rpc::ProgressRequest,
+    ) -> Vec<(NodeId, Result<rpc::ProgressResponse, PeerError>)> {
         let calls = rooms.iter().map(|room| {
             let call = |line: Arc<RoomLine>| {
-                let request = rpc::ProgressRequest { ids: ids.to_vec() };
+                let request = request.clone();
                 async move { line.control.call(line.client().progress(request)).await }
             };
-            async move {
-                let answer = self.links.call(To::Node(*room), Repeat::Needless, call).await;
-                (*room, answer.map(|answer| answer.progress))
-            }
+            async move { (*room, self.links.call(To::Node(*room), Repeat::Needless, call).await) }
         });
         join_all(calls).await
     }

@@ -98,24 +98,6 @@ fn same(a: &Bytes, b: &Bytes) -> bool {
     a.as_ptr() == b.as_ptr() && a.len() == b.len()
 }
 
-pub(super) fn add_progress(
-    ids: &[u64],
-    sum: Vec<rpc::Progress>,
-    part: &rpc::ProgressResponse,
-) -> Vec<rpc::Progress> {
-    let mut sum = if sum.is_empty() {
-        ids.iter().map(|id| rpc::Progress { id: *id, ..Default::default() }).collect()
-    } else {
-        sum
-    };
-    for one in &part.progress {
-        if let Some(total) = sum.iter_mut().find(|total| total.id == one.id) {
-            super::add_progress(total, one);
-        }
-    }
-    sum
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

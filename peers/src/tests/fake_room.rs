@@ -79,7 +79,7 @@ impl Room for FakeRoom {
         let part = |id| rpc::Progress { id, targets: 5, sent: 4, acked: 3, ..Default::default() };
         // A room tells only of what it knows, in whatever order.
         let progress = request.into_inner().ids.into_iter().rev().filter(|id| *id != 404).map(part).collect();
-        Ok(Response::new(rpc::ProgressResponse { progress }))
+        Ok(Response::new(rpc::ProgressResponse { progress, behind: false }))
     }
 
     async fn drain(&self, _: Request<rpc::DrainRequest>) -> Answer<rpc::DrainResponse> {

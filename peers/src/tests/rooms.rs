@@ -127,11 +127,18 @@ async fn all_rooms_are_told_and_those_that_are_missed_are_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn progress_is_summed_in_the_order_asked_for() {
+async fn each_room_tells_its_progress() {
     let (_town, rooms, _fakes) = town(&[1, 2, 3]).await;
-    let told = rooms.progress(&[12, 404, 10]).await;
-    let sums: Vec<_> = told.answer.iter().map(|p| (p.id, p.targets, p.sent, p.acked)).collect();
-    assert_eq!(sums, [(12, 15, 12, 9), (404, 0, 0, 0), (10, 15, 12, 9)]);
+    let request = rpc::ProgressRequest { ids: vec![12, 404, 10], ..Default::default() };
+    let told = rooms.progress_of(&[NodeId(1), NodeId(3), NodeId(4)], &request).await;
+    let counts = |told: &rpc::ProgressResponse| -> Vec<_> {
+        told.progress.iter().map(|p| (p.id, p.targets, p.sent, p.acked)).collect()
+    };
+    assert_eq!(told.iter().map(|(room, _)| room.0).collect::<Vec<_>>(), [1, 3, 4]);
+    for (_, told) in &told[..2] {
+        assert_eq!(counts(told.as_ref().unwrap()), [(10, 5, 4, 3), (12, 5, 4, 3)]);
+    }
+    assert!(matches!(told[2].1, Err(PeerError::NoNode(_))));
     assert!(rooms.kick(NodeId(1), rpc::KickItem { fence: 1, ..Default::default() }).await.unwrap());
     rooms.drain(NodeId(1)).await.unwrap();
 }

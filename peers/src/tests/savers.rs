@@ -27,6 +27,12 @@ async fn town(ids: &[u32]) -> (Town, Savers, Vec<FakeSaver>) {
     (town, savers, fakes)
 }
 
+/// Appends it to all of its users; the first error, if there is one.
+async fn append_list(savers: &Savers, item: rpc::Append) -> Result<Vec<rpc::Position>, PeerError> {
+    let uids = item.uids.clone();
+    savers.append_list(item, &uids).await.into_iter().collect()
+}
+
 fn message(uids: impl IntoIterator<Item = u32>) -> rpc::Append {
     rpc::Append {
         id: 1,
@@ -40,9 +46,9 @@ fn message(uids: impl IntoIterator<Item = u32>) -> rpc::Append {
 #[tokio::test(start_paused = true)]
 async fn a_multicast_is_split_by_shard_and_its_positions_come_in_order() {
     let (town, savers, fakes) = town(&[1, 2, 3]).await;
-    let result = savers.append(message(0..1000)).await.unwrap();
-    assert_eq!(result.positions.len(), 1000);
-    for (n, position) in result.positions.iter().enumerate() {
+    let positions = append_list(&savers, message(0..1000)).await.unwrap();
+    assert_eq!(positions.len(), 1000);
+    for (n, position) in positions.iter().enumerate() {
         let owner = town.owner(Role::Saver, user_key(7, &n.to_string()));
         assert_eq!((position.seq, position.epoch), (n as u64, u64::from(owner)));
     }
@@ -57,10 +63,26 @@ async fn a_multicast_is_split_by_shard_and_its_positions_come_in_order() {
 async fn only_the_part_that_failed_is_appended_again() {
     let (_town, savers, fakes) = town(&[1, 2, 3]).await;
     fakes[1].failing.store(2, Ordering::SeqCst);
-    let result = savers.append(message(0..100)).await.unwrap();
-    assert!(result.positions.iter().enumerate().all(|(n, p)| p.seq == n as u64 && p.epoch > 0));
+    let positions = append_list(&savers, message(0..100)).await.unwrap();
+    assert!(positions.iter().enumerate().all(|(n, p)| p.seq == n as u64 && p.epoch > 0));
     let counts: Vec<_> = fakes.iter().map(|f| f.seen.lock().unwrap().appends.len()).collect();
     assert_eq!(counts, [1, 3, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saver_that_is_away_costs_only_its_own_users() {
+    let (town, savers, fakes) = town(&[1, 2]).await;
+    fakes[1].failing.store(u32::MAX, Ordering::SeqCst);
+    let uids: Vec<String> = (0..3_000).map(|n| n.to_string()).collect();
+    let results = savers.append_list(message([]), &uids).await;
+    for (uid, result) in uids.iter().zip(results) {
+        assert_eq!(result.is_ok(), town.owner(Role::Saver, user_key(7, uid)) == 1, "{uid}");
+    }
+    let appends = &fakes[0].seen.lock().unwrap().appends;
+    assert!(
+        appends.len() == 2 && appends.iter().all(|part| part.uids.len() <= 1_000),
+        "in parts that share batches"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,8 +101,9 @@ async fn a_refusal_is_an_error_and_not_tried_again() {
     let fake = FakeSaver { refusal: Some(refusal.clone()), ..FakeSaver::new(1) };
     town.add(Role::Saver, 1, fake.routes()).await;
     let savers = Savers::new(&town.cluster, limits(), town.cancel.clone());
-    for uids in [vec![1], vec![1, 2]] {
-        let error = savers.append(message(uids)).await.unwrap_err();
+    let one = savers.append(message([1])).await.unwrap_err();
+    let list = append_list(&savers, message([1, 2])).await.unwrap_err();
+    for error in [one, list] {
         assert!(matches!(&error, PeerError::Refused(r) if *r == refusal));
         assert_eq!(error.outcome().http, 503);
     }

@@ -8,7 +8,7 @@ use std::sync::{
 use bytes::Bytes;
 use mio::Waker;
 use tokio::sync::{mpsc, oneshot};
-use wire::id::AppId;
+use wire::id::{AppId, Cursor};
 
 use super::Arrival;
 use super::{Entries, WebSocketDoor};
@@ -43,8 +43,8 @@ pub enum Order {
     RecallUsers(AppId, u64, Arc<[String]>, oneshot::Sender<u64>),
     /// A broadcast was taken back; `None` if too many such rounds are under way.
     RecallBroadcast(AppId, u64, Bytes, oneshot::Sender<Option<u64>>),
-    /// What was done for these broadcasts.
-    Progress(Arc<[u64]>, oneshot::Sender<Vec<Progress>>),
+    /// What was done for these broadcasts, and whether the thread has not come as far as that place in an app's log.
+    Progress(Arc<[u64]>, Option<(AppId, Cursor)>, oneshot::Sender<(Vec<Progress>, bool)>),
     /// How many bindings something is meant for.
     Count(AppId, Arc<Meant>, oneshot::Sender<u64>),
     /// Broadcast cursors of live bindings were kept, or not.

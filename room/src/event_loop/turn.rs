@@ -163,8 +163,10 @@ impl EventLoop {
             Order::RecallBroadcast(app, id, frame, reply) => {
                 let _ = reply.send(sessions.recall_broadcast(app, id, frame));
             }
-            Order::Progress(ids, reply) => {
-                let _ = reply.send(ids.iter().map(|id| sessions.progress(*id)).collect());
+            Order::Progress(ids, place, reply) => {
+                let told = ids.iter().map(|id| sessions.progress(*id)).collect();
+                let behind = place.is_some_and(|(app, place)| sessions.is_behind(app, place));
+                let _ = reply.send((told, behind));
             }
             Order::Count(app, meant, reply) => {
                 let _ = reply.send(sessions.count(app, &meant));

@@ -2,7 +2,7 @@
 
 use roaring::RoaringBitmap;
 use slab::Slab;
-use wire::id::AppId;
+use wire::id::{AppId, Cursor};
 
 use super::{Sessions, apps::App, binding::Binding};
 use crate::exchange::{Meant, Progress};
@@ -41,6 +41,13 @@ impl Sessions {
             }
         }
         all
+    }
+
+    /// Whether it has not been chosen yet whom here everything up to a place in an app's log is for: then what
+    /// [`Sessions::progress`] tells of those broadcasts is less than all.
+    pub fn is_behind(&self, app: AppId, place: Cursor) -> bool {
+        let here = self.apps.get(&app).filter(|app| !app.members.is_empty());
+        here.is_some_and(|app| (app.log.epoch, app.log.opened) < (place.epoch.0, place.bseq.0))
     }
 
     /// How many bindings an audience has now, wherever on the ring they are.

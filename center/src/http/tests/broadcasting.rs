@@ -180,3 +180,25 @@ async fn more_jobs_than_are_allowed_are_refused_by_name() {
         "a plain one needs no place"
     );
 }
+
+/// A broadcast was told as done before any room had heard of it, with nobody in its ledger; who waited for its end read that as the
+/// result.
+#[tokio::test]
+async fn a_broadcast_is_done_when_the_rooms_know_whom_it_is_for() {
+    let api = Api::start().await;
+    api.center.fakes.state().behind = true;
+    let made = api.post("/v1/broadcasts", json!({"payload": "x"})).await.json;
+    let path = format!("/v1/broadcasts/{}", made["id"].as_str().unwrap());
+    let before = api.get(&path).await.json;
+    let told = (&before["state"], &before["released"], &before["ended_ms"], &before["bseq"]);
+    assert_eq!(told, (&json!("running"), &json!(1.0), &json!(0), &json!(1)));
+    assert_eq!(api.center.fakes.state().places[0], (1, 1, 1), "the end of the log");
+    api.center.fakes.state().behind = false;
+    assert_eq!(api.get(&path).await.json["state"], "done");
+    // A room that does not find it in all that time will not be waited for.
+    api.center.fakes.state().behind = true;
+    for job in api.center.fakes.state().jobs.jobs.values_mut() {
+        job.ended_ms -= 15_000;
+    }
+    assert_eq!(api.get(&path).await.json["state"], "done");
+}

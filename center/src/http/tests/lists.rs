@@ -246,3 +246,105 @@ async fn the_users_of_a_message_are_listed_over_all_savers() {
         api.call(OTHER_KEY, Method::GET, &format!("/v1/messages/{id}/targets?app=demo"), Value::Null).await;
     assert_eq!(other.error().1, "other_app");
 }
+
+/// The first line may be as long as the largest payload written in six bytes each: many lists that only began held what no bound counted.
+#[tokio::test]
+async fn the_head_of_a_list_is_counted_while_it_comes() {
+    let api = Api::start().await;
+    let (began, mut begun) = tokio::sync::mpsc::channel(1);
+    let bodies = api.center.ops.bodies().clone();
+    let body = stream::iter(["{\"payload\":", "\"x\"}\n\"alice\""]).map(move |part| {
+        let _ = began.try_send(bodies.held());
+        Ok::<_, Infallible>(Bytes::from(part))
+    });
+    assert_eq!(api.stream("", Body::from_stream(body)).await.status, 200);
+    assert!(begun.recv().await.unwrap() > 0);
+    assert_eq!(api.center.ops.bodies().held(), 0);
+    let _all = api.center.ops.bodies().take(Config::default().body_bytes_in_flight).unwrap();
+    let answer = api.stream("", "{\"payload\":").await;
+    assert_eq!(answer.error().1, "busy");
+}
+
+/// The message of the list that is being streamed, once its first users have it.
+async fn id_of_list(api: &Api) -> u64 {
+    api.until(|state| !state.appended.is_empty()).await;
+    api.center.fakes.state().appended[0].id
+}
+
+/// Of a list that was taken back while it came, users who came after that got the message all the same.
+#[tokio::test]
+async fn a_list_that_is_taken_back_half_way_goes_no_further() {
+    let api = Api::start().await;
+    api.center.join().await;
+    let other = api.center.another(8).await;
+    let router = router(Arc::clone(&other.ops));
+    let other = Api { center: other, router };
+    for (round, taker) in [&api, &other].into_iter().enumerate() {
+        let key = format!("key-{round}");
+        api.center.fakes.state().appended.clear();
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let begun = list(&json!({"payload": "x"}), users(CHUNK_USERS)) + "\n";
+        let rest = users(2 * CHUNK_USERS).skip(CHUNK_USERS).map(|user| format!("\"{user}\"\n"));
+        let rest = Bytes::from(rest.collect::<String>());
+        let body = stream::iter([Bytes::from(begun)])
+            .chain(stream::once(async move { gone.await.map(|()| rest).unwrap_or_default() }))
+            .map(Ok::<_, Infallible>);
+        let take = async {
+            let id = id_of_list(&api).await;
+            let taken =
+                taker.call(DEMO_KEY, Method::DELETE, &format!("/v1/messages/{id}"), Value::Null).await;
+            assert_eq!(taken.json["recalled"], CHUNK_USERS, "{}", taken.json);
+            go.send(()).unwrap();
+        };
+        let (answer, ()) = tokio::join!(api.stream(&key, Body::from_stream(body)), take);
+        assert_eq!((answer.status, answer.error().1), (409, "wrong_state"), "{}", answer.json);
+        assert_eq!(answer.json["error"]["progress"]["accepted"], CHUNK_USERS);
+        assert!(!answer.json["error"]["message"].as_str().unwrap().contains("goes on"));
+        assert_eq!(api.stored(), 0);
+        let again = api.stream(&key, list(&json!({"payload": "x"}), users(3))).await;
+        assert_eq!((again.error().1, api.stored()), ("wrong_state", 0), "nor does a repeat");
+    }
+}
+
+/// Users whom a message was just being stored for when it was taken back: their inboxes had been searched before it came.
+#[tokio::test(start_paused = true)]
+async fn what_is_just_being_stored_is_taken_back_too() {
+    let api = Api::start().await;
+    assert_eq!(api.post("/v1/push", json!({"uid": "a", "payload": "x"})).await.status, 200);
+    api.center.fakes.state().append_takes = Duration::from_secs(1);
+    let due = json!({"at_ms": cluster::now_ms() + 60_000});
+    let kept = api.post("/v1/multicast", json!({"uids": ["b", "c"], "payload": "x", "when": due})).await;
+    let id = kept.json["id"].as_str().unwrap().to_owned();
+    let part = api.center.fakes.state().schedule.parts.values().next().unwrap().clone();
+    let sending = crate::scheduled::send(&api.center.ops, &part, part.due_ms);
+    let taking = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        api.call(DEMO_KEY, Method::DELETE, &format!("/v1/messages/{id}"), Value::Null).await
+    };
+    let (sent, taken) = tokio::join!(sending, taking);
+    assert!(sent);
+    assert_eq!((taken.status, &taken.json["recalled"]), (200, &json!(2)), "{}", taken.json);
+    assert_eq!(api.stored(), 1, "that to a");
+    assert!(!crate::scheduled::send(&api.center.ops, &part, part.due_ms).await, "whoever had read it before");
+    assert_eq!(api.stored(), 1);
+}
+
+/// Likewise of a schedule that is cancelled: the users of a part that was just being sent were counted as spared.
+#[tokio::test(start_paused = true)]
+async fn who_is_counted_as_cancelled_gets_nothing() {
+    let api = Api::start().await;
+    assert_eq!(api.post("/v1/push", json!({"uid": "a", "payload": "x"})).await.status, 200);
+    api.center.fakes.state().append_takes = Duration::from_secs(1);
+    let due = json!({"at_ms": cluster::now_ms() + 60_000});
+    let kept = api.stream("", list(&json!({"payload": "x", "when": due}), users(1_500))).await;
+    let id = kept.json["id"].as_str().unwrap().to_owned();
+    let part = api.center.fakes.state().schedule.parts.values().next().unwrap().clone();
+    let sending = crate::scheduled::send(&api.center.ops, &part, part.due_ms);
+    let taking = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        api.call(DEMO_KEY, Method::DELETE, &format!("/v1/scheduled/{id}"), Value::Null).await
+    };
+    let (sent, taken) = tokio::join!(sending, taking);
+    assert!(sent);
+    assert_eq!((taken.json["cancelled"].as_u64(), api.stored()), (Some(500), 1_001), "{}", taken.json);
+}

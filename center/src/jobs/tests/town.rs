@@ -25,6 +25,7 @@ use crate::{
     metrics::Metrics,
     ops::Peers,
     testing::Fakes,
+    under_way::UnderWay,
 };
 
 /// The wall clock when a test begins: 2026-11-21T06:00 UTC.
@@ -94,7 +95,7 @@ impl Room for FakeRoom {
             rpc::Progress { id, sent, ..state.told.clone() }
         };
         let progress = request.into_inner().ids.into_iter().map(of).collect();
-        Ok(Response::new(rpc::ProgressResponse { progress }))
+        Ok(Response::new(rpc::ProgressResponse { progress, behind: false }))
     }
 
     async fn count_audience(
@@ -206,7 +207,7 @@ impl Town {
             clock: Arc::new(move || BEGIN_MS + began.elapsed().as_millis() as u64 * haste),
         };
         let (jobs, _) = Jobs::spawn(&reach, &BroadcastConfig::default(), &cancel, &cancel);
-        self.local.insert(NodeId(id), crate::jobs::routes(jobs.parts.clone()));
+        self.local.insert(NodeId(id), crate::jobs::routes(jobs.parts.clone(), UnderWay::default()));
         cluster.join().await.unwrap();
         self.centers.insert(id, Center { jobs, me, cancel });
     }
