@@ -113,6 +113,14 @@ impl Counts {
         Self { bound: self.bound, slow: self.slow, ..self.less(before) }
     }
 
+    /// Whether somebody may wait for what has changed. Nobody waits for one more delivery of a broadcast, of which a hundred
+    /// thousand come in a second, but for the last.
+    #[must_use]
+    pub fn is_waited_for(&self, before: &Self) -> bool {
+        let Self { broadcasts, slow_broadcasts, .. } = *before;
+        Self { broadcasts, slow_broadcasts, ..*self }.tells_more_than(before)
+    }
+
     /// Whether more than bytes has changed: heartbeats alone are not worth telling soon.
     #[must_use]
     pub fn tells_more_than(&self, before: &Self) -> bool {
@@ -125,6 +133,8 @@ impl Counts {
 pub struct SharedCounts {
     cells: Arc<Cells>,
     changed: Arc<Notify>,
+    /// Something that nobody waits for has changed.
+    grown: Arc<Notify>,
     interval: Arc<Mutex<Option<Box<Interval>>>>,
 }
 
@@ -158,11 +168,20 @@ impl SharedCounts {
         self.changed.notify_one();
     }
 
-    /// Publishes counts, and wakes nobody if they are as before.
+    /// Publishes counts, and wakes nobody if they are as before. Of what nobody waits for only [`Self::grown`] tells.
     pub(crate) fn store_if_changed(&self, counts: &Counts) {
-        if self.load() != *counts {
+        let before = self.load();
+        if counts.is_waited_for(&before) {
             self.store(counts);
+        } else if before != *counts {
+            self.cells.store(counts);
+            self.grown.notify_one();
         }
+    }
+
+    /// Waits until something has changed that nobody waits for.
+    pub(crate) async fn grown(&self) {
+        self.grown.notified().await;
     }
 
     /// The counts as last published.
@@ -174,6 +193,8 @@ impl SharedCounts {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -181,6 +202,19 @@ mod tests {
         let before = Counts { bytes_in: 5, messages: 1, ..Counts::default() };
         assert!(!Counts { bytes_in: 9, bytes_out: 3, ..before }.tells_more_than(&before));
         assert!(Counts { messages: 2, ..before }.tells_more_than(&before));
+    }
+
+    /// Each delivery of a broadcast woke whoever waited for it to be complete.
+    #[tokio::test]
+    async fn deliveries_wake_nobody_but_the_last() {
+        let changed = Arc::new(Notify::new());
+        let shared = SharedCounts::telling(changed.clone());
+        let some = Counts { broadcasts: 1, bytes_in: 300, ..Counts::default() };
+        shared.store_if_changed(&some);
+        assert!(changed.notified().now_or_never().is_none() && shared.grown().now_or_never().is_some());
+        assert_eq!(shared.load(), some);
+        shared.store_if_changed(&Counts { broadcasts: 2, broadcasts_complete: 1, ..some });
+        assert!(changed.notified().now_or_never().is_some());
     }
 
     #[test]

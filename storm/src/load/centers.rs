@@ -144,6 +144,15 @@ impl Centers {
         Ok(self.next()?.get_broadcast(self.request(asked)).await?.into_inner())
     }
 
+    /// How far the newest broadcasts before an id have come, newest first.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn broadcasts(&self, before_id: u64, limit: u32) -> Result<Vec<v1::BroadcastState>> {
+        let asked = v1::ListBroadcastsRequest { app: self.app.clone(), before_id, limit };
+        Ok(self.next()?.list_broadcasts(self.request(asked)).await?.into_inner().broadcasts)
+    }
+
     /// The ledger of a message.
     ///
     /// # Errors
