@@ -101,9 +101,12 @@ async fn two_savers_share_an_archive() {
     assert!(users.iter().any(|u| owner(u) == NodeId(1)) && users.iter().any(|u| owner(u) == NodeId(2)));
 
     // One payload to all, over both shards; the ledger is the sum.
-    let sent = savers.append(append(100, &users)).await.unwrap();
-    assert_eq!((sent.positions.len(), sent.repeated), (40, false));
-    assert!(savers.append(append(100, &users)).await.unwrap().repeated);
+    let to_all = async || {
+        let results = savers.append_list(append(100, &[]), &users).await;
+        results.into_iter().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let sent = to_all().await;
+    assert_eq!((sent.len(), to_all().await), (40, sent.clone()));
     let ledger = savers.ledger(1u32, 100).await.unwrap();
     assert_eq!((ledger.targets, ledger.stored, ledger.multicast), (40, 40, true));
 
@@ -111,7 +114,7 @@ async fn two_savers_share_an_archive() {
     let ack = rpc::AckItem {
         app: 1,
         uid: acked.clone(),
-        inbox: Some(sent.positions[3]),
+        inbox: Some(sent[3]),
         cursor: None,
         ..Default::default()
     };

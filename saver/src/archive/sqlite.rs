@@ -1,8 +1,9 @@
 //! The embedded archive: one SQLite file in WAL mode, synced at every commit.
 //!
 //! One connection writes, guarded by a lock that is only ever contended by start-up work; a small pool reads. Two
-//! processes may share the file: SQLite's own lock orders their transactions, and epochs and row blocks come from
-//! counters in the file. Memory: `cache_bytes` for the writer and a quarter of it for each of the readers.
+//! processes may share the file: they take turns ([`turns`]), SQLite's own lock orders their transactions, and epochs and
+//! row blocks come from counters in the file. Memory: `cache_bytes` for the writer and a quarter of it for each of the
+//! readers.
 
 use std::{
     path::PathBuf,
@@ -38,6 +39,7 @@ mod statement;
 mod store;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod walks;
 
 /// Readers: enough that a slow ledger query does not hold up loads; each costs a thread.
@@ -70,6 +72,7 @@ pub struct SqliteArchive {
     options: SqliteConnectOptions,
     /// `None` after a failure that may have left the connection in doubt: the next use opens a new one.
     writer: Mutex<Option<SqliteConnection>>,
+    turns: turns::Turns,
     readers: SqlitePool,
 }
 
@@ -100,7 +103,8 @@ impl SqliteArchive {
             .max_connections(READERS)
             .acquire_timeout(settings.busy_timeout)
             .connect_lazy_with(options(settings.cache_bytes / 4).pragma("query_only", "on"));
-        Ok(Self { options: writing, writer: Mutex::new(Some(writer)), readers })
+        let turns = turns::Turns::of(&settings.path);
+        Ok(Self { options: writing, writer: Mutex::new(Some(writer)), turns, readers })
     }
 
     /// The first connection. Savers that start together on a new file all want to put it into its journal mode, for
@@ -158,6 +162,7 @@ impl SqliteArchive {
     ) -> ArchiveResult<T> {
         let mut slot = self.writer.lock().await;
         let connection = open(&mut slot, &self.options).await?;
+        let _turn = self.turns.take().await;
         let result = work(&mut *connection).await;
         let error = match result {
             Ok(done) => return Ok(done),
