@@ -15,6 +15,7 @@ mod fanout;
 mod flags;
 mod frames;
 mod ghosts;
+mod greeting;
 mod inbox;
 mod jitter;
 mod keep;
@@ -65,6 +66,7 @@ use self::{
     drain::Drain,
     fanout::RecallRound,
     ghosts::Farewells,
+    greeting::Greetings,
     jitter::Jitter,
     lost::Lost,
     told::Hellos,
@@ -122,6 +124,8 @@ pub struct Sessions {
     /// Connections that are kept so.
     ghosts: usize,
     farewells: Farewells,
+    /// Answers to Connect that have not been written.
+    greetings: Greetings,
     generation: u32,
     jitter: Jitter,
     tally: Tally,
@@ -157,6 +161,7 @@ impl Sessions {
             sealer: None,
             ghosts: 0,
             farewells: Farewells::default(),
+            greetings: Greetings::default(),
             generation: 0,
             jitter: Jitter::new(seed),
             tally: Tally::default(),
@@ -226,6 +231,7 @@ impl Sessions {
             return self.end_ghost(slot);
         }
         session.enter(Phase::Closing, now.ms);
+        self.forget_greeting(slot);
         self.watch(slot);
         self.end_all(slot);
         let retry_after_ms = match code {

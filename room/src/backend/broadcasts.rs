@@ -107,14 +107,19 @@ impl Broadcasts {
         done.await.map_err(|_| NoticeError::Ending)
     }
 
+    /// The head of an app's log, if it is known to be at least so far.
+    pub(crate) fn known_head(&self, app: AppId, at_least: u64) -> Option<Cursor> {
+        let known = self.heads.read().unwrap_or_else(PoisonError::into_inner).get(&app).copied();
+        known.filter(|head| head.bseq.0 >= at_least)
+    }
+
     /// The head of an app's log, asked for if it is not known or is known to be less than `at_least`. From then on the
     /// log is followed.
     ///
     /// # Errors
     /// When the saver does not answer.
     pub async fn head(&self, app: AppId, at_least: u64) -> Result<Cursor, PeerError> {
-        let known = self.heads.read().unwrap_or_else(PoisonError::into_inner).get(&app).copied();
-        if let Some(head) = known.filter(|head| head.bseq.0 >= at_least) {
+        if let Some(head) = self.known_head(app, at_least) {
             return Ok(head);
         }
         let (reply, head) = oneshot::channel();

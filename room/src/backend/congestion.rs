@@ -48,6 +48,13 @@ impl Congestion {
     }
 }
 
+impl UnderWay<'_> {
+    /// When it began.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+}
+
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.all.under_way.fetch_sub(1, Ordering::Relaxed);

@@ -3,13 +3,38 @@
 use std::{future::Future, sync::Arc};
 
 use cluster::NodeId;
-use peers::{AppDirectory, Coordinators, PeerError, Registers, Savers};
+use futures::{FutureExt as _, future::join_all};
+use peers::{Again, AppDirectory, Coordinators, First, PeerError, Registers, Savers};
 use proto::internal as rpc;
 
 /// What the room needs of the other services: the real ones, or a test's.
 pub trait Services: Clone + Send + Sync + 'static {
     /// An app by its key.
     fn app(&self, key: &str) -> impl Future<Output = Result<Option<Arc<rpc::App>>, PeerError>> + Send;
+    /// The same, if it need not be asked for.
+    fn app_at_hand(&self, _key: &str) -> Option<Arc<rpc::App>> {
+        None
+    }
+    /// The register that a user's session goes to, so that those for one go together. `None`: it is all the same.
+    fn register_of(&self, _app: u32, _uid: &str) -> Option<NodeId> {
+        None
+    }
+    /// The saver that has a user's inbox, likewise.
+    fn saver_of(&self, _app: u32, _uid: &str) -> Option<NodeId> {
+        None
+    }
+    /// Enters sessions in one attempt, with one call to each register; what came of each, in their order.
+    fn bind_all(&self, items: Vec<rpc::BindItem>) -> impl Future<Output = Vec<First<u64>>> + Send {
+        join_all(items.into_iter().map(|item| self.bind(item).map(first)))
+    }
+    /// Goes on with one of these that failed.
+    fn bind_again(
+        &self,
+        item: rpc::BindItem,
+        _again: Again,
+    ) -> impl Future<Output = Result<u64, PeerError>> + Send {
+        self.bind(item)
+    }
     /// Enters a session; its fence.
     fn bind(&self, item: rpc::BindItem) -> impl Future<Output = Result<u64, PeerError>> + Send;
     /// Removes a session; whether it was there.
@@ -26,6 +51,21 @@ pub trait Services: Clone + Send + Sync + 'static {
         register: NodeId,
         request: rpc::SettleRequest,
     ) -> impl Future<Output = Result<bool, PeerError>> + Send;
+    /// Reads inboxes in one attempt, with few calls to each saver; what came of each, in their order.
+    fn load_all(
+        &self,
+        items: Vec<rpc::LoadItem>,
+    ) -> impl Future<Output = Vec<First<rpc::LoadResult>>> + Send {
+        join_all(items.into_iter().map(|item| self.load(item).map(first)))
+    }
+    /// Goes on with one of these that failed.
+    fn load_again(
+        &self,
+        item: rpc::LoadItem,
+        _again: Again,
+    ) -> impl Future<Output = Result<rpc::LoadResult, PeerError>> + Send {
+        self.load(item)
+    }
     /// Reads an inbox.
     fn load(&self, item: rpc::LoadItem) -> impl Future<Output = Result<rpc::LoadResult, PeerError>> + Send;
     /// Acks an inbox, keeps a cursor.
@@ -47,6 +87,11 @@ pub trait Services: Clone + Send + Sync + 'static {
     fn event(&self, event: rpc::StateEvent) -> impl Future<Output = Result<bool, PeerError>> + Send;
 }
 
+/// A call by itself has been tried as often as it may.
+fn first<T>(result: Result<T, PeerError>) -> First<T> {
+    result.map_or_else(First::Failed, First::Done)
+}
+
 /// The services of the cluster.
 #[derive(Clone)]
 pub struct Peers {
@@ -63,6 +108,26 @@ pub struct Peers {
 impl Services for Peers {
     async fn app(&self, key: &str) -> Result<Option<Arc<rpc::App>>, PeerError> {
         self.apps.find_by_key(key).await
+    }
+
+    fn app_at_hand(&self, key: &str) -> Option<Arc<rpc::App>> {
+        self.apps.get_by_key(key)
+    }
+
+    fn register_of(&self, app: u32, uid: &str) -> Option<NodeId> {
+        self.registers.owner(app, uid)
+    }
+
+    fn saver_of(&self, app: u32, uid: &str) -> Option<NodeId> {
+        self.savers.owner(app, uid)
+    }
+
+    async fn bind_all(&self, items: Vec<rpc::BindItem>) -> Vec<First<u64>> {
+        self.registers.bind_all(items).await
+    }
+
+    async fn bind_again(&self, item: rpc::BindItem, again: Again) -> Result<u64, PeerError> {
+        self.registers.bind_again(item, again).await
     }
 
     async fn bind(&self, item: rpc::BindItem) -> Result<u64, PeerError> {
@@ -83,6 +148,14 @@ impl Services for Peers {
 
     async fn settle(&self, register: NodeId, request: rpc::SettleRequest) -> Result<bool, PeerError> {
         self.registers.settle(register, request).await
+    }
+
+    async fn load_all(&self, items: Vec<rpc::LoadItem>) -> Vec<First<rpc::LoadResult>> {
+        self.savers.load_all(items).await
+    }
+
+    async fn load_again(&self, item: rpc::LoadItem, again: Again) -> Result<rpc::LoadResult, PeerError> {
+        self.savers.load_again(item, again).await
     }
 
     async fn load(&self, item: rpc::LoadItem) -> Result<rpc::LoadResult, PeerError> {

@@ -59,11 +59,33 @@ pub fn ask_queues(batches: usize) -> (AskQueues, AskStreams) {
     )
 }
 
+/// When the binds of a thread are handed over. Those that come while the cluster takes its time wait a little for others: then a
+/// few calls do for all of them.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    due_ms: u64,
+}
+
+impl Gathering {
+    /// So many binds share a call well enough: what the call itself costs is little beside them.
+    const ENOUGH: usize = 64;
+
+    /// Until when so many binds wait for others, ms.
+    pub(super) fn until(&self, binds: usize, now_ms: u64) -> Option<u64> {
+        (binds > 0 && binds < Self::ENOUGH && now_ms < self.due_ms).then_some(self.due_ms)
+    }
+
+    /// They were handed over, and those that follow are to gather for so long.
+    pub(super) fn handed_over(&mut self, now_ms: u64, gather_ms: u32) {
+        self.due_ms = now_ms + u64::from(gather_ms);
+    }
+}
+
 impl AskQueues {
-    /// Hands over what there is place for. `true`: something is left.
-    pub(crate) fn hand_over(&self, sessions: &mut Sessions) -> bool {
+    /// Hands over what there is place for; binds only if they are `due`. `true`: something is left.
+    pub(crate) fn hand_over(&self, sessions: &mut Sessions, due: bool) -> bool {
         let asks = &mut sessions.asks;
-        let mut left = pass(&mut asks.binds, &self.binds);
+        let mut left = due && pass(&mut asks.binds, &self.binds);
         left |= pass(&mut asks.loads, &self.loads);
         left |= pass(&mut asks.ups, &self.ups);
         left |= pass(&mut asks.pages, &self.pages);
@@ -87,4 +109,22 @@ fn pass<T>(from: &mut Outgoing<T>, to: &mpsc::Sender<Vec<T>>) -> bool {
         place.send(from.take(BATCH));
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_binds_wait_for_others_and_many_do_not() {
+        let mut gathering = Gathering::default();
+        assert_eq!(gathering.until(1, 5), None, "the first goes at once");
+        gathering.handed_over(5, 200);
+        assert_eq!(gathering.until(0, 6), None, "there is nothing to wait with");
+        assert_eq!(gathering.until(1, 6), Some(205));
+        assert_eq!(gathering.until(Gathering::ENOUGH, 6), None);
+        assert_eq!(gathering.until(1, 205), None);
+        gathering.handed_over(205, 0);
+        assert_eq!(gathering.until(1, 205), None, "a cluster that answers at once is not waited for");
+    }
 }

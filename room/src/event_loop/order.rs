@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -105,6 +105,9 @@ pub struct Status {
     pub waiting_bytes: AtomicU64,
     /// Nothing would be lost if the thread ended now.
     pub at_rest: AtomicBool,
+    /// For how long the thread holds binds back after some that it has handed over, so that they go together, ms. Written by the
+    /// tokio side, by how long binds take.
+    pub binds_gather_ms: AtomicU32,
     /// Counters, brought up to date every tick.
     counts: Mutex<Counts>,
 }

@@ -68,6 +68,7 @@ impl EventLoop {
         }
         let before = self.outbox.held(slot);
         self.decode(slot, input, now);
+        self.sessions.heard_all(slot, &mut self.outbox);
         self.bound_partial(slot, before, now);
         self.greet(slot);
     }
@@ -117,10 +118,13 @@ impl EventLoop {
         };
         loop {
             match decoder.decode(input) {
-                Ok(Some(frame)) => match self.hear(slot, frame, now) {
-                    Step::All => {}
-                    other => return other,
-                },
+                Ok(Some(frame)) => {
+                    self.sessions.expect(!input.is_empty());
+                    match self.hear(slot, frame, now) {
+                        Step::All => {}
+                        other => return other,
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     if !decoder.has_preamble() {

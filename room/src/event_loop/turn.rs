@@ -29,7 +29,9 @@ impl EventLoop {
         } else if self.soon {
             SOON
         } else {
-            Duration::from_millis(TICK_MS - now_ms % TICK_MS)
+            let tick_ms = TICK_MS - now_ms % TICK_MS;
+            let due_ms = self.binds_due_ms.map_or(tick_ms, |due_ms| due_ms.saturating_sub(now_ms));
+            Duration::from_millis(tick_ms.min(due_ms))
         };
         self.bell.asleep.store(true, Ordering::SeqCst);
         // Whoever gave an order before the line above did not ring.
@@ -74,7 +76,7 @@ impl EventLoop {
         for slot in self.outbox.take_dead() {
             self.close(slot, now);
         }
-        let left = self.asks.hand_over(&mut self.sessions);
+        let left = self.hand_over(now.ms);
         self.soon = left || draining || self.stop.is_some();
         let at_rest = self.sessions.is_at_rest() && self.deliveries.is_empty();
         self.status.connections.store(self.sessions.connections() as u64, Ordering::Relaxed);
@@ -87,6 +89,18 @@ impl EventLoop {
             self.publish();
         }
         !ends
+    }
+
+    /// Hands asks to the tokio side. `true`: something found no place.
+    fn hand_over(&mut self, now_ms: u64) -> bool {
+        let binds = self.sessions.asks.binds.len();
+        self.binds_due_ms = self.gathering.until(binds, now_ms).filter(|_| !self.sessions.is_draining());
+        let due = self.binds_due_ms.is_none();
+        let left = self.asks.hand_over(&mut self.sessions, due);
+        if due && binds > 0 {
+            self.gathering.handed_over(now_ms, self.status.binds_gather_ms.load(Ordering::Relaxed));
+        }
+        left
     }
 
     fn publish(&self) {

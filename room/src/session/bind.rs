@@ -112,6 +112,7 @@ impl Sessions {
         retry_after_ms: Option<u32>,
         out: &mut impl Outlet,
     ) {
+        self.answer_connect(slot, out);
         self.tally.bind_failed(code);
         let retry_after_ms = match (code, retry_after_ms) {
             (BindCode::Busy, told) => {

@@ -100,6 +100,7 @@ impl Sessions {
         {
             session.enter(Phase::Open, now.ms);
         }
+        self.answer_connect(conn, out);
         self.tally.bound += 1;
         let broadcasts = Cursor { epoch: log_epoch, bseq: done.cursor.bseq };
         tell(

@@ -81,6 +81,7 @@ impl Sessions {
         session.allowed_s = u16::try_from(leave_ms.div_ceil(1_000)).unwrap_or(u16::MAX);
         session.enter(Phase::Leaving, now.ms);
         self.watch(slot);
+        self.answer_connect(slot, out);
         tell(out, slot, Reconnect { addresses: Vec::new(), after_ms, reason: "drain".to_owned() });
         true
     }

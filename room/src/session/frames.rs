@@ -52,6 +52,9 @@ impl Sessions {
             }
             (_, body) => body,
         };
+        if !matches!(body, Some(ClientBody::Bind(_))) {
+            self.answer_connect(slot, out);
+        }
         match body {
             Some(ClientBody::Bind(bind)) => self.on_bind(slot, bind, out),
             Some(ClientBody::Unbind(unbind)) => self.on_unbind(slot, unbind, out),

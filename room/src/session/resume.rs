@@ -233,6 +233,6 @@ impl Sessions {
             version: connect.version.min(limits::VERSION),
             resumed,
         };
-        tell(out, slot, connected);
+        self.say_connected(slot, connected, out);
     }
 }

@@ -2,6 +2,7 @@
 
 mod broadcasts;
 mod ghosts;
+mod greeting;
 mod harness;
 mod inboxes;
 mod ledger;

@@ -16,6 +16,7 @@ impl Sessions {
     /// together, [`Sessions::work`] goes on with them.
     pub fn on_tick(&mut self, now: Now, out: &mut impl Outlet) {
         self.seen = now;
+        self.answer_all_connects(out);
         self.look_at_due(now, out);
         self.unpark(out);
         self.keep_some(now);

@@ -26,6 +26,7 @@ impl Sessions {
     }
 
     pub(crate) fn forget_told(&mut self, conn: u32) {
+        self.forget_greeting(conn);
         if self.hellos.0.is_empty() {
             return;
         }
