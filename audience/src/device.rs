@@ -5,7 +5,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 use roaring::RoaringBitmap;
 
 use crate::{
-    filter::{Filter, MAX_NETWORK, UTC_OFFSETS},
+    filter::{Filter, MAX_NETWORK},
+    offset::Offset,
     version::Version,
 };
 
@@ -18,8 +19,8 @@ pub const MAX_VERSIONS: usize = 1_000;
 pub struct Device {
     /// Number of its network; 0 = it did not tell.
     pub network: u8,
-    /// What its clock shows minus UTC, quarters of an hour; who did not tell counts as 0.
-    pub offset: i8,
+    /// What its clock shows minus UTC.
+    pub offset: Offset,
     /// Of the app.
     pub version: Option<Version>,
     /// Of its user on the ring.
@@ -31,20 +32,12 @@ impl Device {
     #[must_use]
     pub fn told(network: i32, utc_offset_min: Option<i32>, app_version: &str) -> Self {
         let network = u32::try_from(network).ok().filter(|network| *network <= MAX_NETWORK);
-        let offset = utc_offset_min.filter(|minutes| UTC_OFFSETS.contains(minutes));
         Self {
             network: network.unwrap_or(0) as u8,
-            // Down to the quarter before: −17 min is −30.
-            offset: offset.unwrap_or(0).div_euclid(15) as i8,
+            offset: Offset::new(utc_offset_min),
             version: app_version.parse().ok(),
             place: 0,
         }
-    }
-
-    /// What its clock shows minus UTC, minutes, rounded down to a quarter of an hour.
-    #[must_use]
-    pub fn utc_offset_min(&self) -> i32 {
-        i32::from(self.offset) * 15
     }
 }
 
@@ -68,8 +61,8 @@ impl Index {
         if device.network != 0 {
             self.networks.entry(device.network).or_default().insert(slot);
         }
-        if device.offset != 0 {
-            self.offsets.entry(device.offset).or_default().insert(slot);
+        if device.offset.quarters() != 0 {
+            self.offsets.entry(device.offset.quarters()).or_default().insert(slot);
         }
         let number = self.number(device.version?)?;
         if let Some(Some((_, members))) = self.versions.get_mut(usize::from(number)) {
@@ -96,12 +89,12 @@ impl Index {
     }
 
     /// Takes a device out; `key` is what [`Index::enter`] gave.
-    pub fn leave(&mut self, slot: u32, network: u8, offset: i8, key: Option<VersionKey>) {
+    pub fn leave(&mut self, slot: u32, network: u8, offset: Offset, key: Option<VersionKey>) {
         if network != 0 {
             leave(&mut self.networks, &network, slot);
         }
-        if offset != 0 {
-            leave(&mut self.offsets, &offset, slot);
+        if offset.quarters() != 0 {
+            leave(&mut self.offsets, &offset.quarters(), slot);
         }
         let Some(place) = key.and_then(|key| self.versions.get_mut(usize::from(key.0))) else { return };
         if let Some((version, members)) = place {

@@ -140,7 +140,7 @@ impl Filter {
         self.slice.contains(device.place)
             && self.has_zone(zone)
             && self.networks.is_none_or(|bits| bits >> device.network & 1 == 1)
-            && self.offset.is_none_or(|offset| offset == device.offset)
+            && self.offset.is_none_or(|offset| offset == device.offset.quarters())
             && self.has_version(device.version)
     }
 

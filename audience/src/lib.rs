@@ -20,6 +20,7 @@ mod error;
 mod expression;
 mod filter;
 mod lexer;
+mod offset;
 mod parser;
 mod place;
 mod select;
@@ -29,6 +30,7 @@ pub use device::{Device, Index, MAX_VERSIONS, VersionKey};
 pub use error::{ParseError, Problem};
 pub use expression::{Audience, Expression};
 pub use filter::{Filter, FilterError, FilterValues, MAX_NETWORK, MAX_ZONES, UTC_OFFSETS};
+pub use offset::Offset;
 pub use place::{PLACES, Slice, place};
 pub use version::{MAX_VERSION_LENGTH, Version};
 

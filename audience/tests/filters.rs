@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 
-use audience::{Device, Filter, FilterError, FilterValues, Index, MAX_VERSIONS, Slice, Version, place};
+use audience::{
+    Device, Filter, FilterError, FilterValues, Index, MAX_VERSIONS, Offset, Slice, Version, place,
+};
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
 
@@ -80,9 +82,9 @@ fn what_is_asked_for_is_checked() {
 
 #[test]
 fn clocks_are_taken_at_the_quarter_before() {
-    let offset = |minutes| Device::told(0, Some(minutes), "").utc_offset_min();
-    assert_eq!([offset(345), offset(-17), offset(14), offset(-720), offset(840)], [345, -30, 0, -720, 840]);
-    assert_eq!([offset(841), offset(i32::MIN)], [0, 0], "which no clock shows");
+    let offset = |minutes| Device::told(0, Some(minutes), "").offset.minutes();
+    assert_eq!([345, -17, 14, -720, 840].map(offset), [345, -30, 0, -720, 840].map(Some));
+    assert_eq!([841, i32::MIN].map(offset), [None, None], "which no clock shows");
     let nonsense = Device::told(-3, None, "beta");
     assert_eq!(nonsense, Device::default());
 }
@@ -97,15 +99,16 @@ fn versions_are_bounded_and_come_and_go() {
     assert!(keys.iter().all(Option::is_some));
     assert!(index.enter(5_000, &device(MAX_VERSIONS)).is_none());
     assert!(index.enter(5_001, &device(3)).is_some());
-    index.leave(7, 0, 0, keys[7]);
+    index.leave(7, 0, Offset::UNTOLD, keys[7]);
     assert!(index.enter(5_000, &device(MAX_VERSIONS)).is_some());
 }
 
 fn device() -> impl Strategy<Value = Device> {
     let version = prop::option::of((0u8..3, 0u8..3).prop_map(|(a, b)| version(&format!("{a}.{b}"))));
-    (0u8..4, -3i8..4, version, any::<u32>()).prop_map(|(network, offset, version, place)| Device {
+    let minutes = prop::option::of(-45i32..60);
+    (0u8..4, minutes, version, any::<u32>()).prop_map(|(network, minutes, version, place)| Device {
         network,
-        offset,
+        offset: Offset::new(minutes),
         version,
         place,
     })

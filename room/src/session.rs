@@ -32,6 +32,7 @@ mod renew;
 mod resume;
 mod serve;
 mod speed;
+mod tail;
 mod take_up;
 mod tally;
 mod timers;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use audience::{Audience, Device, Index, VersionKey};
+use audience::{Audience, Device, Index, Offset, VersionKey};
 use foldhash::fast::RandomState;
 use roaring::RoaringBitmap;
 use slab::Slab;
@@ -93,7 +93,7 @@ impl App {
     }
 
     /// The device of a binding is on another network, or its clock shows another offset.
-    pub(crate) fn change(&mut self, slot: u32, binding: &mut Binding, network: u8, offset: i8) {
+    pub(crate) fn change(&mut self, slot: u32, binding: &mut Binding, network: u8, offset: Offset) {
         self.tags.index.leave(slot, binding.network, binding.offset, None);
         self.tags.index.enter(slot, &Device { network, offset, ..Device::default() });
         (binding.network, binding.offset) = (network, offset);
@@ -239,7 +239,7 @@ mod tests {
             let meant = filter(values);
             assert!(app.select(&meant).contains(1) && app.tags.matches(&meant, 1, &binding), "{values:?}");
         }
-        app.change(1, &mut binding, 5, 0);
+        app.change(1, &mut binding, 5, Offset::UNTOLD);
         let meant = filter(audience::FilterValues { networks: &[2], ..none });
         assert!(!app.select(&meant).contains(1) && !app.tags.matches(&meant, 1, &binding));
         let meant = filter(audience::FilterValues { version_from: "1.2", ..none });

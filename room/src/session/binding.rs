@@ -1,5 +1,6 @@
 //! One (app, uid) on one connection.
 
+use audience::Offset;
 use wire::id::{AppId, Cursor, Epoch, Position, Seq, Uid};
 
 use super::{apps::TagNumbers, flags::Flags};
@@ -39,7 +40,7 @@ pub(crate) struct Binding {
     pub(crate) bsent: u64,
     /// The last broadcast that the device has acked.
     pub(crate) backed: u64,
-    /// The cursor that the saver has.
+    /// The cursor that the saver has; further where there is nothing to count up to there.
     pub(crate) bsaved: u64,
     /// Numbers of its tags in the app's table. Boxed: most bindings have none.
     pub(crate) tags: Option<Box<TagNumbers>>,
@@ -58,8 +59,8 @@ pub(crate) struct Binding {
     pub(crate) flags: Flags,
     /// Number of its device's network; 0 = not told.
     pub(crate) network: u8,
-    /// What its device's clock shows minus UTC, quarters of an hour.
-    pub(crate) offset: i8,
+    /// What its device's clock shows minus UTC.
+    pub(crate) offset: Offset,
 }
 
 impl Binding {
@@ -88,7 +89,7 @@ impl Binding {
             state: State::Live,
             flags: Flags::default(),
             network: 0,
-            offset: 0,
+            offset: Offset::UNTOLD,
         }
     }
 

@@ -19,9 +19,6 @@ use crate::{
 /// Recall notices of broadcasts that may be on their way at a time; each holds one frame and one bitmap.
 const MAX_RECALLS: usize = 64;
 
-/// Looks at bindings that take as long as a write to one does, and some more.
-const LOOKS_PER_WRITE: usize = 64;
-
 /// A Recall frame on its way to many.
 #[derive(Debug)]
 pub(crate) struct RecallRound {
@@ -42,7 +39,7 @@ impl Sessions {
             app.log.asked = false;
         }
         if run.epoch > app.log.epoch {
-            if run.after < app.log.known {
+            if run.after < app.log.tail.known {
                 app.log.restart(run.epoch, run.after);
                 // Their devices are told, in parts; until then they are sent nothing in numbers that they would misread.
                 app.log.lagging = app.members.clone();
@@ -52,12 +49,12 @@ impl Sessions {
         } else if run.epoch < app.log.epoch {
             return self.queue(run.app);
         }
-        if asked && run.after == app.log.known {
+        if asked && run.after == app.log.tail.known {
             app.log.hole = run.through > run.after;
         }
         app.log.extend(run, max_bytes, now.ms);
         if asked && !app.log.waiting.is_empty() {
-            app.log.note(run, now.unix_ms, now.ms);
+            app.log.tail.note(run, now.unix_ms, now.ms);
             Self::hand_out(run, &mut app.log, &mut self.bindings);
         }
         self.tally.credits_lost += self.apps.get_mut(&run.app).map_or(0, |app| app.log.forget_old());
@@ -72,24 +69,28 @@ impl Sessions {
         }
     }
 
-    /// Gives a page to those who wait for it.
+    /// Gives a page to those who wait for it, as far as it is in front of the tail. The rest they are sent from there, when it
+    /// has been opened.
     fn hand_out(run: &LogRun, log: &mut Log, bindings: &mut slab::Slab<Binding>) {
         let empty = run.through <= run.after;
+        let through = run.through.min(log.tail.oldest);
         let mut slots = RoaringBitmap::new();
         for slot in std::mem::take(&mut log.waiting) {
             let Some(binding) = bindings.get_mut(slot as usize) else { continue };
             if empty && binding.cursor >= run.after {
                 // The saver has nothing there: what the tail begins with is next.
-                binding.cursor = binding.cursor.max(log.oldest);
+                binding.cursor = binding.cursor.max(log.tail.oldest);
                 log.ready.insert(slot);
-            } else if (run.after..run.through).contains(&binding.cursor) {
+            } else if (run.after..through).contains(&binding.cursor) {
                 slots.insert(slot);
             } else {
                 log.waiting.insert(slot);
             }
         }
         if !slots.is_empty() {
-            log.page = Some(Page { run: run.clone(), slots });
+            let old = run.entries.iter().take_while(|entry| entry.bseq <= through);
+            let run = LogRun { entries: old.cloned().collect(), through, ..*run };
+            log.page = Some(Page { run, slots });
         }
     }
 
@@ -127,8 +128,8 @@ impl Sessions {
     fn serve_app(&mut self, id: AppId, budget: usize, now: Now, out: &mut impl Outlet) -> usize {
         let Some(app) = self.apps.get_mut(&id) else { return 0 };
         app.log.queued = false;
-        let looks = budget * LOOKS_PER_WRITE;
-        let mut left = budget - (looks - app.open(&self.bindings, looks, now)) / LOOKS_PER_WRITE;
+        let looks = budget * self.limits.looks;
+        let mut left = budget - (looks - app.open(&self.bindings, looks, now)) / self.limits.looks;
         let mut sending = Sending { bindings: &mut self.bindings, now, out, tally: &mut self.tally };
         if app.log.page.is_some() {
             left -= app.serve_page(left, &mut sending);
@@ -140,11 +141,11 @@ impl Sessions {
             app.log.pass = Some(Pass { to: app.log.opened, targets, only: (count == 1).then_some(last) });
         }
         left -= app.serve_pass(left, &mut sending);
-        app.log.trim(self.limits.tail_bytes);
+        app.log.tail.trim(app.log.done, self.limits.tail_bytes);
         if !app.log.asked && app.log.page.is_none() {
             let behind = app.log.waiting.iter().filter_map(|slot| self.bindings.get(slot as usize));
             let oldest = behind.map(|binding| binding.cursor).min();
-            let after = oldest.or_else(|| app.log.wants_more().then_some(app.log.known));
+            let after = oldest.or_else(|| app.log.wants_more().then_some(app.log.tail.known));
             if let Some(after) = after {
                 app.log.asked = true;
                 if self.asks.pages.push(PageAsk { app: id, after }).is_ok() {

@@ -1,5 +1,6 @@
 //! Telling the archive, while bindings live, how far they have come: only of what is old, slowly, and faster when so much is
-//! known of a log that the oldest would have to give way. All else it is told when a binding ends.
+//! known of a log that the oldest would have to give way; and of what was to be told at a bind, when the archive was away. All else
+//! it is told when a binding ends.
 
 use wire::id::AppId;
 
@@ -20,9 +21,9 @@ const ENTRIES: usize = 100_000;
 impl App {
     /// Up to here the archive is to be told.
     fn old(&self, age_ms: u64, now: Now) -> u64 {
-        let tail = &self.log.tail;
+        let tail = &self.log.tail.entries;
         let old = tail.partition_point(|kept| kept.came_ms + age_ms <= now.ms);
-        let crowd = if self.log.is_crowded() { tail.len() / 2 } else { 0 };
+        let crowd = if self.log.tail.is_crowded() { tail.len() / 2 } else { 0 };
         old.max(crowd).checked_sub(1).map_or(0, |last| tail[last].bseq)
     }
 }
@@ -32,24 +33,33 @@ impl Sessions {
     pub(crate) fn keep_some(&mut self, now: Now) {
         let age_ms = self.limits.keep_ms;
         let next = |id: &AppId| id.0 >= self.keep_next.0.0;
-        let candidates = self.apps.iter().filter(|(_, app)| app.old(age_ms, now) > 0).map(|(id, _)| *id);
+        let has_some = |app: &App| app.old(age_ms, now) > 0 || app.log.owing.has_debtors();
+        let candidates = self.apps.iter().filter(|(_, app)| has_some(app)).map(|(id, _)| *id);
         let candidates: Vec<AppId> = candidates.collect();
         let first = candidates.iter().filter(|id| next(id)).min().or_else(|| candidates.iter().min());
         let Some(id) = first.copied() else { return };
         let from = if id == self.keep_next.0 { self.keep_next.1 } else { 0 };
         let Some(app) = self.apps.get_mut(&id) else { return };
         let old = app.old(age_ms, now);
-        let most = if app.log.is_crowded() { TOLD_IF_CROWDED } else { TOLD };
-        let slots: Vec<u32> = app.members.range(from..).take(LOOKS).collect();
+        let most = if app.log.tail.is_crowded() { TOLD_IF_CROWDED } else { TOLD };
+        let debtors = app.log.owing.debtors().filter(|slot| !self.keeping.contains(slot)).take(TOLD);
+        let mut slots: Vec<(u32, bool)> = debtors.map(|slot| (slot, true)).collect();
+        // Those are told beside the others.
+        let most = most + slots.len();
+        slots.extend(
+            app.members.range(from..).take(if old > 0 { LOOKS } else { 0 }).map(|slot| (slot, false)),
+        );
         let (mut told, mut entries) = (0, 0);
         let mut end = None;
-        for slot in slots {
+        for (slot, is_debtor) in slots {
             if told >= most || entries >= ENTRIES || self.asks.keeps.is_full() {
                 break;
             }
-            end = Some(slot);
+            if !is_debtor {
+                end = Some(slot);
+            }
             let Some(binding) = self.bindings.get_mut(slot as usize) else { continue };
-            if binding.bsaved >= old || self.keeping.contains(&slot) {
+            if (binding.bsaved >= old && !is_debtor) || self.keeping.contains(&slot) {
                 continue;
             }
             let reached = app.log.reached(slot, binding.cursor);

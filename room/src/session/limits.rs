@@ -43,6 +43,8 @@ pub struct Limits {
     pub tail_bytes: usize,
     /// Connections that get broadcasts before others have their turn. A write takes about 7 µs, so 256 are 2 ms.
     pub slice: usize,
+    /// Looks at bindings that take as long as a write to one does, and some more; at least 1.
+    pub looks: usize,
     /// A connection whose socket broke is kept for so long for the device to resume it, ms; `None` = not at all.
     pub resume_ms: Option<u64>,
     /// Connections that are kept so; the next one to break ends at once.
@@ -129,6 +131,7 @@ impl Default for Limits {
             keep_ms: 10 * 60 * 1_000,
             tail_bytes: 4 << 20,
             slice: 256,
+            looks: 64,
             resume_ms: Some(30_000),
             ghosts: 1_000_000,
             retry_after_ms: 1_000,

@@ -11,7 +11,8 @@ use slab::Slab;
 use super::{
     apps::App,
     binding::Binding,
-    log::{Kept, Log, PASS_ENTRIES},
+    log::{Log, PASS_ENTRIES},
+    tail::Kept,
 };
 use crate::clock::Now;
 
@@ -31,6 +32,9 @@ pub(crate) struct Opening {
     groups: Vec<Group>,
     /// Who is still to be looked at.
     candidates: RoaringBitmap,
+    /// Who is to be sent one of them. They are of no pass before the round is over: whom a pass meets it leaves behind at what
+    /// had been opened by then.
+    chosen: RoaringBitmap,
     /// All slots below have been looked at.
     met: u32,
     /// Those who have come since.
@@ -60,22 +64,26 @@ impl Opening {
         (slot < self.met || self.late.contains(slot)).then_some(self.to)
     }
 
-    /// A binding has come: it is counted by itself.
+    /// A binding has come: it is counted by itself, and looked at when its turn to be sent something comes.
     pub(crate) fn come_late(&mut self, slot: u32) {
         self.late.insert(slot);
         self.candidates.remove(slot);
+        self.chosen.insert(slot);
+        // As of two entries: not each target is known to be meant.
+        self.entries = self.entries.max(2);
     }
 
     pub(crate) fn forget(&mut self, slot: u32) {
         self.late.remove(slot);
         self.candidates.remove(slot);
+        self.chosen.remove(slot);
     }
 }
 
 impl App {
     /// Chooses targets, with at most `looks` looks at bindings, until there is enough for a pass. Gives how many were left.
     pub(crate) fn open(&mut self, bindings: &Slab<Binding>, mut looks: usize, now: Now) -> usize {
-        while looks > 0 && self.log.known > self.log.opened {
+        while looks > 0 && self.log.tail.known > self.log.opened {
             if self.log.opening.is_some() {
                 looks = self.go_on_opening(bindings, looks);
                 continue;
@@ -84,10 +92,10 @@ impl App {
                 break;
             }
             let place = self.log.position_after(self.log.opened);
-            let cost = match self.log.tail.get(place) {
+            let cost = match self.log.tail.entries.get(place) {
                 // The rest of the numbers hold nothing.
                 None => {
-                    self.log.opened = self.log.known;
+                    self.log.opened = self.log.tail.known;
                     break;
                 }
                 Some(kept) if kept.slice.is_whole() => self.open_whole(place, bindings, now),
@@ -104,10 +112,10 @@ impl App {
     }
 
     fn open_whole(&mut self, place: usize, bindings: &Slab<Binding>, now: Now) -> usize {
-        let cost = self.cost(&self.log.tail[place]);
-        let targets = self.tags.select(&self.members, &self.log.tail[place].meant).into_owned();
+        let cost = self.cost(&self.log.tail.entries[place]);
+        let targets = self.tags.select(&self.members, &self.log.tail.entries[place].meant).into_owned();
         let log = &mut self.log;
-        let kept = &mut log.tail[place];
+        let kept = &mut log.tail.entries[place];
         // Those who are not at the tail yet are counted as they come to it.
         let counted = targets.len() - targets.intersection_len(&log.deep);
         kept.open = u32::try_from(counted).unwrap_or(u32::MAX);
@@ -132,8 +140,8 @@ impl App {
         let (mut groups, mut candidates): (Vec<Group>, _) = (Vec::new(), RoaringBitmap::new());
         let (mut to, mut entries, mut cost) = (0, 0, 1);
         let mut meants: Vec<Arc<crate::exchange::Meant>> = Vec::new();
-        for index in place..self.log.tail.len().min(place + ROUND_SLICES) {
-            let kept = &self.log.tail[index];
+        for index in place..self.log.tail.entries.len().min(place + ROUND_SLICES) {
+            let kept = &self.log.tail.entries[index];
             if kept.slice.is_whole() {
                 break;
             }
@@ -161,11 +169,11 @@ impl App {
             let slices = &mut groups[group].slices;
             let at = slices.partition_point(|(other, ..)| *other <= from);
             slices.insert(at, (from, last, bseq, !stillborn));
-            self.log.tail[index].stillborn = stillborn;
+            self.log.tail.entries[index].stillborn = stillborn;
             (to, entries) = (bseq, entries + 1);
         }
-        self.log.opening =
-            Some(Opening { to, entries, groups, candidates, met: 0, late: RoaringBitmap::new() });
+        let (chosen, late) = (RoaringBitmap::new(), RoaringBitmap::new());
+        self.log.opening = Some(Opening { to, entries, groups, candidates, chosen, met: 0, late });
         cost
     }
 
@@ -183,7 +191,7 @@ impl App {
                     continue;
                 }
                 let place = log.position_after(bseq - 1);
-                let kept = &mut log.tail[place];
+                let kept = &mut log.tail.entries[place];
                 if log.deep.contains(*slot) {
                     // It is counted when it comes to the tail.
                 } else if binding.backed >= bseq && !kept.stillborn {
@@ -192,12 +200,13 @@ impl App {
                     kept.open += 1;
                 }
                 if lives {
-                    log.next.insert(*slot);
+                    opening.chosen.insert(*slot);
                 }
             }
         }
         opening.met = slots.last().map_or(opening.met, |slot| slot + 1);
         if opening.candidates.is_empty() {
+            log.next |= opening.chosen;
             log.next_entries = (log.next_entries.0 + opening.entries, opening.to);
             log.advance(opening.to, bindings);
         } else {

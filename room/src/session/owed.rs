@@ -3,15 +3,17 @@
 //! archive has and the place up to which it is counted; the entry counts each. How it stands follows from the binding's own
 //! numbers, but for those who were passed over because the entry was dead, which are noted here until the archive knows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use audience::Offset;
 use foldhash::fast::RandomState;
 use wire::id::MessageId;
 
 use super::{
     apps::{App, Tags},
     binding::Binding,
-    log::{Kept, Log},
+    log::Log,
+    tail::Kept,
 };
 use crate::exchange::{Credit, Fate};
 
@@ -33,6 +35,8 @@ enum Standing {
 pub(crate) struct Owing {
     skips: BTreeMap<(u32, u64), Fate>,
     before: HashMap<u32, Before, RandomState>,
+    /// The credits of all these, by message: acked, expired, recalled.
+    sums: HashMap<u64, [u64; 3], RandomState>,
     /// Bindings that could not be noted as passed over.
     pub(crate) forgotten: u64,
 }
@@ -45,6 +49,49 @@ struct Before {
 }
 
 impl Owing {
+    /// Notes what a binding owes.
+    fn owe(&mut self, slot: u32, before: Before) {
+        self.pay(slot, u64::MAX);
+        for credit in &before.credits {
+            self.sums.entry(credit.id.0).or_default()[credit.fate as usize] += 1;
+        }
+        self.before.insert(slot, before);
+    }
+
+    /// A binding owes nothing from before any more, up to a place.
+    fn pay(&mut self, slot: u32, through: u64) {
+        // The usual case hashes nothing.
+        if self.before.is_empty() {
+            return;
+        }
+        let Some(before) = self.before.get_mut(&slot) else { return };
+        let paid = before.credits.partition_point(|credit| credit.bseq <= through);
+        for credit in before.credits.drain(..paid) {
+            let Some(sum) = self.sums.get_mut(&credit.id.0) else { continue };
+            sum[credit.fate as usize] = sum[credit.fate as usize].saturating_sub(1);
+            if *sum == [0; 3] {
+                self.sums.remove(&credit.id.0);
+            }
+        }
+        if before.through <= through {
+            self.before.remove(&slot);
+        }
+    }
+
+    /// Bindings that owe something from before.
+    pub(crate) fn debtors(&self) -> impl Iterator<Item = u32> {
+        self.before.iter().filter(|(_, before)| !before.credits.is_empty()).map(|(slot, _)| *slot)
+    }
+
+    pub(crate) fn has_debtors(&self) -> bool {
+        !self.sums.is_empty()
+    }
+
+    /// What bindings here owe of a message: acked, expired, recalled.
+    pub(crate) fn sum(&self, id: u64) -> [u64; 3] {
+        self.sums.get(&id).copied().unwrap_or_default()
+    }
+
     fn standing(&self, kept: &Kept, slot: u32, binding: &Binding) -> Standing {
         // The usual case looks nothing up.
         let skipped = if kept.skipped > 0 { self.skips.get(&(slot, kept.bseq)) } else { None };
@@ -70,9 +117,7 @@ impl Owing {
 
     /// The archive knows all up to a place.
     fn settle(&mut self, slot: u32, through: u64) {
-        if !self.before.is_empty() {
-            self.before.remove(&slot);
-        }
+        self.pay(slot, through);
         if self.skips.is_empty() {
             return;
         }
@@ -98,12 +143,24 @@ fn fate(kept: &Kept) -> Fate {
 fn meant(
     tags: &Tags,
     log: &mut Log,
+    who: (u32, &Binding),
+    span: (u64, u64),
+    each: impl FnMut(&mut Kept, Standing),
+) {
+    let Log { tail, owing, .. } = log;
+    meant_of(tags, &mut tail.entries, owing, who, span, each);
+}
+
+/// The same where the rest of the log is used meanwhile.
+fn meant_of(
+    tags: &Tags,
+    tail: &mut VecDeque<Kept>,
+    owing: &Owing,
     (slot, binding): (u32, &Binding),
     (after, through): (u64, u64),
     mut each: impl FnMut(&mut Kept, Standing),
 ) {
-    let first = log.position_after(after);
-    let Log { tail, owing, .. } = log;
+    let first = tail.partition_point(|kept| kept.bseq <= after);
     for kept in tail.range_mut(first..) {
         if kept.bseq > through {
             return;
@@ -137,7 +194,7 @@ fn count_out(kept: &mut Kept, standing: Standing) {
 /// Passes over a dead entry for a binding that it is meant for.
 pub(crate) fn pass_over(log: &mut Log, place: usize, slot: u32, binding: &Binding) {
     let base = log.owing.base(slot, binding);
-    let Some(kept) = log.tail.get_mut(place) else { return };
+    let Some(kept) = log.tail.entries.get_mut(place) else { return };
     if kept.bseq <= base || log.owing.standing(kept, slot, binding) != Standing::Open {
         return;
     }
@@ -151,9 +208,18 @@ pub(crate) fn pass_over(log: &mut Log, place: usize, slot: u32, binding: &Bindin
 }
 
 /// A binding that is counted only as far as it has been served comes to an entry that is meant for it.
-pub(crate) fn come_to(log: &mut Log, place: usize) {
-    if let Some(kept) = log.tail.get_mut(place) {
-        kept.open += 1;
+pub(crate) fn come_to(log: &mut Log, place: usize, slot: u32, binding: &Binding) {
+    let base = log.owing.base(slot, binding);
+    let Some(kept) = log.tail.entries.get_mut(place).filter(|kept| kept.bseq > base) else { return };
+    let standing = log.owing.standing(kept, slot, binding);
+    count_in(kept, standing);
+}
+
+/// A binding goes back to an earlier place: if it is counted only as far as it has been served, to there.
+pub(crate) fn go_back(tags: &Tags, log: &mut Log, slot: u32, binding: &Binding, to: u64) {
+    if log.deep.contains(slot) {
+        let span = (log.owing.base(slot, binding).max(to), log.counted(slot, binding));
+        meant(tags, log, (slot, binding), span, count_out);
     }
 }
 
@@ -171,15 +237,12 @@ impl App {
         let Self { tags, log, .. } = self;
         if !owed.is_empty() {
             let through = binding.bsaved.max(owed.last().map_or(0, |credit| credit.bseq));
-            log.owing.before.insert(slot, Before { through, credits: owed });
+            log.owing.owe(slot, Before { through, credits: owed });
         }
         if let Some(opening) = &mut log.opening {
             opening.come_late(slot);
-            log.next.insert(slot);
-            // Not every target is known to be meant.
-            log.next_entries.0 += 2;
         }
-        if binding.cursor < log.covered {
+        if binding.cursor < log.tail.covered {
             log.deep.insert(slot);
         }
         let counted = log.counted(slot, binding);
@@ -205,18 +268,15 @@ impl App {
         let Self { tags, log, .. } = self;
         let after = binding.backed.max(log.owing.base(slot, binding));
         let span = (after, now.min(log.counted(slot, binding)));
-        let mut acked = Vec::new();
-        meant(tags, log, (slot, binding), span, |kept, standing| {
+        let Log { tail, owing, speeds, .. } = log;
+        meant_of(tags, &mut tail.entries, owing, (slot, binding), span, |kept, standing| {
             if standing == Standing::Open && !kept.stillborn {
                 kept.open = kept.open.saturating_sub(1);
                 kept.acked += 1;
                 kept.acks += 1;
-                acked.push((kept.id, kept.bseq));
+                speeds.acked(kept.id, slot, kept.bseq, now_ms);
             }
         });
-        for (id, bseq) in acked {
-            log.speeds.acked(id, slot, bseq, now_ms);
-        }
     }
 
     /// What is to be counted for a binding when the archive keeps `cursor`.
@@ -250,20 +310,33 @@ impl App {
         self.log.owing.settle(slot, kept);
     }
 
-    /// A binding's device is elsewhere now, so other broadcasts are meant for it. What it has acked stays so.
-    pub(crate) fn move_device(&mut self, slot: u32, binding: &mut Binding, network: u8, offset: i8) {
+    /// A binding's device is elsewhere now: what it has not been served is judged by that, and the rest by where it was.
+    pub(crate) fn move_device(&mut self, slot: u32, binding: &mut Binding, network: u8, offset: Offset) {
         if (binding.network, binding.offset) == (network, offset) {
             return;
         }
-        let backed = binding.backed;
-        let mut credits = self.credits(slot, binding, backed);
+        let reached = self.log.reached(slot, binding.cursor);
+        // What was sent and not acked counts by where the device is when it acks.
+        let through = if binding.backed >= binding.bsent { reached } else { binding.backed };
+        let mut credits = self.credits(slot, binding, through);
         credits.truncate(MAX_OWED);
         self.part(slot, binding);
         self.change(slot, binding, network, offset);
-        if !credits.is_empty() {
-            self.log.owing.before.insert(slot, Before { through: backed, credits });
+        if credits.is_empty() {
+            // There is nothing to count up to there, also where the archive has not been told of the place.
+            binding.bsaved = binding.bsaved.max(through);
+        } else {
+            self.log.owing.owe(slot, Before { through, credits });
         }
-        let span = (self.log.owing.base(slot, binding), self.log.counted(slot, binding));
+        if let Some(opening) = &mut self.log.opening {
+            opening.come_late(slot);
+        }
+        binding.cursor = reached;
+        let counted = self.log.counted(slot, binding);
+        let span = (self.log.owing.base(slot, binding), counted);
         meant(&self.tags, &mut self.log, (slot, binding), span, count_in);
+        if reached < self.log.opened.max(counted) {
+            self.log.go_back(slot);
+        }
     }
 }

@@ -19,8 +19,12 @@ impl Sessions {
         let (now, mut all) = (self.seen, Progress::default());
         for app in self.apps.values() {
             all.sent += app.log.speeds.sent_before(id);
+            let [acked, expired, recalled] = app.log.owing.sum(id);
+            all.acked += acked;
+            all.expired += expired;
+            all.recalled += recalled;
             let mut known = false;
-            for kept in app.log.tail.iter().filter(|kept| kept.id == id) {
+            for kept in app.log.tail.entries.iter().filter(|kept| kept.id == id) {
                 known = true;
                 let rest = u64::from(kept.open) + u64::from(kept.skipped);
                 all.acked += u64::from(kept.acked);
@@ -62,7 +66,7 @@ impl App {
         let mut targets = RoaringBitmap::new();
         let mut known: Option<(&std::sync::Arc<Meant>, RoaringBitmap)> = None;
         let (mut found, mut looks) = (false, LOOKS);
-        for kept in self.log.tail.iter().filter(|kept| kept.id == id) {
+        for kept in self.log.tail.entries.iter().filter(|kept| kept.id == id) {
             found = true;
             let is_same = known.as_ref().is_some_and(|(meant, _)| std::sync::Arc::ptr_eq(meant, &kept.meant));
             if !is_same {
@@ -86,7 +90,7 @@ impl App {
             // Too old to know who got it: everyone is told.
             return self.members.clone();
         }
-        for kept in self.log.tail.iter_mut().filter(|kept| kept.id == id) {
+        for kept in self.log.tail.entries.iter_mut().filter(|kept| kept.id == id) {
             kept.recalled = true;
         }
         targets

@@ -8,9 +8,10 @@ use super::{
     apps::{App, Tags},
     binding::Binding,
     flags::Flags,
-    log::{Kept, Log, Page},
+    log::{Log, Page},
     outlet::{Class, Outlet},
     owed::{come_to, pass_over, surface},
+    tail::Kept,
     tally::Tally,
 };
 use crate::clock::Now;
@@ -47,7 +48,7 @@ fn send(frame: &Bytes, binding: &Binding, out: &mut impl Outlet) -> bool {
 /// Notes that an entry of the log was sent.
 fn note_sent(log: &mut Log, place: usize, slot: u32, now: Now, tally: &mut Tally) {
     tally.broadcasts += 1;
-    let Some(kept) = log.tail.get_mut(place) else { return };
+    let Some(kept) = log.tail.entries.get_mut(place) else { return };
     kept.sent += 1;
     if kept.began_ms == 0 {
         kept.began_ms = now.ms.max(1);
@@ -68,12 +69,12 @@ fn serve_tail(
 ) -> Served {
     let mut reached = log.reached(slot, binding.cursor);
     let mut place = log.position_after(reached);
-    while let Some(kept) = log.tail.get(place).filter(|kept| kept.bseq <= to) {
+    while let Some(kept) = log.tail.entries.get(place).filter(|kept| kept.bseq <= to) {
         let bseq = kept.bseq;
         if only == Some(bseq) || is_meant(tags, kept, slot, binding) {
             if kept.is_dead(now.unix_ms) {
                 pass_over(log, place, slot, binding);
-            } else if let Some(frame) = log.frame(place) {
+            } else if let Some(frame) = log.tail.frame(place) {
                 if !send(&frame, binding, out) {
                     binding.cursor = reached;
                     return Served::Over;
@@ -126,7 +127,7 @@ impl App {
             if !log.lagging.contains(*slot) {
                 continue;
             }
-            if binding.cursor < log.oldest {
+            if binding.cursor < log.tail.oldest {
                 log.waiting.insert(*slot);
                 continue;
             }
@@ -151,7 +152,8 @@ impl App {
             let Some(binding) = bindings.get_mut(*slot as usize) else { continue };
             if page_to(tags, log, &page, (*slot, binding), *now, *out, tally) {
                 binding.cursor = binding.cursor.max(page.run.through);
-                if binding.cursor < log.oldest { &mut log.waiting } else { &mut log.ready }.insert(*slot);
+                if binding.cursor < log.tail.oldest { &mut log.waiting } else { &mut log.ready }
+                    .insert(*slot);
             }
         }
         if !page.slots.is_empty() {
@@ -176,7 +178,7 @@ fn page_to(
         let meant = entry.slice.contains(binding.place) && tags.matches(&entry.meant, slot, binding);
         if meant {
             let place = log.position_after(entry.bseq - 1);
-            let kept = log.tail.get(place).filter(|kept| kept.bseq == entry.bseq);
+            let kept = log.tail.entries.get(place).filter(|kept| kept.bseq == entry.bseq);
             let recalled = kept.is_some_and(|kept| kept.recalled);
             let is_known = kept.is_some();
             let dead = recalled || entry.is_dead(now.unix_ms);
@@ -189,7 +191,7 @@ fn page_to(
                 tally.broadcasts += u64::from(!dead);
             } else {
                 if log.deep.contains(slot) {
-                    come_to(log, place);
+                    come_to(log, place, slot, binding);
                 }
                 if dead {
                     pass_over(log, place, slot, binding);

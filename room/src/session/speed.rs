@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use super::log::Kept;
+use super::tail::Kept;
 use crate::exchange::Latency;
 
 /// Sent frames of one app whose acks are waited for; the oldest gives way. 100 KB.

@@ -6,7 +6,7 @@ use wire::{
     id::{Epoch, Position, Seq},
 };
 
-use super::{Sessions, flags::Flags, outlet::Outlet};
+use super::{Sessions, flags::Flags, outlet::Outlet, owed};
 use crate::{clock::Now, exchange::AckAsk};
 
 impl Sessions {
@@ -84,12 +84,13 @@ impl Sessions {
             return;
         }
         let first = app.log.position_after(received);
-        for kept in app.log.tail.range_mut(first..).take_while(|kept| kept.bseq <= binding.bsent) {
+        for kept in app.log.tail.entries.range_mut(first..).take_while(|kept| kept.bseq <= binding.bsent) {
             if kept.slice.contains(binding.place) && app.tags.matches(&kept.meant, slot, binding) {
                 // It will be counted when it is sent again.
                 kept.sent = kept.sent.saturating_sub(1);
             }
         }
+        owed::go_back(&app.tags, &mut app.log, slot, binding, received);
         (binding.cursor, binding.bsent) = (received, received);
         app.log.go_back(slot);
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use audience::Device;
+use audience::{Device, Offset};
 use foldhash::fast::RandomState;
 use wire::frame::Connect;
 
@@ -11,7 +11,7 @@ use super::Sessions;
 
 /// By connection: network and offset from UTC.
 #[derive(Debug, Default)]
-pub(crate) struct Hellos(HashMap<u32, (u8, i8), RandomState>);
+pub(crate) struct Hellos(HashMap<u32, (u8, Offset), RandomState>);
 
 fn told(connect: &Connect) -> Device {
     Device::told(connect.network, connect.utc_offset_min, "")
@@ -41,7 +41,7 @@ impl Sessions {
     pub(crate) fn told(&self, conn: u32) -> Device {
         let (network, offset) = match self.slots_of(conn).next() {
             Some(slot) => (self.bindings[slot as usize].network, self.bindings[slot as usize].offset),
-            None if self.hellos.0.is_empty() => (0, 0),
+            None if self.hellos.0.is_empty() => Default::default(),
             None => self.hellos.0.get(&conn).copied().unwrap_or_default(),
         };
         Device { network, offset, ..Device::default() }

@@ -31,8 +31,8 @@ pub(super) fn load_item(limits: &BackendLimits, app: AppId, ask: &BindAsk) -> rp
         max_messages: limits.page_messages,
         max_bytes: limits.page_bytes,
         own_cursor: ask.broadcasts.map(|own| rpc::BroadcastCursor { epoch: own.epoch.0, bseq: own.bseq.0 }),
-        // UTC is what a user counts as of whom nothing is kept; so a bind of most costs the saver no write.
-        utc_offset_min: (ask.device.offset != 0).then(|| i32::from(ask.device.offset) * 15),
+        // Of a device that does not tell, what the user's last one told still holds.
+        utc_offset_min: ask.device.offset.minutes(),
     }
 }
 

@@ -115,6 +115,7 @@ impl AppLog {
 mod tests {
     use audience::Audience;
     use bytes::Bytes;
+    use proptest::prelude::*;
     use wire::id::{Bseq, Epoch, MessageId};
 
     use super::*;
@@ -167,6 +168,39 @@ mod tests {
         assert!(matches!(log.notice(5, entry(7)), Noticed::Hole));
         assert!(log.read(run(3, 3), 3).is_none());
         assert!(!log.has_hole());
+    }
+
+    proptest! {
+        /// Notices that are lost, doubled and out of order, and pages that were read before: what goes to the threads has no hole
+        /// and nothing twice.
+        #[test]
+        fn the_threads_get_each_once_and_in_order(steps in prop::collection::vec((0u8..4, 1u64..9), 1..80)) {
+            let mut log = log(3);
+            let (mut stored, mut told, mut page) = (3, 3, None);
+            for (step, number) in steps {
+                let next = match step {
+                    0 => {
+                        stored += number;
+                        None
+                    }
+                    1 => match log.notice(5, entry((told + number).min(stored))) {
+                        Noticed::Next(next) => Some(next),
+                        Noticed::Known | Noticed::Hole => None,
+                    },
+                    2 => {
+                        page = Some((run(log.head, stored.min(log.head + number)), stored));
+                        None
+                    }
+                    _ => page.take().and_then(|(page, head)| log.read(page, head)),
+                };
+                let Some(next) = next else { continue };
+                let wanted = run(told, next.through);
+                prop_assert!(next.through > told && next.through <= stored);
+                prop_assert_eq!(numbers(&next), numbers(&wanted));
+                told = next.through;
+                prop_assert_eq!(told, log.head);
+            }
+        }
     }
 
     #[test]

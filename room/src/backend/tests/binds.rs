@@ -150,7 +150,7 @@ async fn the_devices_own_cursor_serves_while_the_archive_is_away() {
         ask.broadcasts = device;
         side.asks.binds.send(vec![ask]).await.unwrap();
         let done = side.bound().await.result;
-        assert_eq!(side.services.state().loads[0].own_cursor, device.is_some());
+        assert_eq!(side.services.state().loads[0].own_cursor.is_some(), device.is_some());
         match (done, cursor) {
             (Ok(done), Some(cursor)) => {
                 assert_eq!((done.cursor.bseq, done.saved_cursor.bseq), (Bseq(cursor), Bseq(0)));
@@ -160,4 +160,18 @@ async fn the_devices_own_cursor_serves_while_the_archive_is_away() {
         }
         side.end().await;
     }
+}
+
+/// Who had told an offset and then told UTC kept the old one.
+#[tokio::test(start_paused = true)]
+async fn the_clock_that_a_device_tells_is_passed_on_also_if_it_shows_utc() {
+    let mut side = Side::new();
+    for told in [None, Some(0), Some(345)] {
+        let mut ask = side.bind_ask("alice");
+        ask.device = audience::Device::told(0, told, "");
+        side.asks.binds.send(vec![ask]).await.unwrap();
+        side.bound().await.result.unwrap();
+        assert_eq!(side.services.state().loads.pop().unwrap().utc_offset_min, told);
+    }
+    side.end().await;
 }

@@ -179,15 +179,25 @@ impl Services for Simulated {
         request: rpc::LoadBroadcastsRequest,
     ) -> Result<rpc::LoadBroadcastsResponse, PeerError> {
         let state = self.call("log")?;
-        let broadcasts =
-            state.log.iter().filter(|stored| stored.bseq > request.after_bseq).cloned().collect();
-        let through = state.head.max(request.after_bseq);
+        let most = request.max_messages as usize;
+        let mut broadcasts: Vec<_> = state
+            .log
+            .iter()
+            .filter(|stored| stored.bseq > request.after_bseq)
+            .take(most + 1)
+            .cloned()
+            .collect();
+        let more = broadcasts.len() > most;
+        broadcasts.truncate(most);
+        let last = broadcasts.last().map_or(0, |stored| stored.bseq);
+        let through = if more { last } else { state.head.max(request.after_bseq) };
         Ok(rpc::LoadBroadcastsResponse {
             epoch: 1,
             broadcasts,
             through,
+            more,
             head: state.head,
-            ..rpc::LoadBroadcastsResponse::default()
+            refusal: None,
         })
     }
 

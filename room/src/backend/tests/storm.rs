@@ -170,3 +170,22 @@ async fn what_devices_have_is_counted_at_their_binds_from_one_reading() {
     assert!(side.log_calls() <= 4, "the log was read {} times", side.log_calls());
     side.end().await;
 }
+
+/// The saver was told the device's whole place with the part of the counts that could be read: the rest was never counted.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_at_a_bind_is_not_passed() {
+    let mut side = Side::new();
+    let head = side.keep_log();
+    side.services.state().cursor = Some(0);
+    for (uid, own, known) in [("first", 10, 10), ("second", head, 256)] {
+        let mut ask = side.bind_ask(uid);
+        ask.broadcasts = Some(place(own));
+        side.asks.binds.send(vec![ask]).await.unwrap();
+        let done = side.bound().await.result.unwrap();
+        assert_eq!((done.cursor.bseq.0, done.saved_cursor.bseq.0), (own, known));
+        assert_eq!(side.services.state().acks.pop().unwrap().cursor.unwrap().bseq, known);
+        // Only the page that is here.
+        side.services.fail("log", 9);
+    }
+    side.end().await;
+}

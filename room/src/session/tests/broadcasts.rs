@@ -4,9 +4,9 @@ use wire::frame::{ServerBody, UnboundReason};
 
 use super::{
     super::Limits,
-    harness::{APP, World, ack, cursor, done, run},
+    harness::{APP, World, ack, cursor, done, entry, run},
 };
-use crate::exchange::{BindDone, Progress};
+use crate::exchange::{BindDone, LogEntry, LogRun, Progress};
 
 fn small() -> World {
     World::new(Limits { slice: 3, ..Limits::default() })
@@ -339,4 +339,59 @@ fn too_many_tags_end_the_bind() {
     assert!(matches!(world.one(slot), ServerBody::BindFailed(_)));
     assert_eq!(world.sessions.take_ends(9)[0].fence, 5.into(), "the register is told");
     world.bind_with(slot, 1, "alice", &["a"], done(6, 0));
+}
+
+/// Whom a round over the candidates of slices had already chosen went into the pass of what was before the slices: it was sent
+/// that, which was not meant for it, and its slice never, which then counted as expired.
+#[test]
+fn a_pass_does_not_take_whom_an_unfinished_round_has_chosen() {
+    let mut world = World::new(Limits { slice: 1, ..Limits::default() });
+    let slots = crowd(&mut world, 200);
+    let half = |bseq: u64, from: u64, below: u64| {
+        let slice = audience::Slice::new(from, below).unwrap();
+        std::sync::Arc::new(LogEntry { slice, ..(*entry(bseq, "")).clone() })
+    };
+    let slices = [half(2, 0, 1 << 31), half(3, 1 << 31, 0)];
+    let run = LogRun { entries: [entry(1, "even")].into_iter().chain(slices).collect(), ..run(0, 3, &[]) };
+    world.sessions.on_log(&run, false);
+    world.sessions.work(world.now, &mut world.out);
+    // Who comes while the round is under way is chosen by itself, and gets all.
+    let late = world.connect();
+    world.bind_with(late, 1, "late", &["even"], done(900, 0));
+    world.work();
+    let slice_of = |uid: &str| if audience::place(APP.0, uid) < 1 << 31 { 2 } else { 3 };
+    for (n, slot) in slots.into_iter().enumerate() {
+        let slice = slice_of(&format!("u{n}"));
+        let wanted = if n % 2 == 0 { vec![1, slice] } else { vec![slice] };
+        assert_eq!(world.broadcasts(slot), wanted, "u{n}");
+    }
+    assert_eq!(world.broadcasts(late), [1, slice_of("late")]);
+}
+
+/// A page was sent as far as it went, and not only as far as had been opened: who acked that at once was counted as one who had
+/// not, for ever.
+#[test]
+fn a_page_goes_no_further_than_the_tail_begins() {
+    let mut world = World::new(Limits::default());
+    let slot = world.connect();
+    world.bind_with(slot, 1, "alice", &[], done(1, 100));
+    let late = world.connect();
+    let place = BindDone { cursor: cursor(1, 2), saved_cursor: cursor(1, 2), ..done(9, 100) };
+    world.bind_with(late, 1, "late", &[], place);
+    world.work();
+    assert_eq!(world.sessions.asks.pages.take(9)[0].after, 2);
+    // Far more than is opened in one turn.
+    let all: Vec<(u64, &str)> = (3..=250).map(|bseq| (bseq, "")).collect();
+    world.sessions.on_log(&run(2, 250, &all), true);
+    world.sessions.work(world.now, &mut world.out);
+    let first = world.broadcasts(late);
+    world.send(late, ack(1, 0, *first.last().unwrap()));
+    world.work();
+    let rest = world.broadcasts(late);
+    assert_eq!([first, rest].concat(), (3..=250).collect::<Vec<_>>());
+    world.send(late, ack(1, 0, 250));
+    for id in 1_003..=1_250 {
+        let Progress { acked, pending, .. } = world.sessions.progress(id);
+        assert_eq!((acked, pending), (1, u64::from(id > 1_100)), "{id}");
+    }
 }

@@ -7,7 +7,7 @@ use wire::frame::{
 
 use super::{
     super::{Limits, Next, Outcome},
-    harness::{APP, World, ack, done, hello, item, nudge, page, place, position, run},
+    harness::{APP, World, ack, done, entry, hello, item, nudge, page, place, position, run},
 };
 use crate::{
     exchange::{Delivery, KickOrder, KickWhy},
@@ -359,4 +359,36 @@ fn acks_are_handed_over_while_the_device_is_away() {
     world.send(slot, ack(1, 1, 0));
     world.cut(slot);
     assert_eq!(world.sessions.take_acks(9)[0].inbox, position(1, 1));
+}
+
+/// Broadcasts that were not for where a device was counted for it when it came back from elsewhere, as acked if it had acked a
+/// later one; and what was chosen for it while it was away was not looked at again.
+#[test]
+fn who_comes_back_from_elsewhere_is_judged_by_where_it_is_from_then_on() {
+    let (mut world, slot, token) = alice();
+    let mobile =
+        audience::Filter::new(&audience::FilterValues { networks: &[5], ..Default::default() }).unwrap();
+    let only_mobile = |bseq: u64| {
+        let meant = crate::exchange::Meant { filter: mobile.clone(), ..Default::default() };
+        std::sync::Arc::new(crate::exchange::LogEntry { meant: meant.into(), ..(*entry(bseq, "")).clone() })
+    };
+    let log = |after: u64, entries: Vec<_>, through| crate::exchange::LogRun {
+        entries,
+        ..run(after, through, &[])
+    };
+    world.sessions.on_log(&log(0, vec![only_mobile(1), entry(2, "")], 2), false);
+    world.work();
+    assert_eq!(world.broadcasts(slot), [2]);
+    world.send(slot, ack(1, 0, 2));
+    world.cut(slot);
+    world.sessions.on_log(&log(2, vec![only_mobile(3)], 3), false);
+    world.work();
+    world.sessions.on_log(&log(3, vec![only_mobile(4), entry(5, "")], 5), false);
+    let connect = Connect { network: 5, ..again(&token, &[has(0, 2)]) };
+    let (seat, _, frames) = world.goes_on(connect);
+    assert_eq!((seat, frames.len()), (slot, 0));
+    world.work();
+    assert_eq!(world.broadcasts(slot), [4, 5]);
+    let targets = |id: u64| world.sessions.progress(id).targets();
+    assert_eq!([1_001, 1_002, 1_003, 1_004, 1_005].map(targets), [0, 1, 0, 1, 1]);
 }

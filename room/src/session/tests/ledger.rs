@@ -40,6 +40,8 @@ struct User {
     acked: u64,
     kept: Option<u64>,
     began: u64,
+    /// Up to here all counts as acked, because the device said at a bind that it was further than the archive knew.
+    presumed: u64,
     counted: BTreeMap<u64, Fate>,
 }
 
@@ -66,10 +68,17 @@ struct Model {
 enum Step {
     Bind(usize),
     Close(usize),
+    /// Nobody hears of its end.
+    Vanish(usize),
     Lose(usize),
     Resume(usize),
     Ack(usize, u64),
-    Send { audience: &'static str, slices: u64, lives_ms: Option<u64>, lost: bool },
+    Send {
+        audience: &'static str,
+        slices: u64,
+        lives_ms: Option<u64>,
+        lost: bool,
+    },
     Recall(usize),
     Room(usize, Option<usize>),
     Work,
@@ -85,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => user().prop_map(Step::Bind),
         2 => user().prop_map(Step::Close),
+        2 => user().prop_map(Step::Vanish),
         2 => user().prop_map(Step::Lose),
         2 => user().prop_map(Step::Resume),
         6 => (user(), 0u64..4).prop_map(|(user, less)| Step::Ack(user, less)),
@@ -100,9 +110,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Model {
-    fn new(tail_bytes: usize, keep_ms: u64) -> Self {
+    fn new(tail_bytes: usize, keep_ms: u64, looks: usize) -> Self {
         let limits =
-            Limits { slice: 2, tail_bytes, keep_ms, resume_ms: Some(3_000_000), ..Limits::default() };
+            Limits { slice: 2, looks, tail_bytes, keep_ms, resume_ms: Some(3_000_000), ..Limits::default() };
         let mut world = World::new(limits);
         world.sessions = world.sessions.with_resume(Sealer::with_key(&[7; 32]));
         let user = |number| User { vip: number % 2 == 0, ..User::default() };
@@ -160,9 +170,12 @@ impl Model {
         (user.slot, user.token, user.broken) = (Some(slot), token, false);
         user.acked = own;
         user.got.retain(|bseq| *bseq <= own);
+        if own > saved {
+            user.presumed = own;
+        }
     }
 
-    fn end(&mut self, user: usize) {
+    fn end(&mut self, user: usize, is_told: bool) {
         let Some(slot) = self.users[user].slot.take() else { return };
         self.listen();
         self.sessions().on_closed(slot);
@@ -170,7 +183,9 @@ impl Model {
         for end in self.sessions().take_ends(9) {
             let cursor = end.cursor.map_or(0, |cursor| cursor.bseq.0);
             assert!(end.credits.iter().all(|credit| credit.bseq <= cursor));
-            self.users[user].keep(cursor, &end.credits);
+            if is_told {
+                self.users[user].keep(cursor, &end.credits);
+            }
         }
     }
 
@@ -232,7 +247,8 @@ impl Model {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Bind(user) => self.bind(user),
-            Step::Close(user) => self.end(user),
+            Step::Close(user) => self.end(user, true),
+            Step::Vanish(user) => self.end(user, false),
             Step::Lose(user) => {
                 if let Some(slot) = self.users[user].slot.filter(|_| !self.users[user].broken) {
                     self.listen();
@@ -309,7 +325,7 @@ impl Model {
     fn settle(&mut self) {
         // A last one shows every hole.
         self.send("", 1, None, false);
-        for _ in 0..400 {
+        for _ in 0..800 {
             self.step(&Step::Work);
             self.step(&Step::Pages);
             self.step(&Step::Keep(true));
@@ -331,7 +347,8 @@ impl Model {
                 let counted = user.counted.get(&entry.bseq);
                 let is_kept = entry.bseq <= user.kept.unwrap_or(0);
                 assert_eq!(counted.is_some(), is_kept, "{number}: {entry:?}, {user:?}");
-                let has = user.got.contains(&entry.bseq) && user.acked >= entry.bseq;
+                let has =
+                    user.got.contains(&entry.bseq) && user.acked >= entry.bseq || entry.bseq <= user.presumed;
                 match counted {
                     Some(Fate::Acked) => assert!(has, "{number} has not {entry:?}: {user:?}"),
                     Some(Fate::Expired) => assert!(entry.expires_ms > 0 && entry.is_dead(now)),
@@ -359,8 +376,8 @@ impl Model {
     }
 }
 
-fn history(steps: &[Step], tail_bytes: usize, keep_ms: u64) {
-    let mut model = Model::new(tail_bytes, keep_ms);
+fn history(steps: &[Step], tail_bytes: usize, keep_ms: u64, looks: usize) {
+    let mut model = Model::new(tail_bytes, keep_ms, looks);
     for step in steps {
         model.step(step);
     }
@@ -385,10 +402,33 @@ fn history(steps: &[Step], tail_bytes: usize, keep_ms: u64) {
             assert!(model.users[user].got.contains(&entry.bseq), "{user} has not {entry:?}");
         }
     }
-    (0..USERS).for_each(|user| model.end(user));
+    (0..USERS).for_each(|user| model.end(user, true));
     model.judge();
     let all: u64 = (1..=model.next_id).map(|id| model.sessions().progress(id).targets()).sum();
     assert_eq!(all, 0, "nobody is here");
+}
+
+/// What a device had acked in a room that died, and the archive could not be told at the bind, was nowhere until it was told.
+#[test]
+fn what_is_owed_since_the_bind_is_counted_here() {
+    let mut world = World::new(Limits::default());
+    let slot = world.connect();
+    let owed = vec![Credit { bseq: 3, id: MessageId(77), fate: Fate::Acked }];
+    let behind = BindDone { saved_cursor: cursor(1, 1), owed, ..done(1, 5) };
+    world.bind_with(slot, 1, "alice", &[], behind);
+    assert_eq!(world.sessions.progress(77), Progress { acked: 1, ..Progress::default() });
+    // It is told as soon as may be, and again if that fails.
+    for _ in 0..2 {
+        world.pass(250);
+        let asks = world.sessions.asks.keeps.take(9);
+        assert_eq!((asks.len(), asks[0].credits.len()), (1, 1));
+        world.pass(250);
+        assert!(world.sessions.asks.keeps.is_empty(), "once at a time");
+        world.sessions.on_kept(KeepAnswer { binding: asks[0].binding, kept: None });
+    }
+    world.sessions.on_closed(slot);
+    assert_eq!(world.sessions.take_ends(9)[0].credits.len(), 1);
+    assert_eq!(world.sessions.progress(77), Progress::default());
 }
 
 proptest! {
@@ -399,7 +439,8 @@ proptest! {
         steps in prop::collection::vec(step(), 1..90),
         tail_bytes in prop::sample::select(vec![60usize, 400, 1 << 20]),
         keep_ms in prop::sample::select(vec![0u64, 1_000, 600_000]),
+        looks in prop::sample::select(vec![1usize, 4, 64]),
     ) {
-        history(&steps, tail_bytes, keep_ms);
+        history(&steps, tail_bytes, keep_ms, looks);
     }
 }
