@@ -16,6 +16,9 @@ use super::{
     world::{Event, Life, World},
 };
 
+/// A cursor that counts nothing waits so long for company on its way into the archive.
+const UNWRITTEN_MS: u64 = 500;
+
 /// A bind on its way through the register and the saver.
 #[derive(Debug)]
 pub(crate) struct Bind {
@@ -48,6 +51,8 @@ pub(crate) struct User {
     pub(crate) uid: Uid,
     pub(crate) inbox: Inbox,
     pub(crate) cursor: Option<Cursor>,
+    /// When it was last moved by one that counted nothing, and from where: as long as that is not written down.
+    unwritten: Option<(u64, Option<Cursor>)>,
     /// Where it was at first, and what was counted of broadcasts since: number, id, what became of it.
     pub(crate) began: u64,
     pub(crate) counted: Vec<Credit>,
@@ -67,6 +72,7 @@ impl User {
             uid: Uid::new(uid).unwrap(),
             inbox: Inbox::new(),
             cursor: None,
+            unwritten: None,
             began: 0,
             counted: Vec::new(),
             session: None,
@@ -82,11 +88,24 @@ impl User {
     }
 
     /// The archive keeps a cursor that is further, and counts what comes with it.
-    fn keep(&mut self, cursor: Cursor, credits: &[Credit]) {
+    fn keep(&mut self, cursor: Cursor, credits: &[Credit], now: u64) {
         let kept = self.cursor.map_or(0, |kept| kept.bseq.0);
         self.counted.extend(credits.iter().filter(|credit| credit.bseq > kept));
+        if !credits.is_empty() {
+            self.unwritten = None;
+        } else if cursor.bseq.0 > kept {
+            let before = self.unwritten.map_or(self.cursor, |(_, before)| before);
+            self.unwritten = Some((now, before));
+        }
         if cursor.bseq.0 > kept {
             self.cursor = Some(cursor);
+        }
+    }
+
+    /// The saver has died.
+    pub(crate) fn forget_unwritten(&mut self, now: u64) {
+        if let Some((_, before)) = self.unwritten.take().filter(|(at, _)| now < at + UNWRITTEN_MS) {
+            self.cursor = before;
         }
     }
 
@@ -205,7 +224,8 @@ impl World {
         }
         let page = self.weather.page;
         let told = !self.chance(self.weather.fail);
-        let acked = self.logs[self.users[bind.user].app].meant_for(&bind.ask.tags);
+        let acked = self.logs[self.users[bind.user].app].meant_for(&bind.ask.uid, &bind.ask.tags);
+        let now = self.now;
         let user = &mut self.users[bind.user];
         if let Some(at) = bind.ask.inbox.filter(|at| at.epoch.0 <= user.inbox.epoch) {
             user.ack(at);
@@ -229,7 +249,7 @@ impl World {
         let owed: Vec<Credit> = own.map_or_else(Vec::new, |own| acked.between(saved, own));
         let told = !owed.is_empty() && told;
         if let Some(own) = own.filter(|_| told) {
-            user.keep(own, &owed);
+            user.keep(own, &owed, now);
         }
         bind.done = Some(Box::new(BindDone {
             app: AppId(user.app as u32 + 1),
@@ -282,13 +302,13 @@ impl World {
         if self.chance(self.weather.fail) {
             return self.soon(Event::End(ask));
         }
-        let number = self.user(ask.app, &ask.uid);
+        let (number, now) = (self.user(ask.app, &ask.uid), self.now);
         let user = &mut self.users[number];
         if let Some(inbox) = ask.inbox.take() {
             user.ack(inbox);
         }
         if let Some(cursor) = ask.cursor.take() {
-            user.keep(cursor, &ask.credits);
+            user.keep(cursor, &ask.credits, now);
         }
         self.soon(Event::Unbind(number, ask.fence));
     }
@@ -298,8 +318,9 @@ impl World {
         let mut kept = None;
         // It may be done and nobody hears of it.
         if !self.chance(self.weather.fail) {
-            self.users[number].keep(ask.cursor, &ask.credits);
+            self.users[number].keep(ask.cursor, &ask.credits, self.now);
             kept = (!self.chance(self.weather.fail)).then_some(ask.cursor);
+            self.untold |= kept.is_none();
         }
         self.soon(Event::Kept(life, KeepAnswer { binding: ask.binding, kept }));
     }

@@ -21,7 +21,7 @@ use super::world::{Event, World};
 pub(crate) struct Seen {
     pub(crate) user: usize,
     pub(crate) tags: Vec<String>,
-    /// Ids, in the order in which they came.
+    /// Ids of messages, and numbers of broadcasts, in the order in which they came.
     pub(crate) messages: Vec<u64>,
     pub(crate) broadcasts: Vec<u64>,
     /// Where its broadcasts began.
@@ -245,10 +245,20 @@ impl World {
                     .filter(|seen| self.users[seen.user].app == broadcast.app.0 as usize - 1);
                 let alone = alone.count() == 1;
                 let mut confirmed = Vec::new();
+                let log = &self.logs[broadcast.app.0 as usize - 1];
+                let entry =
+                    log.entries().find(|entry| entry.bseq == broadcast.cursor.bseq.0).expect("stored");
                 for binding in broadcast.bindings {
                     let seen = device.seen.get_mut(&binding.0).expect("only these bindings exist");
-                    assert!(!alone || seen.broadcasts.last() < Some(&id), "{id} after {:?}", seen.broadcasts);
-                    seen.broadcasts.push(id);
+                    let uid = &self.users[seen.user].uid;
+                    assert!(log.is_meant(entry, uid, &seen.tags), "{entry:?} is not for {uid}");
+                    let bseq = entry.bseq;
+                    assert!(
+                        !alone || seen.broadcasts.last() < Some(&bseq),
+                        "{bseq} after {:?}",
+                        seen.broadcasts
+                    );
+                    seen.broadcasts.push(bseq);
                     if by_app {
                         confirmed.push((binding, broadcast.cursor));
                     }

@@ -25,8 +25,9 @@ fn limits(dice: &mut Dice) -> Limits {
     let resume_ms = [None, Some(2_000), Some(30_000)][pick(&[0, 1, 2])];
     Limits {
         resume_ms,
-        connections: 8,
+        connections: 16,
         slice: pick(&[1, 2, 16]),
+        looks: pick(&[1, 4, 64]),
         tail_bytes: pick(&[150, 1_000, 4 << 20]),
         asks: pick(&[1, 3, 64]),
         up_bytes: pick(&[60, 4_000]),
@@ -53,16 +54,19 @@ fn act(dice: &mut Dice, devices: u64, users: u64, apps: u64) -> Act {
     let (user, device, app, kind) = (one_of(users), one_of(devices), one_of(apps), one_of(100));
     let audience = AUDIENCES[one_of(4)];
     let ms = [200, 5_000, 40_000, 90_000][one_of(4)];
+    let (slices, pace) = ([2, 5, 9][one_of(3)], [0, 3, 250][one_of(3)]);
     match kind {
         0..35 => Act::Push(user),
-        35..60 => Act::Broadcast(app, audience, (one_of(8) == 0).then_some(500)),
+        35..50 => Act::Broadcast(app, audience, (one_of(8) == 0).then_some(500)),
+        50..60 => Act::Paced(app, audience, slices, pace),
         60..67 => Act::Up(device),
         67..75 => Act::Cut(device, one_of(2) == 0),
         75..80 => Act::Expire(user),
         80..85 => Act::Rebuild(user),
         85..90 => Act::Pause(device, ms),
         90..94 => Act::Freeze(device, ms),
-        94..96 => Act::Kick(user),
+        94 => Act::Kick(user),
+        95 => Act::Forget,
         96 => Act::Unbind(device),
         97 => Act::Crash(one_of(2)),
         // The other room takes them.
@@ -88,7 +92,13 @@ fn history(seed: u64) {
         1 => _ = world.add_device(&[(3, &["vip"]), (4, &[])]),
         _ => {}
     }
-    let (devices, users) = (world.devices.len() as u64, 5);
+    if dice.below(3) == 0 {
+        for number in 5..12 {
+            world.users.push(User::new(0, &format!("user-{number}"), 2));
+            world.add_device(&[(number, if number % 2 == 0 { &["vip"] } else { &[] })]);
+        }
+    }
+    let (devices, users) = (world.devices.len() as u64, world.users.len() as u64);
     let span = [500, 10_000, 60_000][dice.below(3) as usize];
     for _ in 0..dice.below(60) {
         let act = act(&mut dice, devices, users, 2);

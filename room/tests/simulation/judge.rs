@@ -1,8 +1,10 @@
 //! What the users do, and the verdict at the end of a run.
 
-use wire::id::{AppId, BindingId};
+use std::collections::BTreeMap;
 
-use room::exchange::{Credit, Fate, KickOrder, KickWhy};
+use audience::Slice;
+use room::exchange::{Credit, Fate, KickOrder, KickWhy, LogEntry};
+use wire::id::{AppId, BindingId};
 
 use super::world::{Act, Event, World};
 
@@ -35,13 +37,20 @@ impl World {
             Act::Broadcast(app, audience, lives_ms) => {
                 self.next_id += 1;
                 let expires = lives_ms.map_or(0, |ms| self.clock().unix_ms + ms);
-                let skip = self.dice.below(2);
-                self.logs[app].append(self.next_id, audience, expires, skip);
-                for room in 0..self.rooms.len() {
-                    if !self.chance(self.weather.lose) {
-                        self.keep_up(app, room);
-                    }
+                self.publish(app, self.next_id, audience, Slice::WHOLE, expires);
+            }
+            Act::Paced(app, audience, slices, pace) => {
+                self.next_id += 1;
+                for number in 0..slices {
+                    let edge = |number: u64| (number << 32) / slices;
+                    let below = if number + 1 == slices { 0 } else { edge(number + 1) };
+                    let slice = Slice::new(edge(number), below).unwrap();
+                    self.at(number * pace, Event::Slice(app, audience, self.next_id, slice));
                 }
+            }
+            Act::Forget => {
+                let now = self.now;
+                self.users.iter_mut().for_each(|user| user.forget_unwritten(now));
             }
             Act::Up(device) => self.send_data(device),
             Act::Cut(device, half_open) => {
@@ -64,6 +73,17 @@ impl World {
         }
     }
 
+    /// An entry of a log is stored, and the rooms are told or not.
+    pub(crate) fn publish(&mut self, app: usize, id: u64, audience: &str, slice: Slice, expires_ms: u64) {
+        let skip = self.dice.below(2);
+        self.logs[app].append(id, audience, slice, expires_ms, skip);
+        for room in 0..self.rooms.len() {
+            if !self.chance(self.weather.lose) {
+                self.keep_up(app, room);
+            }
+        }
+    }
+
     /// The faults are over: in the end everybody has everything, and nothing is left behind.
     pub(crate) fn settle(&mut self) {
         self.weather.clear();
@@ -76,6 +96,7 @@ impl World {
         }
         let open = self.open_questions();
         assert!(open.is_empty(), "{}", open.join("\n"));
+        self.judge_sums();
         self.go_to_rest();
         self.judge_counts();
     }
@@ -87,7 +108,7 @@ impl World {
                 let user = &self.users[seen.user];
                 let Some(cursor) = user.cursor else { continue };
                 let log = &self.logs[user.app];
-                let meant = log.meant_for(&seen.tags).between(log.cursor(user.began), cursor);
+                let meant = log.meant_for(&user.uid, &seen.tags).between(log.cursor(user.began), cursor);
                 let mut counted = user.counted.clone();
                 counted.sort_unstable();
                 let ids = |credits: &[Credit]| credits.iter().map(|one| one.id).collect::<Vec<_>>();
@@ -105,6 +126,59 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Each user that an entry is meant for is counted: by the archive, if its kept cursor has passed the entry, or by the room
+    /// where it is.
+    fn judge_sums(&mut self) {
+        // Told again only when what has been kept is old.
+        if self.untold && self.limits.keep_ms > 10_000 {
+            return;
+        }
+        for _ in 0..60 {
+            self.pass(1_000);
+            if self.wrong_sums().is_empty() {
+                return;
+            }
+        }
+        panic!("{}", self.wrong_sums().join("\n"));
+    }
+
+    fn wrong_sums(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (app, log) in self.logs.iter().enumerate() {
+            let mut sums: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+            let all = self.devices.iter().flat_map(|device| device.seen.values());
+            let all: Vec<_> = all.filter(|seen| self.users[seen.user].app == app).collect();
+            if all.iter().any(|seen| seen.shared) {
+                // Two devices of a user may have different tags.
+                continue;
+            }
+            for seen in all {
+                let user = &self.users[seen.user];
+                let Some(kept) = user.cursor else { continue };
+                let is_here = user.session.is_some_and(|(_, life)| self.is_alive(life));
+                // What is over when a room that has gone passes it is counted by the next one, too, until that tells.
+                let counts = |entry: &&LogEntry| {
+                    entry.bseq > user.began && entry.expires_ms == 0 && (is_here || entry.bseq <= kept.bseq.0)
+                };
+                for entry in log.entries().filter(counts) {
+                    sums.entry(entry.id.0).or_default().0 +=
+                        u64::from(log.is_meant(entry, &user.uid, &seen.tags));
+                }
+                let lasts = |id| log.entries().any(|entry| entry.id == id && entry.expires_ms == 0);
+                for credit in user.counted.iter().filter(|credit| lasts(credit.id)) {
+                    sums.entry(credit.id.0).or_default().1 += 1;
+                }
+            }
+            for (id, (wanted, counted)) in sums {
+                let here: u64 = self.rooms.iter().map(|room| room.sessions.progress(id).targets()).sum();
+                if wanted != counted + here {
+                    wrong.push(format!("broadcast {id}: of {wanted} {counted} are kept, {here} are here"));
+                }
+            }
+        }
+        wrong
     }
 
     /// Of devices that have taken a user from each other one keeps it.
@@ -167,8 +241,9 @@ impl World {
     fn missing_broadcasts(&self, device: usize, seen: &super::device::Seen) -> Vec<u64> {
         let Some(first) = seen.first else { return vec![0] };
         let log = &self.logs[self.users[seen.user].app];
+        let uid = &self.users[seen.user].uid;
         let wanted = log.entries().filter(|entry| {
-            let meant = entry.meant.audience.matches(|tag| seen.tags.iter().any(|own| own == tag));
+            let meant = log.is_meant(entry, uid, &seen.tags);
             entry.bseq > first.bseq.0 && entry.expires_ms == 0 && meant
         });
         let got = |id: u64| self.devices[device].broadcasts.contains(&id);

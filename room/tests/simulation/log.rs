@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use room::exchange::{Credit, Fate, LogEntry, LogRun};
+use audience::Slice;
+use room::exchange::{Body, Credit, Fate, LogEntry, LogRun};
 use wire::{
     codec::encode_broadcast,
     frame::Broadcast,
-    id::{AppId, Cursor, Epoch, MessageId},
+    id::{AppId, Cursor, Epoch, MessageId, Uid},
 };
 
 #[derive(Debug)]
@@ -23,19 +24,28 @@ impl Log {
         Self { app, head: 0, entries: Vec::new(), kept: vec![None; rooms] }
     }
 
-    /// Stores one; some numbers hold nothing.
-    pub(crate) fn append(&mut self, id: u64, audience: &str, expires_ms: u64, skip: u64) {
+    /// Stores one, or a slice of one; some numbers hold nothing.
+    pub(crate) fn append(&mut self, id: u64, audience: &str, slice: Slice, expires_ms: u64, skip: u64) {
         self.head += 1 + skip;
-        let frame = Broadcast {
-            app: self.app.0,
-            bseq: self.head,
-            id,
-            payload: super::inbox::payload(id),
-            accepted_ms: 1,
-            binding: 0,
-        };
+        let (app, payload, accepted_ms) = (self.app, super::inbox::payload(id), 1);
+        let frame =
+            Broadcast { app: app.0, bseq: self.head, id, payload: payload.clone(), accepted_ms, binding: 0 };
         let (frame, audience) = (encode_broadcast(&frame), audience.parse().unwrap());
-        self.entries.push(Arc::new(LogEntry::whole(self.head, MessageId(id), frame, audience, expires_ms)));
+        let mut entry = LogEntry::whole(self.head, MessageId(id), frame, audience, expires_ms);
+        if !slice.is_whole() {
+            (entry.slice, entry.body) = (slice, Body::Parts { app, payload, accepted_ms });
+            // Slices that came by different ways do not know that they are for the same.
+            let before =
+                self.entries.iter().rev().find(|before| before.id == entry.id && !id.is_multiple_of(3));
+            entry.meant = before.map_or(entry.meant, |before| Arc::clone(&before.meant));
+        }
+        self.entries.push(Arc::new(entry));
+    }
+
+    /// Whether an entry is meant for a user with these tags.
+    pub(crate) fn is_meant(&self, entry: &LogEntry, uid: &Uid, tags: &[String]) -> bool {
+        entry.slice.contains(audience::place(self.app.0, uid))
+            && entry.meant.audience.matches(|tag| tags.iter().any(|own| own == tag))
     }
 
     /// What is in (after, through], at most `most` entries.
@@ -52,10 +62,9 @@ impl Log {
         }
     }
 
-    /// What is meant for whoever has these tags.
-    pub(crate) fn meant_for(&self, tags: &[String]) -> Acked {
-        let is_meant =
-            |entry: &&Arc<LogEntry>| entry.meant.audience.matches(|tag| tags.iter().any(|own| own == tag));
+    /// What is meant for a user who has these tags.
+    pub(crate) fn meant_for(&self, uid: &Uid, tags: &[String]) -> Acked {
+        let is_meant = |entry: &&Arc<LogEntry>| self.is_meant(entry, uid, tags);
         Acked(self.entries.iter().filter(is_meant).map(|entry| (entry.bseq, entry.id)).collect())
     }
 

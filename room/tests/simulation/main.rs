@@ -2,8 +2,9 @@
 //! connections that delay, chop, fill up and break at any byte, and with a cluster whose answers come late, in any order,
 //! twice or not at all.
 //!
-//! The judges: each stored message reaches an app once, in order and without holes, and so does each broadcast that is
-//! meant for it; nothing is acked that no app has seen; no bound is passed; and when everybody has gone nothing stays behind.
+//! The judges: each stored message reaches an app once, in order and without holes, and so does each broadcast, or slice of one,
+//! that is meant for it, and none that is not; each of these is counted once, in the archive or in a room; nothing is acked that
+//! no app has seen; no bound is passed; and when everybody has gone nothing stays behind.
 //!
 //! A run that fails prints its seed. `SIMULATION_SEED=<seed>` repeats it alone, `SIMULATION_TRACE=1` prints what happened, and
 //! `SIMULATION_RUNS=<n>` makes it more runs.

@@ -5,6 +5,7 @@ use std::{
     collections::{BinaryHeap, HashSet},
 };
 
+use audience::Slice;
 use client::{Config, backoff::Dice};
 use room::{
     clock::Now,
@@ -49,6 +50,10 @@ pub(crate) enum Act {
     Kick(usize),
     /// A broadcast of an app: its audience, the time it lives if not for ever.
     Broadcast(usize, &'static str, Option<u64>),
+    /// A paced broadcast: so many slices, and the ms between them.
+    Paced(usize, &'static str, u64, u64),
+    /// The saver dies: cursors that it has taken and not written, because they count nothing, are lost.
+    Forget,
     /// A device sends data.
     Up(usize),
     /// A device is cut off, and does not know it if so.
@@ -102,6 +107,7 @@ pub(crate) enum Event {
     Sweep,
     Poll,
     Act(Act),
+    Slice(usize, &'static str, u64, Slice),
 }
 
 struct Timed(u64, u64, Event);
@@ -142,6 +148,8 @@ pub(crate) struct World {
     pub(crate) taken: HashSet<(usize, u64)>,
     /// Connections that went on where an earlier one broke.
     pub(crate) resumed: u64,
+    /// The archive has kept a cursor, and the room was not told.
+    pub(crate) untold: bool,
     /// No device dials any more.
     pub(crate) over: bool,
     /// Where the first lines are cut, for whoever tries all places: bytes up, bytes down.
@@ -169,6 +177,7 @@ impl World {
             next_id: 0,
             taken: HashSet::new(),
             resumed: 0,
+            untold: false,
             over: false,
             cuts: Vec::new(),
             trace: std::env::var_os("SIMULATION_TRACE").map(|_| Vec::new()),
@@ -261,6 +270,7 @@ impl World {
             Event::Rebind(device, binding) => self.rebind(device, binding),
             Event::Token(device, binding) => self.give_token(device, binding),
             Event::Act(act) => self.act(&act),
+            Event::Slice(app, audience, id, slice) => self.publish(app, id, audience, slice, 0),
             cluster => self.cluster(cluster),
         }
     }
