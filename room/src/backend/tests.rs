@@ -7,3 +7,4 @@ mod renewals;
 mod rest;
 mod speed;
 mod storm;
+mod together;
