@@ -17,8 +17,8 @@ fn load(n: u32) -> rpc::LoadItem {
     rpc::LoadItem { app: 7, uid: n.to_string(), bind: true, max_bytes: 64 << 10, ..Default::default() }
 }
 
-fn bind(uid: impl ToString, conn: u64) -> rpc::BindItem {
-    rpc::BindItem { app: 7, uid: uid.to_string(), conn, ..Default::default() }
+fn bind(uid: &str, conn: u64) -> rpc::BindItem {
+    rpc::BindItem { app: 7, uid: uid.to_owned(), conn, ..Default::default() }
 }
 
 fn done<T>(first: First<T>) -> T {
