@@ -2,11 +2,31 @@
 
 use std::io::{self, IoSlice, Write as _};
 
-use super::{NONE, Outbox};
+use mio::net::TcpStream;
+
+use super::{NONE, Outbox, Piece};
 use crate::event_loop::line::Shield;
 
 /// Slices of one `writev`. The kernel takes 1,024; more than 64 frames for one connection in one turn are rare.
 const MAX_SLICES: usize = 64;
+
+/// Writes a chain of pieces, of the first without the bytes that have been written.
+fn write_many(
+    stream: &mut TcpStream,
+    (pieces, scratch): (&[Piece], &[u8]),
+    (first, skip): (u32, usize),
+) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    let (mut count, mut next) = (0, first);
+    while next != NONE && count < MAX_SLICES {
+        let piece = &pieces[next as usize];
+        let from = if count == 0 { skip } else { 0 };
+        slices[count] = IoSlice::new(&piece.bytes(scratch)[from..]);
+        count += 1;
+        next = piece.next;
+    }
+    stream.write_vectored(&slices[..count])
+}
 
 impl Outbox {
     /// Writes what was staged.
@@ -37,18 +57,12 @@ impl Outbox {
         // Bytes of the first piece that have been written.
         let mut skip = 0;
         while at != NONE {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let (mut count, mut next) = (0, at);
-            while next != NONE && count < MAX_SLICES {
-                let piece = &self.pieces[next as usize];
-                let from = if count == 0 { skip } else { 0 };
-                slices[count] = IoSlice::new(&piece.bytes(&self.scratch)[from..]);
-                count += 1;
-                next = piece.next;
-            }
-            let written = match &slices[..count] {
-                [one] => stream.write(one),
-                many => stream.write_vectored(many),
+            let piece = &self.pieces[at as usize];
+            let written = if piece.next == NONE {
+                // The usual case needs no list of slices.
+                stream.write(&piece.bytes(&self.scratch)[skip..])
+            } else {
+                write_many(stream, (&self.pieces, &self.scratch), (at, skip))
             };
             self.writes += 1;
             match written {
