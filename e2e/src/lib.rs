@@ -19,6 +19,7 @@ mod proxy;
 pub mod raw;
 mod room_tls;
 mod stack;
+pub mod stalls;
 pub mod up_process;
 mod wait;
 
@@ -31,5 +32,6 @@ pub use programs::program;
 pub use proxy::{Proxy, Traffic};
 pub use raw::RawDevice;
 pub use stack::{Shape, Stack, Tuning};
+pub use stalls::Stalls;
 pub use up_process::UpProcess;
 pub use wait::eventually;
