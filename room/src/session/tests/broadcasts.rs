@@ -42,6 +42,20 @@ fn a_broadcast_goes_out_in_slices_and_is_encoded_once() {
     assert_eq!(world.sessions.progress(1_001), Progress { pending: 10, sent: 10, ..Progress::default() });
 }
 
+/// What is told of a broadcast is everybody only when it has been chosen whom it is for.
+#[test]
+fn a_room_says_whether_it_has_come_as_far_as_a_place() {
+    let mut world = small();
+    assert!(!world.sessions.is_behind(APP, cursor(1, 1)), "nobody of the app is here");
+    crowd(&mut world, 10);
+    assert!(world.sessions.is_behind(APP, cursor(1, 1)));
+    world.sessions.on_log(&run(0, 1, &[(1, "")]), false);
+    world.work();
+    assert_eq!(world.sessions.progress(1_001).pending, 10);
+    assert!(!world.sessions.is_behind(APP, cursor(1, 1)));
+    assert!(world.sessions.is_behind(APP, cursor(1, 2)) && world.sessions.is_behind(APP, cursor(2, 0)));
+}
+
 #[test]
 fn audiences_choose_and_acks_are_counted() {
     let mut world = small();
