@@ -11,7 +11,7 @@ use crate::Role;
 /// How often each peer is asked in a short list, and in any list one that did not answer last time, or never did.
 pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 /// Up to this many nodes all are asked each second.
-const SHORT_LIST: usize = 16;
+const SHORT_LIST: usize = 8;
 /// However long the list is, those on whom something depends are asked so often.
 const LONGEST: Duration = Duration::from_secs(5);
 /// By how much longer those are left alone of whom nothing is needed but that they are listed.
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn a_small_cluster_knows_all_within_a_second() {
         for me in Role::ALL {
-            assert!(Role::ALL.iter().all(|peer| pause(me, *peer, 16) == SHORTEST));
+            assert!(Role::ALL.iter().all(|peer| pause(me, *peer, SHORT_LIST) == SHORTEST));
         }
         assert_eq!(pause(Role::Dispatcher, Role::Room, 1000), SHORTEST);
         assert_eq!(pause(Role::Register, Role::Room, 1000), LONGEST);
