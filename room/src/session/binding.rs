@@ -34,7 +34,8 @@ pub(crate) struct Binding {
     pub(crate) told: u64,
     /// The device has everything up to here.
     pub(crate) acked: u64,
-    /// Broadcasts up to here were sent or are not for it. Counts only while the app's log does not know better.
+    /// Broadcasts up to here were sent or are not for it. Counts only while the app's log does not know better. In front of
+    /// `backed` where the device came with more than could be counted.
     pub(crate) cursor: u64,
     /// The last broadcast that was sent.
     pub(crate) bsent: u64,

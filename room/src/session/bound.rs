@@ -14,6 +14,10 @@ use crate::{
     exchange::{BindAnswer, BindDone, LoadDone},
 };
 
+/// Numbers of a log that a binding goes over only to count what its device has: a tenth of a millisecond. Of more only the newest
+/// are counted.
+const GONE_OVER: u64 = 1_024;
+
 impl Sessions {
     /// A bind was answered.
     pub fn on_bound(&mut self, answer: BindAnswer, now: Now, out: &mut impl Outlet) {
@@ -75,8 +79,12 @@ impl Sessions {
         binding.fence = done.fence.0;
         binding.epoch = start.epoch.0;
         (binding.sent, binding.told, binding.acked) = (start.seq.0, start.seq.0, start.seq.0);
-        (binding.cursor, binding.bsent, binding.backed) = (cursor, cursor, cursor);
         binding.bsaved = done.saved_cursor.bseq.0;
+        // What the device has and could not be counted at the bind is gone over, and not sent again.
+        let counted = done.owed.last().map_or(0, |credit| credit.bseq).max(binding.bsaved);
+        let counted = if done.saved_cursor.epoch == done.cursor.epoch { counted } else { cursor };
+        binding.cursor = counted.max(cursor.saturating_sub(GONE_OVER)).min(cursor);
+        (binding.bsent, binding.backed) = (cursor, cursor);
         binding.place = audience::place(done.app.0, &binding.uid);
         // The device may have come to another network while the bind was under way.
         let device = Device { network: binding.network, offset: binding.offset, ..device };

@@ -119,7 +119,7 @@ impl App {
         // Those who are not at the tail yet are counted as they come to it.
         let counted = targets.len() - targets.intersection_len(&log.deep);
         kept.open = u32::try_from(counted).unwrap_or(u32::MAX);
-        for slot in log.ahead.iter().filter(|slot| targets.contains(**slot)) {
+        for slot in log.ahead.iter().filter(|slot| targets.contains(**slot) && !log.deep.contains(**slot)) {
             let Some(binding) = bindings.get(*slot as usize) else { continue };
             if binding.bsaved.max(binding.backed) >= kept.bseq {
                 kept.open -= 1;
@@ -222,7 +222,8 @@ impl Log {
         self.opened = to;
         if !self.ahead.is_empty() {
             let is_ahead = |slot: &u32| {
-                bindings.get(*slot as usize).is_some_and(|binding| binding.cursor.max(binding.bsaved) > to)
+                let is_further = |one: &Binding| one.cursor.max(one.bsaved).max(one.backed) > to;
+                bindings.get(*slot as usize).is_some_and(is_further)
             };
             self.ahead.retain(is_ahead);
         }

@@ -246,7 +246,7 @@ impl App {
             log.deep.insert(slot);
         }
         let counted = log.counted(slot, binding);
-        if binding.cursor.max(binding.bsaved) > counted {
+        if binding.cursor.max(binding.bsaved).max(binding.backed) > counted {
             log.ahead.insert(slot);
         }
         let span = (log.owing.base(slot, binding), counted);

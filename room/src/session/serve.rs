@@ -72,7 +72,9 @@ fn serve_tail(
     while let Some(kept) = log.tail.entries.get(place).filter(|kept| kept.bseq <= to) {
         let bseq = kept.bseq;
         if only == Some(bseq) || is_meant(tags, kept, slot, binding) {
-            if kept.is_dead(now.unix_ms) {
+            if bseq <= binding.backed {
+                // The device had it before it bound here.
+            } else if kept.is_dead(now.unix_ms) {
                 pass_over(log, place, slot, binding);
             } else if let Some(frame) = log.tail.frame(place) {
                 if !send(&frame, binding, out) {
@@ -181,25 +183,28 @@ fn page_to(
             let kept = log.tail.entries.get(place).filter(|kept| kept.bseq == entry.bseq);
             let recalled = kept.is_some_and(|kept| kept.recalled);
             let is_known = kept.is_some();
+            let had = entry.bseq <= binding.backed;
             let dead = recalled || entry.is_dead(now.unix_ms);
-            if !dead && !send(&entry.frame(), binding, out) {
+            if !had && !dead && !send(&entry.frame(), binding, out) {
                 return false;
             }
             if !is_known {
                 // There are too many entries; nobody will know that it was for this binding.
                 tally.credits_lost += 1;
-                tally.broadcasts += u64::from(!dead);
+                tally.broadcasts += u64::from(!had && !dead);
             } else {
                 if log.deep.contains(slot) {
                     come_to(log, place, slot, binding);
                 }
-                if dead {
+                if had {
+                    // It is counted as acked.
+                } else if dead {
                     pass_over(log, place, slot, binding);
                 } else {
                     note_sent(log, place, slot, now, tally);
                 }
             }
-            if !dead {
+            if !had && !dead {
                 binding.bsent = entry.bseq;
             }
         }

@@ -33,11 +33,11 @@ pub(crate) async fn settle<S: Services>(
         return (saved, Vec::new());
     }
     let (credits, through) = between(backend, app, ask, saved, own).await;
-    if credits.is_empty() {
-        return (saved, credits);
-    }
-    // No further: what could not be read would count for nobody.
+    // No further: what could not be read would count for nobody. The thread goes over it.
     let known = Cursor { bseq: through.into(), ..own };
+    if credits.is_empty() {
+        return (known, credits);
+    }
     let kept = inboxes::keep(backend, app, &ask.uid, known, &credits);
     match tokio::time::timeout(PATIENCE, kept).await {
         Ok(true) => (known, Vec::new()),

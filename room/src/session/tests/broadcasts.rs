@@ -409,3 +409,31 @@ fn a_page_goes_no_further_than_the_tail_begins() {
         assert_eq!((acked, pending), (1, u64::from(id > 1_100)), "{id}");
     }
 }
+
+/// At its bind the log could not be read, so what a device had acked in a room that had died was counted by nobody.
+#[test]
+fn what_could_not_be_counted_at_a_bind_is_gone_over_and_not_sent_again() {
+    for head in [2, 6] {
+        let mut world = World::new(Limits::default());
+        let slot = world.connect();
+        let log = [(2, ""), (3, ""), (5, "")];
+        let place = BindDone { cursor: cursor(1, 3), saved_cursor: cursor(1, 1), ..done(1, head) };
+        world.bind_with(slot, 1, "alice", &[], place);
+        // A thread that comes by it in time, and one that reads it by pages.
+        if head == 2 {
+            world.sessions.on_log(&run(2, 6, &log[1..]), false);
+        }
+        world.work();
+        for ask in world.sessions.asks.pages.take(9) {
+            let rest: Vec<_> = log.iter().filter(|(bseq, _)| *bseq > ask.after).copied().collect();
+            world.sessions.on_log(&run(ask.after, 6.max(ask.after), &rest), true);
+            world.work();
+        }
+        assert_eq!(world.broadcasts(slot), [5], "{head}");
+        let acked = |id: u64| world.sessions.progress(id).acked;
+        assert_eq!([acked(1_002), acked(1_003), acked(1_005)], [1, 1, 0], "{head}");
+        world.sessions.on_closed(slot);
+        let credits = world.sessions.take_ends(9).remove(0).credits;
+        assert_eq!(credits.iter().map(|credit| credit.bseq).collect::<Vec<_>>(), [2, 3], "{head}");
+    }
+}
