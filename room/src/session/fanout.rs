@@ -50,7 +50,7 @@ impl Sessions {
             return self.queue(run.app);
         }
         if asked && run.after == app.log.tail.known {
-            app.log.hole = run.through > run.after;
+            app.log.hole = run.through > run.after || std::mem::take(&mut app.log.late_hole);
         }
         app.log.extend(run, max_bytes, now.ms);
         if asked && !app.log.waiting.is_empty() {
@@ -147,7 +147,7 @@ impl Sessions {
             let oldest = behind.map(|binding| binding.cursor).min();
             let after = oldest.or_else(|| app.log.wants_more().then_some(app.log.tail.known));
             if let Some(after) = after {
-                app.log.asked = true;
+                (app.log.asked, app.log.late_hole) = (true, false);
                 if self.asks.pages.push(PageAsk { app: id, after }).is_ok() {
                     self.tally.pages += 1;
                 } else {

@@ -74,6 +74,8 @@ pub(crate) struct Log {
     pub(crate) asked: bool,
     /// There is more after `known` which has to be asked for.
     pub(crate) hole: bool,
+    /// The hole was seen while a page was under way, whose answer may not know of it.
+    pub(crate) late_hole: bool,
     /// In the queue of apps that have something to do.
     pub(crate) queued: bool,
 }
@@ -99,6 +101,7 @@ impl Log {
             page: None,
             asked: false,
             hole: false,
+            late_hole: false,
             queued: false,
         }
     }
@@ -108,6 +111,7 @@ impl Log {
         // What has not been served yet must stay, so it bounds what may come.
         if self.tail.extend(run, self.done, max_bytes, now_ms) == Extended::Hole {
             self.hole = true;
+            self.late_hole = self.asked;
         }
     }
 

@@ -437,3 +437,25 @@ fn what_could_not_be_counted_at_a_bind_is_gone_over_and_not_sent_again() {
         assert_eq!(credits.iter().map(|credit| credit.bseq).collect::<Vec<_>>(), [2, 3], "{head}");
     }
 }
+
+/// An answer that had been on its way since before a hole said that there was nothing more: the hole was forgotten, and what was
+/// behind it went to nobody here, until the next broadcast.
+#[test]
+fn an_older_answer_does_not_close_a_hole() {
+    let mut world = small();
+    let slots = crowd(&mut world, 1);
+    world.sessions.on_log(&run(1, 2, &[(2, "")]), false);
+    world.work();
+    assert_eq!(world.sessions.asks.pages.take(9)[0].after, 0);
+    world.sessions.on_log(&run(0, 2, &[(1, ""), (2, "")]), true);
+    world.work();
+    assert_eq!(world.sessions.asks.pages.take(9)[0].after, 2, "it may not have been all");
+    world.sessions.on_log(&run(3, 4, &[(4, "")]), false);
+    world.sessions.on_log(&run(2, 2, &[]), true);
+    world.sessions.on_log(&run(2, 3, &[(3, "")]), false);
+    world.work();
+    assert_eq!(world.sessions.asks.pages.take(9)[0].after, 3);
+    world.sessions.on_log(&run(3, 4, &[(4, "")]), true);
+    world.work();
+    assert_eq!(world.broadcasts(slots[0]), [1, 2, 3, 4]);
+}
