@@ -67,8 +67,8 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    /// So many binds share a call well enough: what the call itself costs is little beside them.
-    const ENOUGH: usize = 64;
+    /// So many binds, which go to a few registers and savers, share their calls well enough: a call costs as much as some fifty.
+    const ENOUGH: usize = 192;
 
     /// Until when so many binds wait for others, ms.
     pub(super) fn until(&self, binds: usize, now_ms: u64) -> Option<u64> {
