@@ -248,7 +248,11 @@ impl Model {
         match *step {
             Step::Bind(user) => self.bind(user),
             Step::Close(user) => self.end(user, true),
-            Step::Vanish(user) => self.end(user, false),
+            Step::Vanish(user) => {
+                // Nor of what was being told.
+                self.step(&Step::Keep(false));
+                self.end(user, false);
+            }
             Step::Lose(user) => {
                 if let Some(slot) = self.users[user].slot.filter(|_| !self.users[user].broken) {
                     self.listen();
