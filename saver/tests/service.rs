@@ -111,13 +111,8 @@ async fn two_savers_share_an_archive() {
     assert_eq!((ledger.targets, ledger.stored, ledger.multicast), (40, 40, true));
 
     let acked = &users[3];
-    let ack = rpc::AckItem {
-        app: 1,
-        uid: acked.clone(),
-        inbox: Some(sent[3]),
-        cursor: None,
-        ..Default::default()
-    };
+    let ack =
+        rpc::AckItem { app: 1, uid: acked.clone(), inbox: Some(sent[3]), cursor: None, ..Default::default() };
     savers.ack(ack).await.unwrap();
     let recalled = savers.recall(1u32, 100).await.unwrap();
     assert_eq!((recalled.recalled.len(), recalled.delivered), (39, vec![acked.clone()]));
