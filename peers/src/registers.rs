@@ -146,7 +146,11 @@ impl Registers {
         let deadline = Instant::now() + self.links.limits().deadline;
         let results = self.links.first(items, self.links.limits().batch_items, key, call).await;
         let fence = |result: rpc::BindResult| {
-            if result.not_owner { self.links.failed(not_owner(), deadline) } else { First::Done(result.fence) }
+            if result.not_owner {
+                self.links.failed(not_owner(), deadline)
+            } else {
+                First::Done(result.fence)
+            }
         };
         results.into_iter().map(|first| first.and_then(fence)).collect()
     }

@@ -122,11 +122,7 @@ impl Savers {
     ///
     /// # Errors
     /// [`PeerError`], a refusal included.
-    pub async fn load_again(
-        &self,
-        item: rpc::LoadItem,
-        again: Again,
-    ) -> Result<rpc::LoadResult, PeerError> {
+    pub async fn load_again(&self, item: rpc::LoadItem, again: Again) -> Result<rpc::LoadResult, PeerError> {
         let to = To::Owner(rendezvous::user_key(item.app, &item.uid));
         let call = |line: Arc<SaverLine>| {
             let item = item.clone();

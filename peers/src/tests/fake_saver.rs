@@ -177,7 +177,8 @@ impl Saver for FakeSaver {
         let items = &request.get_ref().items;
         self.seen.lock().unwrap().loads.push(items.len());
         // The start tells who has been asked for whom.
-        let start = |uid: &String| rpc::Position { epoch: self.id.into(), seq: uid.parse().unwrap_or_default() };
+        let start =
+            |uid: &String| rpc::Position { epoch: self.id.into(), seq: uid.parse().unwrap_or_default() };
         let result = |item: &rpc::LoadItem| rpc::LoadResult {
             refusal: self.refusal.clone(),
             start: Some(start(&item.uid)),

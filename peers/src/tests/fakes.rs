@@ -24,8 +24,10 @@ impl FakeRegister {
 impl Register for FakeRegister {
     async fn bind(&self, request: Request<rpc::BindRequest>) -> Answer<rpc::BindResponse> {
         // Nobody is the owner of these, whoever is asked.
-        let result =
-            |item: &rpc::BindItem| rpc::BindResult { fence: item.conn + 1, not_owner: item.uid == "nobody's" };
+        let result = |item: &rpc::BindItem| rpc::BindResult {
+            fence: item.conn + 1,
+            not_owner: item.uid == "nobody's",
+        };
         let results = request.into_inner().items.iter().map(result).collect();
         Ok(Response::new(rpc::BindResponse { results }))
     }
