@@ -84,8 +84,8 @@ impl Gathering {
 impl AskQueues {
     /// Hands over what there is place for; binds only if they are `due`. `true`: something is left.
     pub(crate) fn hand_over(&self, sessions: &mut Sessions, due: bool) -> bool {
+        let mut left = due && self.pass_binds(sessions);
         let asks = &mut sessions.asks;
-        let mut left = due && pass(&mut asks.binds, &self.binds);
         left |= pass(&mut asks.loads, &self.loads);
         left |= pass(&mut asks.ups, &self.ups);
         left |= pass(&mut asks.pages, &self.pages);
@@ -100,6 +100,17 @@ impl AskQueues {
             place.send(sessions.take_ends(BATCH));
         }
         left || sessions.has_acks() || sessions.has_ends()
+    }
+
+    fn pass_binds(&self, sessions: &mut Sessions) -> bool {
+        while !sessions.asks.binds.is_empty() {
+            let Ok(place) = self.binds.try_reserve() else { return true };
+            let binds = sessions.take_binds(BATCH);
+            if !binds.is_empty() {
+                place.send(binds);
+            }
+        }
+        false
     }
 }
 

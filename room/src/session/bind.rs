@@ -103,6 +103,21 @@ impl Sessions {
         Ok(())
     }
 
+    /// Takes the oldest binds that are to be asked for, at most `max`, but for those of devices that have gone. After a room stood
+    /// still, the bind and the end of a connection come out of its socket together; the device is elsewhere by then, and its
+    /// session there would be replaced by one that nobody holds.
+    pub fn take_binds(&mut self, max: usize) -> Vec<BindAsk> {
+        let mut asks = self.asks.binds.take(max);
+        asks.retain(|ask| match self.binding(ask.binding).map(|binding| binding.state) {
+            Some(State::Cancelled) => {
+                self.free(ask.binding.slot);
+                false
+            }
+            state => state.is_some(),
+        });
+        asks
+    }
+
     pub(crate) fn bind_failed(
         &mut self,
         slot: u32,

@@ -89,3 +89,21 @@ fn nothing_is_kept_of_who_leaves_meanwhile() {
     world.sessions.close(slot, CloseCode::GoingAway, "bye", world.now, &mut world.out);
     assert_eq!((names(&world.frames(slot)), waiting(&world.sessions)), (vec!["close"], 0));
 }
+
+/// A room that had stood still found binds and the ends of their connections together, asked for them, and so replaced the
+/// sessions that the devices had elsewhere by then.
+#[test]
+fn nothing_is_asked_for_devices_that_have_gone() {
+    let mut world = World::new(Limits::default());
+    let [gone, here] = ["gone", "here"].map(|uid| {
+        let slot = world.connect();
+        world.send(slot, bind(1, uid, &[]));
+        slot
+    });
+    world.sessions.on_lost(gone, world.now);
+    let asks = world.sessions.take_binds(9);
+    assert_eq!(asks.iter().map(|ask| ask.uid.as_str()).collect::<Vec<_>>(), ["here"]);
+    assert_eq!(world.sessions.bindings.len(), 1, "its slot is free");
+    world.answer_bind(&asks[0], done(1, 0));
+    assert_eq!(names(&world.frames(here)).last(), Some(&"bound"));
+}
