@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use hashbrown::HashSet;
 use proto::{internal::App, v1};
+use rand::RngExt as _;
 use tokio::{task::JoinSet, time::sleep};
 use wire::id::Uid;
 
@@ -37,6 +38,11 @@ const WINDOW: usize = 4;
 
 /// Users that may fail before the list is not read on: a saver is away, and the same list will do better later.
 const FAILURES_MAX: u64 = 10_000;
+
+/// Pauses before a chunk is tried again for those of its users for whom a store did not answer in time. Meanwhile its place is taken,
+/// so a list slows down to what the stores can take.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// Longest pause between two looks at the app's rate; an app whose rate was raised goes on at that.
 const RATE_PAUSE: Duration = Duration::from_secs(1);
@@ -169,11 +175,7 @@ impl Upload {
         let number = self.chunks.saturating_mul(CHUNK_PARTS);
         self.chunks += 1;
         let ops = Arc::clone(&self.ops);
-        self.under_way.spawn(async move {
-            let chunk = ops.send_chunk(&letter, number, uids).await;
-            drop(part);
-            chunk
-        });
+        self.under_way.spawn(async move { ops.send_patiently(&letter, part, number, uids).await });
         Ok(())
     }
 
@@ -223,6 +225,29 @@ impl Upload {
 }
 
 impl Ops {
+    /// Sends a message to one chunk, and again to those of its users for whom a store had no time. Nothing is stored twice; what is
+    /// transient might come twice, so it is tried once.
+    async fn send_patiently(&self, letter: &Letter, part: Share, number: u32, uids: Vec<Uid>) -> Chunk {
+        let mut chunk = self.send_chunk(letter, number, uids).await;
+        drop(part);
+        for pause in PAUSES.iter().filter(|_| !letter.transient) {
+            if !chunk.failed.iter().any(|(_, error)| error.is_transient()) {
+                break;
+            }
+            let pause = pause.mul_f64(rand::rng().random_range(0.5..1.5));
+            sleep(pause).await;
+            // Whoever takes the message back does not wait for pauses.
+            let Ok(_part) = self.part_of(letter) else { break };
+            let (again, mut failed): (Vec<_>, Vec<_>) =
+                chunk.failed.into_iter().partition(|(_, error)| error.is_transient());
+            let again =
+                self.send_chunk(letter, number, again.into_iter().map(|(uid, _)| uid).collect()).await;
+            failed.extend(again.failed);
+            chunk = Chunk { accepted: chunk.accepted + again.accepted, failed };
+        }
+        chunk
+    }
+
     /// Sends a message to one chunk of its users, or keeps it for them.
     async fn send_chunk(&self, letter: &Letter, part: u32, uids: Vec<Uid>) -> Chunk {
         let users = uids.len() as u64;

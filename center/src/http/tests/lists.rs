@@ -181,7 +181,7 @@ async fn a_list_that_stands_still_is_given_up() {
     assert_eq!(api.center.ops.bodies().held(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn users_that_fail_are_named_up_to_a_thousand_and_counted() {
     let api = Api::start().await;
     let refusal = internal::Refusal { code: "archive_behind".into(), message: "m".into(), retry_after_ms: 0 };
@@ -198,7 +198,7 @@ async fn users_that_fail_are_named_up_to_a_thousand_and_counted() {
     assert_eq!(answer.json["accepted"], 4_000);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_saver_that_refuses_all_ends_the_list() {
     let api = Api::start().await;
     let refusal = internal::Refusal { code: "archive_behind".into(), message: "m".into(), retry_after_ms: 0 };
@@ -207,6 +207,23 @@ async fn a_saver_that_refuses_all_ends_the_list() {
     assert_eq!(answer.error().1, "archive_behind");
     let targets = answer.json["error"]["progress"]["targets"].as_u64().unwrap();
     assert!((10_000..30_000).contains(&targets), "{targets} were tried");
+}
+
+/// A store that answered too late for a moment ended a list of a million users after seconds.
+#[tokio::test(start_paused = true)]
+async fn a_list_waits_for_a_store_that_has_no_time() {
+    let api = Api::start().await;
+    let refusal =
+        internal::Refusal { code: "archive_behind".into(), message: "m".into(), retry_after_ms: 500 };
+    api.center.fakes.state().refuse = Some(refusal);
+    let list = api.stream("", list(&json!({"payload": "x"}), users(20_000)));
+    let back = async {
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        api.center.fakes.state().refuse = None;
+    };
+    let (answer, ()) = tokio::join!(list, back);
+    assert_eq!((answer.status, answer.json["accepted"].as_u64()), (200, Some(20_000)), "{}", answer.json);
+    assert_eq!(api.stored(), 20_000);
 }
 
 #[tokio::test]
