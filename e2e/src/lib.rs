@@ -19,7 +19,6 @@ mod proxy;
 pub mod raw;
 mod room_tls;
 mod stack;
-pub mod stalls;
 pub mod up_process;
 mod wait;
 
@@ -32,6 +31,5 @@ pub use programs::program;
 pub use proxy::{Proxy, Traffic};
 pub use raw::RawDevice;
 pub use stack::{Shape, Stack, Tuning};
-pub use stalls::Stalls;
 pub use up_process::UpProcess;
 pub use wait::eventually;

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use client::Snapshot;
-use e2e::{Shape, Stack, Stalls, TestDevice, Tuning, eventually, problems};
+use e2e::{Shape, Stack, TestDevice, Tuning, eventually, problems};
 
 /// No journey takes longer, unless something hangs.
 const JOURNEY_WITHIN: Duration = Duration::from_secs(120);
@@ -46,13 +46,12 @@ async fn travel(
     expected: &[&str],
     journey: impl AsyncFnOnce(&mut Stack) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let stalls = Stalls::watch();
     let mut stack = Stack::start(shape, Tuning::toml(tuning)).await?;
     let outcome = tokio::time::timeout(JOURNEY_WITHIN, journey(&mut stack)).await;
     let outcome =
         outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("the journey takes over {JOURNEY_WITHIN:?}")));
     let log = stack.log();
-    let problems = stalls.but_for_them(problems::in_log(&log, expected));
+    let problems = problems::in_log(&log, expected);
     outcome.with_context(|| format!("the services' warnings and errors:\n{}", problems.join("\n")))?;
     ensure!(problems.is_empty(), "all went well but for these lines in the logs:\n{}", problems.join("\n"));
     Ok(())
