@@ -128,6 +128,8 @@ fn advice(why: &Error) -> &'static str {
     match why {
         // It was taken back.
         Error::WrongState(_) => "",
+        // A line of it, or its length: as it is it would break off there again.
+        Error::Invalid { .. } => ": mended, it goes on with the same idempotency key",
         _ => ": the same list with the same idempotency key goes on",
     }
 }
@@ -203,6 +205,19 @@ impl Error {
         }
     }
 
+    /// The error for those who read its words alone, as gRPC's callers do: with the field's name, where the words do not begin with it.
+    fn sentence(&self) -> String {
+        let words = self.to_string();
+        match (self, self.stopped().map(|stopped| &stopped.why)) {
+            (Error::Invalid { field, .. }, _) | (_, Some(Error::Invalid { field, .. }))
+                if !words.starts_with(field.as_ref()) =>
+            {
+                format!("{field}: {words}")
+            }
+            _ => words,
+        }
+    }
+
     /// How far a list came before the error.
     pub fn stopped(&self) -> Option<&Stopped> {
         match self {
@@ -220,7 +235,7 @@ impl Error {
     pub fn to_failure(&self) -> v1::Failure {
         let facts = self.facts();
         let retry_after_ms = facts.retry_after.map_or(0, whole_millis);
-        v1::Failure { code: facts.code.into_owned(), message: self.to_string(), retry_after_ms }
+        v1::Failure { code: facts.code.into_owned(), message: self.sentence(), retry_after_ms }
     }
 }
 
@@ -232,7 +247,7 @@ pub(crate) fn whole_millis(duration: Duration) -> u32 {
 impl From<Error> for Status {
     fn from(error: Error) -> Status {
         let facts = error.facts();
-        let mut status = Status::new(facts.grpc, error.to_string());
+        let mut status = Status::new(facts.grpc, error.sentence());
         let metadata = status.metadata_mut();
         if let Ok(code) = MetadataValue::try_from(facts.code.as_ref()) {
             metadata.insert("longwire-error", code);
@@ -281,6 +296,17 @@ mod tests {
 
         let status = Status::from(Error::TooFast { retry_after: Duration::from_micros(1_500) });
         assert_eq!(status.metadata().get("retry-after-ms").unwrap(), "2");
+    }
+
+    #[test]
+    fn words_alone_name_the_field() {
+        // Results of a batch and the status of a call once said "has passed", and of what only metadata told.
+        let passed = Error::invalid("when.at_ms", "has passed");
+        assert_eq!(passed.to_failure().message, "when.at_ms: has passed");
+        let why = Error::invalid("uids", "has too many");
+        let stopped = Error::Stopped(Box::new(Stopped { id: 7, targets: 2, accepted: 1, why }));
+        assert!(Status::from(stopped).message().starts_with("uids: has too many; of the users before that"));
+        assert_eq!(Error::invalid("uid", "uid has 0 bytes").to_failure().message, "uid has 0 bytes");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
 /// The answer holds a first API key (push and read), the secret for device tokens and the secret of webhooks. They
 /// are shown this once.
 #[utoipa::path(
-    post, path = "/v1/apps", tag = "apps", request_body = NewAppBody,
+    post, path = "/v1/apps", operation_id = "create_app", tag = "apps", request_body = NewAppBody,
     responses((status = 201, body = NewApp)),
 )]
 pub(super) async fn create(
@@ -36,7 +36,7 @@ pub(super) async fn create(
 }
 
 /// All apps.
-#[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = Apps)))]
+#[utoipa::path(get, path = "/v1/apps", operation_id = "list_apps", tag = "apps", responses((status = 200, body = Apps)))]
 pub(super) async fn list(State(ops): State<Arc<Ops>>, caller: Caller) -> Result<Answer<Apps>> {
     let listed = ops.list_apps(&caller).boxed().await?;
     Ok(Answer(Apps { apps: listed.apps.into_iter().map(App::from).collect() }))
@@ -44,7 +44,7 @@ pub(super) async fn list(State(ops): State<Arc<Ops>>, caller: Caller) -> Result<
 
 /// One app.
 #[utoipa::path(
-    get, path = "/v1/apps/{app}", tag = "apps",
+    get, path = "/v1/apps/{app}", operation_id = "get_app", tag = "apps",
     params(("app" = String, Path, description = "The app's name")),
     responses((status = 200, body = App)),
 )]
@@ -59,7 +59,7 @@ pub(super) async fn show(
 
 /// Change an app. What is absent stays as it is.
 #[utoipa::path(
-    patch, path = "/v1/apps/{app}", tag = "apps", request_body = AppPatch,
+    patch, path = "/v1/apps/{app}", operation_id = "update_app", tag = "apps", request_body = AppPatch,
     params(("app" = String, Path, description = "The app's name")),
     responses((status = 200, body = App)),
 )]
@@ -76,7 +76,7 @@ pub(super) async fn update(
 
 /// Create an API key for an app. It is shown this once.
 #[utoipa::path(
-    post, path = "/v1/apps/{app}/keys", tag = "apps", request_body = NewKeyBody,
+    post, path = "/v1/apps/{app}/keys", operation_id = "create_key", tag = "apps", request_body = NewKeyBody,
     params(("app" = String, Path, description = "The app's name")),
     responses((status = 201, body = NewKey)),
 )]

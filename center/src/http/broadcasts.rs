@@ -31,7 +31,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// One that is neither paced nor for later is in the app's log when this answers; the rooms send it to who is online, and who
 /// is not gets it at the next bind. Any other is kept, and released by the centers.
 #[utoipa::path(
-    post, path = "/v1/broadcasts", tag = "push", request_body = BroadcastBody,
+    post, path = "/v1/broadcasts", operation_id = "broadcast", tag = "push", request_body = BroadcastBody,
     params(("Idempotency-Key" = Option<String>, Header,
         description = "1 to 128 characters; a repeat within the window answers with the first call's result")),
     responses((status = 200, body = Broadcasted)),
@@ -49,7 +49,7 @@ pub(super) async fn create(
 
 /// What a broadcast would reach and cost now. Nothing is sent.
 #[utoipa::path(
-    post, path = "/v1/broadcasts/preview", tag = "messages", request_body = BroadcastBody,
+    post, path = "/v1/broadcasts/preview", operation_id = "preview_broadcast", tag = "messages", request_body = BroadcastBody,
     responses((status = 200, body = Preview)),
 )]
 pub(super) async fn preview(
@@ -64,7 +64,7 @@ pub(super) async fn preview(
 
 /// The app's broadcasts, newest first.
 #[utoipa::path(
-    get, path = "/v1/broadcasts", tag = "messages", params(BroadcastsQuery),
+    get, path = "/v1/broadcasts", operation_id = "list_broadcasts", tag = "messages", params(BroadcastsQuery),
     responses((status = 200, body = Broadcasts)),
 )]
 pub(super) async fn list(
@@ -85,7 +85,7 @@ pub(super) async fn list(
 ///
 /// targets = acked + stored + expired + the sum of dropped + recalled_users, at any moment.
 #[utoipa::path(
-    get, path = "/v1/broadcasts/{id}", tag = "messages",
+    get, path = "/v1/broadcasts/{id}", operation_id = "get_broadcast", tag = "messages",
     params(("id" = String, Path, description = "The broadcast's id, a decimal number"), AppQuery),
     responses((status = 200, body = BroadcastProgress)),
 )]
@@ -103,7 +103,7 @@ pub(super) async fn progress(
 /// A stream of server-sent events `state`, each with the answer of `GET /v1/broadcasts/{id}`: one now and one after each change,
 /// at most four a second. It ends when the broadcast has ended and everybody it was sent to has acked, or it has expired.
 #[utoipa::path(
-    get, path = "/v1/broadcasts/{id}/events", tag = "messages",
+    get, path = "/v1/broadcasts/{id}/events", operation_id = "watch_broadcast", tag = "messages",
     params(("id" = String, Path, description = "The broadcast's id, a decimal number"), AppQuery),
     responses((status = 200, body = BroadcastProgress, content_type = "text/event-stream")),
 )]
@@ -125,7 +125,7 @@ pub(super) async fn events(
 ///
 /// Takes effect in under a second.
 #[utoipa::path(
-    patch, path = "/v1/broadcasts/{id}", tag = "push", request_body = BroadcastPatch,
+    patch, path = "/v1/broadcasts/{id}", operation_id = "change_broadcast", tag = "push", request_body = BroadcastPatch,
     params(("id" = String, Path, description = "The broadcast's id, a decimal number"), AppQuery),
     responses((status = 200, body = BroadcastProgress)),
 )]
@@ -141,7 +141,7 @@ pub(super) async fn change(
 
 /// Release no more of a broadcast until it is resumed.
 #[utoipa::path(
-    post, path = "/v1/broadcasts/{id}/pause", tag = "push",
+    post, path = "/v1/broadcasts/{id}/pause", operation_id = "pause_broadcast", tag = "push",
     params(("id" = String, Path, description = "The broadcast's id, a decimal number"), AppQuery),
     responses((status = 200, body = BroadcastProgress)),
 )]
@@ -155,7 +155,7 @@ pub(super) async fn pause(
 
 /// Go on with a broadcast that was paused, or that paused itself.
 #[utoipa::path(
-    post, path = "/v1/broadcasts/{id}/resume", tag = "push",
+    post, path = "/v1/broadcasts/{id}/resume", operation_id = "resume_broadcast", tag = "push",
     params(("id" = String, Path, description = "The broadcast's id, a decimal number"), AppQuery),
     responses((status = 200, body = BroadcastProgress)),
 )]
@@ -169,7 +169,7 @@ pub(super) async fn resume(
 
 /// Release no more of a broadcast, ever. Whom it has been released to keeps it, or still gets it.
 #[utoipa::path(
-    post, path = "/v1/broadcasts/{id}/cancel", tag = "push",
+    post, path = "/v1/broadcasts/{id}/cancel", operation_id = "cancel_broadcast", tag = "push",
     params(("id" = String, Path, description = "The broadcast's id, a decimal number"), AppQuery),
     responses((status = 200, body = BroadcastProgress)),
 )]
@@ -185,7 +185,7 @@ pub(super) async fn cancel(
 ///
 /// It is released no further and leaves the log; users online who may have it are told by a Recall frame.
 #[utoipa::path(
-    delete, path = "/v1/broadcasts/{id}", tag = "push",
+    delete, path = "/v1/broadcasts/{id}", operation_id = "recall_broadcast", tag = "push",
     params(("id" = String, Path, description = "The broadcast's id, a decimal number"), AppQuery),
     responses((status = 200, body = Recalled)),
 )]

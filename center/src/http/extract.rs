@@ -89,6 +89,9 @@ impl<T: PathValue> FromRequestParts<Arc<Ops>> for InPath<T> {
     }
 }
 
+/// What axum says before it says what is wrong with a query string.
+const BEFORE_QUERY: &str = "Failed to deserialize query string: ";
+
 /// The query string.
 pub(super) struct InQuery<T>(pub(super) T);
 
@@ -100,9 +103,12 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<Ops>> for InQuery<T> {
             Ok(Query(value)) => Ok(Self(value)),
             Err(QueryRejection::FailedToDeserializeQueryString(e)) => {
                 let text = e.body_text();
-                Err(match quoted(&text) {
-                    Some(field) => Error::invalid(field.to_owned(), text),
-                    None => Error::Malformed(text.into()),
+                let text = text.strip_prefix(BEFORE_QUERY).unwrap_or(&text);
+                // "limit: invalid digit found in string", or just what is missing.
+                let named = text.split_once(": ").or_else(|| Some((quoted(text)?, text)));
+                Err(match named {
+                    Some((field, message)) => Error::invalid(field.to_owned(), message.to_owned()),
+                    None => Error::Malformed(text.to_owned().into()),
                 })
             }
             Err(e) => Err(Error::Malformed(e.body_text().into())),

@@ -20,7 +20,7 @@ use crate::{
 ///
 /// targets = acked + stored + expired + the sum of dropped + recalled.
 #[utoipa::path(
-    get, path = "/v1/messages/{id}", tag = "messages",
+    get, path = "/v1/messages/{id}", operation_id = "get_message", tag = "messages",
     params(("id" = String, Path, description = "The message's id, a decimal number"), AppQuery),
     responses((status = 200, body = Ledger)),
 )]
@@ -37,7 +37,7 @@ pub(super) async fn ledger(
 ///
 /// It leaves the inboxes that it is still in; users online who may have it are told by a Recall frame.
 #[utoipa::path(
-    delete, path = "/v1/messages/{id}", tag = "messages",
+    delete, path = "/v1/messages/{id}", operation_id = "recall_message", tag = "messages",
     params(("id" = String, Path, description = "The message's id, a decimal number"), AppQuery),
     responses((status = 200, body = Recalled)),
 )]

@@ -26,7 +26,7 @@ use crate::{
 /// begins. If it breaks off, the error says in `progress` how far it came, and the same list with the same idempotency key goes
 /// on: each user gets the message once.
 #[utoipa::path(
-    post, path = "/v1/multicasts", tag = "push",
+    post, path = "/v1/multicasts", operation_id = "multicast_stream", tag = "push",
     request_body(content = MulticastHead, content_type = "application/x-ndjson",
         description = "The message on the first line, then a user on each line"),
     params(("Idempotency-Key" = Option<String>, Header,

@@ -35,7 +35,7 @@ pub(super) struct ListQuery {
 
 /// What waits for its time: pushes and multicasts, soonest first.
 #[utoipa::path(
-    get, path = "/v1/scheduled", tag = "messages", params(ListQuery),
+    get, path = "/v1/scheduled", operation_id = "list_scheduled", tag = "messages", params(ListQuery),
     responses((status = 200, body = ScheduledList)),
 )]
 pub(super) async fn list(
@@ -51,7 +51,7 @@ pub(super) async fn list(
 ///
 /// What was sent already, where the time is that of each device, stays: `DELETE /v1/messages/{id}` takes back both.
 #[utoipa::path(
-    delete, path = "/v1/scheduled/{id}", tag = "messages",
+    delete, path = "/v1/scheduled/{id}", operation_id = "cancel_scheduled", tag = "messages",
     params(("id" = String, Path, description = "The message's id, a decimal number"), AppQuery),
     responses((status = 200, body = Cancelled)),
 )]

@@ -1,12 +1,14 @@
 //! The JSON of what sends a message to users who are named.
 
+use std::num::NonZeroU64;
+
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::Bytes;
 use proto::v1;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
@@ -184,10 +186,10 @@ impl From<PriorityWord> for i32 {
 #[schema(example = json!({"local_time": "09:00", "time_zone": "device"}))]
 pub(super) struct WhenBody {
     /// ms since 1970.
-    #[serde(default)]
-    at_ms: u64,
+    #[schema(value_type = Option<u64>, minimum = 1)]
+    at_ms: Option<NonZeroU64>,
     /// What the clock shows: `2026-11-21T09:00`, or `09:00` for the next time that it does.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     local_time: String,
     /// Whose clock: an IANA name like `Europe/Berlin`, `device` for that of each device; absent = UTC.
     #[serde(default)]
@@ -196,8 +198,18 @@ pub(super) struct WhenBody {
 
 impl From<WhenBody> for v1::When {
     fn from(when: WhenBody) -> v1::When {
-        v1::When { at_ms: when.at_ms, local_time: when.local_time, time_zone: when.time_zone }
+        v1::When {
+            at_ms: when.at_ms.map_or(0, NonZeroU64::get),
+            local_time: when.local_time,
+            time_zone: when.time_zone,
+        }
     }
+}
+
+/// A text that is named is meant: an empty one is a mistake, and would be sent at once.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Err(D::Error::custom("is empty: give it, or leave it out")) } else { Ok(text) }
 }
 
 pub(super) fn payload(text: Option<String>, base64: Option<String>) -> Result<Bytes> {

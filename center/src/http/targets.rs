@@ -33,7 +33,7 @@ pub(super) struct TargetLine<'a> {
 /// One JSON object a line (NDJSON), in the order of the users' names within each saver. It is read from the savers as fast as
 /// it is taken. Should it break off, the last line is an error like that of any other call.
 #[utoipa::path(
-    get, path = "/v1/messages/{id}/targets", tag = "messages",
+    get, path = "/v1/messages/{id}/targets", operation_id = "list_targets", tag = "messages",
     params(("id" = String, Path, description = "The message's id, a decimal number"), AppQuery),
     responses((status = 200, body = TargetLine, content_type = "application/x-ndjson")),
 )]

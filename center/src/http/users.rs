@@ -18,7 +18,7 @@ use crate::{
 
 /// Where a user is and what waits for it.
 #[utoipa::path(
-    get, path = "/v1/users/{uid}", tag = "users",
+    get, path = "/v1/users/{uid}", operation_id = "get_user", tag = "users",
     params(("uid" = String, Path, description = "The user, percent-encoded"), AppQuery),
     responses((status = 200, body = User)),
 )]
@@ -34,7 +34,7 @@ pub(super) async fn state(
 
 /// End the user's binding. Its device does not bind again by itself.
 #[utoipa::path(
-    post, path = "/v1/users/{uid}/kick", tag = "users",
+    post, path = "/v1/users/{uid}/kick", operation_id = "kick", tag = "users",
     params(("uid" = String, Path, description = "The user, percent-encoded"), AppQuery),
     responses((status = 200, body = Kicked)),
 )]
@@ -50,7 +50,7 @@ pub(super) async fn kick(
 
 /// A token with which a device binds as that user, signed with the app's secret.
 #[utoipa::path(
-    post, path = "/v1/tokens", tag = "users", request_body = TokenBody,
+    post, path = "/v1/tokens", operation_id = "issue_token", tag = "users", request_body = TokenBody,
     responses((status = 200, body = Token)),
 )]
 pub(super) async fn token(

@@ -56,6 +56,9 @@ async fn errors_name_the_field_of_what_is_wrong() {
     let api = Api::start().await;
     for (field, value, blamed) in [
         ("when", json!({"at_ms": 7}), "when.at_ms"),
+        // In JSON nothing stands for "now" but leaving it out: a zero and an empty text once sent at once.
+        ("when", json!({"at_ms": 0}), "when.at_ms"),
+        ("when", json!({"local_time": ""}), "when.local_time"),
         ("when", json!({"local_time": "9"}), "when.local_time"),
         ("when", json!({"local_time": "09:00", "time_zone": "Nowhere/Land"}), "when.time_zone"),
         ("when", json!({"at": 7}), "when.at"),
@@ -96,6 +99,9 @@ async fn lists_for_later_are_kept_in_parts_and_listed_as_one() {
     assert_eq!(listed.json["scheduled"], json!(all));
     assert_eq!(api.get("/v1/scheduled?limit=1").await.json["scheduled"].as_array().unwrap().len(), 1);
     assert_eq!(api.get("/v1/scheduled?limit=1001").await.error(), (400, "invalid", "limit"));
+    // What is no number is said of its field, as in a body.
+    assert_eq!(api.get("/v1/scheduled?limit=-1").await.error(), (400, "invalid", "limit"));
+    assert_eq!(api.get("/v1/scheduled?nope=1").await.error(), (400, "invalid", "nope"));
 
     let path = format!("/v1/scheduled/{}", many.json["id"].as_str().unwrap());
     let read = api.call(READ_KEY, Method::DELETE, &path, Value::Null).await;

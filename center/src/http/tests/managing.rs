@@ -97,6 +97,13 @@ async fn the_document_has_every_route_and_the_page_is_served() {
     served.sort();
     assert_eq!(documented, served);
 
+    // Clients are generated with one function for each name, so no two operations share one.
+    let items = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap());
+    let mut names: Vec<&str> =
+        items.map(|(_, operation)| operation["operationId"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+
     // And each of them is really there: nothing answers that there is no such route or method.
     for route in ROUTES {
         for method in route.methods {
