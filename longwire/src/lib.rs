@@ -1,5 +1,10 @@
 //! The Longwire command line, and all six services in one process ([`up`]).
 
+#![deny(clippy::print_stdout, reason = "it panics when the reader has gone; see `output`")]
+
+#[macro_use]
+mod output;
+
 pub mod api;
 pub mod args;
 mod broadcast;

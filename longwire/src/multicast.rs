@@ -73,7 +73,7 @@ pub(crate) async fn run(args: args::Multicast) -> Result<(), ExitError> {
         eprintln!("longwire: not accepted for {}: {reason}", failed.uid);
     }
     let (line, json) = multicasted(&answer);
-    println!("{}", if args.json { json.to_string() } else { line });
+    outln!("{}", if args.json { json.to_string() } else { line });
     if answer.failures == 0 {
         return Ok(());
     }

@@ -62,7 +62,7 @@ pub(crate) async fn kick(args: args::User) -> Result<(), ExitError> {
 pub(crate) async fn token(args: args::Token) -> Result<(), ExitError> {
     let api = Api::open(&args.user.api).await?;
     let ttl_s = args.ttl.map(|t| u32::try_from(t.as_secs()).unwrap_or(u32::MAX));
-    println!("{}", issue(&api, &args.user.uid, ttl_s).await?);
+    outln!("{}", issue(&api, &args.user.uid, ttl_s).await?);
     Ok(())
 }
 
@@ -115,5 +115,5 @@ fn show(app: &AppInfo) -> Value {
 }
 
 fn print(value: &Value) {
-    println!("{value:#}");
+    outln!("{value:#}");
 }

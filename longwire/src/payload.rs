@@ -36,16 +36,24 @@ fn ttl_seconds(ttl: Duration) -> Result<u32, ExitError> {
         .ok_or_else(|| ExitError::usage("--ttl is at least 1s"))
 }
 
+/// The most that is read: no center takes a longer request, and none could say so to who is still sending it.
+const MOST: u64 = 8 << 20;
+
 /// A file, or standard input for `-`.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ExitError> {
     let mut bytes = Vec::new();
     let result = if path == Path::new("-") {
-        std::io::stdin().read_to_end(&mut bytes).map(|_| ())
+        std::io::stdin().take(MOST).read_to_end(&mut bytes)
     } else {
-        std::fs::read(path).map(|content| bytes = content)
+        std::fs::File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes))
     };
-    result.map_err(|e| ExitError::usage(format!("cannot read {}: {e}", path.display())))?;
-    Ok(bytes)
+    match result {
+        Ok(read) if read as u64 == MOST => {
+            Err(ExitError::usage(format!("{} is too long: under 8 MiB are taken", path.display())))
+        }
+        Ok(_) => Ok(bytes),
+        Err(e) => Err(ExitError::usage(format!("cannot read {}: {e}", path.display()))),
+    }
 }
 
 /// When to send; `None` = now.
@@ -85,6 +93,17 @@ pub(crate) fn priority(timing: &args::Timing) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_center_takes_is_not_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long");
+        std::fs::File::create(&path).unwrap().set_len(MOST - 1).unwrap();
+        assert_eq!(read(&path).unwrap().len() as u64, MOST - 1);
+        // A center breaks the connection off in the middle of it: "h2 protocol error" was all that was said.
+        std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("under 8 MiB"));
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {

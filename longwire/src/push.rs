@@ -24,7 +24,7 @@ pub(crate) async fn run(args: args::Push) -> Result<(), ExitError> {
         unicast(&api, &args, payload).await?
     };
     let shown = if args.json { json.to_string() } else { line };
-    println!("{shown}");
+    outln!("{shown}");
     Ok(())
 }
 

@@ -20,20 +20,20 @@ pub(crate) async fn run(command: args::Scheduled) -> Result<(), ExitError> {
                 let all = answer.scheduled.iter().map(|s| {
                     json!({ "id": s.id.to_string(), "kind": s.kind, "due_ms": s.due_ms, "targets": s.targets })
                 });
-                println!("{:#}", json!(all.collect::<Vec<_>>()));
+                outln!("{:#}", json!(all.collect::<Vec<_>>()));
                 return Ok(());
             }
             let mut table = Table::new(&["ID", "KIND", "DUE", "TARGETS"]);
             for s in &answer.scheduled {
                 table.row([s.id.to_string(), s.kind.clone(), moment(s.due_ms), s.targets.to_string()]);
             }
-            print!("{table}");
+            out!("{table}");
         }
         args::Scheduled::Cancel(message) => {
             let api = Api::open(&message.api).await?;
             let request = CancelScheduledRequest { app: api.app.clone(), id: message.id };
             let answer = api.push().cancel_scheduled(request).await.map_err(|s| refused(&s))?.into_inner();
-            println!("{:#}", json!({ "cancelled": answer.cancelled }));
+            outln!("{:#}", json!({ "cancelled": answer.cancelled }));
         }
     }
     Ok(())

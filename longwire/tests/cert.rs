@@ -105,3 +105,20 @@ fn mistakes_leave_the_folder_as_it_was() {
     assert!(refused(folder.path(), &["init", "--host", "a b"]).contains("\"a b\" is no name of a host"));
     assert_eq!(fs::read_dir(folder.path().join("certs")).unwrap().count(), 0);
 }
+
+/// `longwire … | head` once ended in a panic, and `longwire up | head` without its drain.
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
+    let output = command
+        .args(["cert", "init", "--out"])
+        .arg(folder.path().join("certs"))
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    all_open(folder.path());
+}

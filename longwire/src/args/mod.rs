@@ -163,7 +163,7 @@ pub struct AppCreate {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub api: Api,
-    /// Name of the new app: 1 to 64 of a-z 0-9 - _.
+    /// Name of the new app: 1 to 64 of a-z 0-9 - _ and dot.
     pub name: String,
     /// Where upstream data is posted.
     #[arg(long, value_name = "URL", default_value = "")]

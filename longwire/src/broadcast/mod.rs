@@ -33,15 +33,15 @@ pub(crate) async fn run(args: args::Broadcast) -> Result<(), ExitError> {
     let answer = api.push().broadcast(request).await.map_err(|s| refused(&s))?.into_inner();
     if args.watch {
         if !args.json {
-            println!("broadcast as {}{}", answer.id, repeated(answer.repeated));
+            outln!("broadcast as {}{}", answer.id, repeated(answer.repeated));
         }
         return watch::watch(&api, answer.id, args.json).await;
     }
     if args.json {
         let (id, bseq) = (answer.id.to_string(), answer.bseq);
-        println!("{}", json!({ "id": id, "bseq": bseq, "state": answer.state, "repeated": answer.repeated }));
+        outln!("{}", json!({ "id": id, "bseq": bseq, "state": answer.state, "repeated": answer.repeated }));
     } else {
-        println!("broadcast as {} ({}){}", answer.id, answer.state, repeated(answer.repeated));
+        outln!("broadcast as {} ({}){}", answer.id, answer.state, repeated(answer.repeated));
     }
     Ok(())
 }
@@ -127,7 +127,7 @@ async fn list(args: args::BroadcastList) -> Result<(), ExitError> {
     let answer = api.push().list_broadcasts(request).await.map_err(|s| refused(&s))?.into_inner();
     if args.json {
         let all: Vec<_> = answer.broadcasts.iter().map(state::json).collect();
-        println!("{:#}", json!(all));
+        outln!("{:#}", json!(all));
         return Ok(());
     }
     let mut table =
@@ -144,19 +144,19 @@ async fn list(args: args::BroadcastList) -> Result<(), ExitError> {
             if b.audience.is_empty() { "-".to_owned() } else { b.audience.clone() },
         ]);
     }
-    print!("{table}");
+    out!("{table}");
     Ok(())
 }
 
 fn print(state: &BroadcastState) {
-    println!("{:#}", state::json(state));
+    outln!("{:#}", state::json(state));
 }
 
 fn print_preview(preview: &BroadcastPreview, json: bool) {
     if json {
         let zones: Vec<_> =
             preview.zones.iter().map(|z| json!({ "zone": z.zone, "users": z.users })).collect();
-        println!(
+        outln!(
             "{}",
             json!({
                 "users": preview.users, "zones": zones, "bytes": preview.bytes,
@@ -166,10 +166,10 @@ fn print_preview(preview: &BroadcastPreview, json: bool) {
         return;
     }
     let takes = humantime::format_duration(std::time::Duration::from_millis(preview.duration_ms));
-    println!("{} users online, {} bytes to send, about {takes}", preview.users, preview.bytes);
+    outln!("{} users online, {} bytes to send, about {takes}", preview.users, preview.bytes);
     for zone in &preview.zones {
         let name = if zone.zone.is_empty() { "(no zone)" } else { &zone.zone };
-        println!("  {name}: {} users", zone.users);
+        outln!("  {name}: {} users", zone.users);
     }
     if preview.rooms_missed > 0 {
         eprintln!("longwire: {} rooms did not answer; their users are not counted", preview.rooms_missed);

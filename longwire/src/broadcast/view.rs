@@ -48,7 +48,7 @@ impl View {
     pub(super) fn show(&mut self, now: &BroadcastState) {
         let speed = self.speed.of(now.sent, self.begun.elapsed());
         match &mut self.mode {
-            Mode::Json => println!("{}", state::json(now)),
+            Mode::Json => outln!("{}", state::json(now)),
             Mode::Terminal(bar) => {
                 bar.set_position((now.released.clamp(0.0, 1.0) * FULL as f64) as u64);
                 // Two lines, so that a narrow terminal shows both whole.
@@ -79,7 +79,7 @@ impl View {
             bar.finish_and_clear();
         }
         if !matches!(self.mode, Mode::Json) {
-            println!("{}: {}", last.state, state::ledger(last));
+            outln!("{}: {}", last.state, state::ledger(last));
         }
     }
 }

@@ -29,7 +29,7 @@ fn complete(args: &args::CertFiles) -> Result<(), ExitError> {
     let has_ca = folder.read("ca.pem").is_some();
     let profiles = certificates(&BTreeSet::new());
     if has_ca && profiles.iter().all(|profile| folder.has(profile.file)) {
-        println!("All is there in {}.", args.out.display());
+        outln!("All is there in {}.", args.out.display());
         return Ok(());
     }
     let has_any = profiles.iter().any(|profile| folder.has(profile.file));
@@ -73,17 +73,17 @@ fn init(args: &args::CertFiles, force: bool, keep_ca: bool) -> Result<(), ExitEr
 }
 
 fn tell(out: &Path, kept: bool, profiles: &[Profile], days: Days) {
-    println!("Made in {}, valid until {}:\n", out.display(), days.end_date());
+    outln!("Made in {}, valid until {}:\n", out.display(), days.end_date());
     if kept {
-        println!("  {:<33}the CA, as it was", "ca.pem");
+        outln!("  {:<33}the CA, as it was", "ca.pem");
     } else {
-        println!("  {:<33}the CA: every node, etcd and the command line need it", "ca.pem");
-        println!("  {:<33}signs certificates: keep it away from the nodes", "ca.key");
+        outln!("  {:<33}the CA: every node, etcd and the command line need it", "ca.pem");
+        outln!("  {:<33}signs certificates: keep it away from the nodes", "ca.key");
     }
     for profile in profiles {
-        println!("  {:<33}{}", format!("{0}.pem {0}.key", profile.file), profile.purpose);
+        outln!("  {:<33}{}", format!("{0}.pem {0}.key", profile.file), profile.purpose);
     }
-    println!();
+    outln!("");
 }
 
 #[cfg(test)]

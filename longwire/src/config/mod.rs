@@ -91,11 +91,11 @@ async fn get(args: args::ConfigGet) -> Result<(), ExitError> {
     if args.effective {
         let own = parse(&text, &store.name())?;
         let all = Typed::of(role).effective(edit::lay(store.below().await?, own))?;
-        print!("{}", toml::to_string(&all).map_err(ExitError::failure)?);
+        out!("{}", toml::to_string(&all).map_err(ExitError::failure)?);
     } else if text.is_empty() {
         eprintln!("longwire: nothing is kept for {}", store.name());
     } else {
-        print!("{text}");
+        out!("{text}");
     }
     Ok(())
 }
@@ -131,7 +131,7 @@ async fn set(args: args::ConfigSet) -> Result<(), ExitError> {
         )),
         other => ExitError::failure(other),
     })?;
-    println!("{}: revision {revision} is written", store.name());
+    outln!("{}: revision {revision} is written", store.name());
     takers::wait(&operator.admin, role, target, revision).await
 }
 
@@ -188,7 +188,7 @@ async fn diff(args: args::ConfigDiff) -> Result<(), ExitError> {
     if all.is_empty() {
         eprintln!("longwire: no difference");
     }
-    all.iter().for_each(|difference| println!("{difference}"));
+    all.iter().for_each(|difference| outln!("{difference}"));
     Ok(())
 }
 
@@ -196,16 +196,16 @@ async fn history(args: args::ConfigHistory) -> Result<(), ExitError> {
     let operator = Operator::open(&args.whose.operator).await?;
     let store = Store { admin: &operator.admin, role: args.whose.role, target: args.whose.target() };
     if let Some(number) = args.number {
-        print!("{}", store.change(number).await?.text);
+        out!("{}", store.change(number).await?.text);
         return Ok(());
     }
     let changes = operator.admin.history(store.role, store.target).await.map_err(ExitError::failure)?;
     for (i, change) in changes.iter().enumerate() {
-        println!("{:>4}  {}  {}", change.number, date(change.at_ms), change.by);
+        outln!("{:>4}  {}  {}", change.number, date(change.at_ms), change.by);
         let before = changes.get(i + 1).map_or("", |before| &before.text);
         // The oldest that is kept may have had one before it.
         if i + 1 < changes.len() || change.number == 1 {
-            told(before, &change.text).iter().for_each(|difference| println!("        {difference}"));
+            told(before, &change.text).iter().for_each(|difference| outln!("        {difference}"));
         }
     }
     if changes.is_empty() {

@@ -60,10 +60,10 @@ pub(super) async fn wait(admin: &Admin, role: Role, target: Target, revision: u6
         sleep(LOOK_EVERY).await;
     };
     for (id, taken) in &all {
-        println!("  {role}/{id} {taken}");
+        outln!("  {role}/{id} {taken}");
     }
     if all.is_empty() {
-        println!("  no such node is running: it is taken when one starts");
+        outln!("  no such node is running: it is taken when one starts");
     }
     match all.iter().filter(|(_, taken)| matches!(taken, Taken::Refused(_))).count() {
         0 => Ok(()),

@@ -32,17 +32,17 @@ pub(super) async fn run(args: args::NodeDrain) -> Result<(), ExitError> {
         }
         Err(_) => return Err(ExitError::failure(format!("{name} does not answer"))),
     }
-    println!("{name} drains");
+    outln!("{name} drains");
     let (began, mut left) = (Instant::now(), None);
     while began.elapsed() < args.timeout {
         let now = find(&operator, name).await?.filter(|now| now.joined == node.joined);
         let Some(now) = now else {
-            println!("{name} is gone, after {:.1} s", began.elapsed().as_secs_f64());
+            outln!("{name} is gone, after {:.1} s", began.elapsed().as_secs_f64());
             return Ok(());
         };
         if now.load.capacity > 0 && left != Some(now.load.connections) {
             left = Some(now.load.connections);
-            println!("  {} connections", now.load.connections);
+            outln!("  {} connections", now.load.connections);
         }
         sleep(LOOK_EVERY).await;
     }

@@ -20,9 +20,9 @@ async fn list(args: args::NodeList) -> Result<(), ExitError> {
     let operator = Operator::open(&args.operator).await?;
     let nodes = operator.admin.nodes().await.map_err(ExitError::failure)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&nodes).map_err(ExitError::failure)?);
+        outln!("{}", serde_json::to_string_pretty(&nodes).map_err(ExitError::failure)?);
     } else {
-        print!("{}", table::list(&nodes));
+        out!("{}", table::list(&nodes));
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) async fn run(args: args::NodeTop) -> Result<(), ExitError> {
     let mut top = Top { operator, clients: HashMap::new(), before: HashMap::new() };
     if !std::io::stdout().is_terminal() {
         let nodes = top.operator.admin.nodes().await.map_err(ExitError::failure)?;
-        print!("{}", top.look(&nodes).await);
+        out!("{}", top.look(&nodes).await);
         return Ok(());
     }
     let cancel = CancellationToken::new();
@@ -142,7 +142,7 @@ impl Top {
 
 async fn ask(mut client: rpc::node_client::NodeClient<cluster::Transport>) -> Result<Answer, String> {
     let began = Instant::now();
-    let answer = timeout(ASK_TIMEOUT, client.status(rpc::StatusRequest {})).await;
+    let answer = timeout(ASK_TIMEOUT, client.status(rpc::StatusRequest::default())).await;
     let status =
         answer.map_err(|_| "no answer".to_owned())?.map_err(|s| s.message().to_owned())?.into_inner();
     let state = match status.state() {

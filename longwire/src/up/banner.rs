@@ -1,6 +1,13 @@
 //! What `up` prints when it is up: where everything is, and what to try.
 
+use std::io::{self, Write as _};
+
 use super::Up;
+
+/// Says that it ends. Nobody may be reading any more, and that is no reason to end badly.
+pub(super) fn draining() {
+    let _ = writeln!(io::stdout(), "Draining…");
+}
 
 /// To standard output; logging goes to standard error.
 pub(super) fn print(up: &Up) {
@@ -21,7 +28,9 @@ pub(super) fn print(up: &Up) {
     if route.port() != 7700 || !route.ip().is_loopback() {
         listen += &format!(" --route http://{route}");
     }
-    println!(
+    // As above.
+    let _ = writeln!(
+        io::stdout(),
         "Longwire is up. Everything it keeps is in {data}; Ctrl-C drains and ends it.
 
   devices connect to    {rooms}

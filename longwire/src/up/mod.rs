@@ -164,7 +164,7 @@ pub(crate) async fn run(args: args::Up) -> Result<(), ExitError> {
     banner::print(&up);
     let signal = signals::shutdown().await.map_err(ExitError::failure)?;
     info!(signal, "ending");
-    println!("Draining…");
+    banner::draining();
     let drain = up.drain();
     // Whoever asks twice means it.
     tokio::select! {
