@@ -1,10 +1,18 @@
 //! Sends what was kept for its time.
 //!
 //! Each saver's part of the schedule belongs to one of the centers that are ready, by rendezvous hashing of the saver. It looks
-//! twice a second. The other centers look seldom, at what is overdue: should the owner be dead and nobody know it, the schedule
-//! goes on. That two do the same does no harm.
+//! twice a second while something is due soon, and else every few seconds. What is due before it would look again, the center
+//! sends that took it, unless it dies. The other centers look seldom, at what is overdue: should the owner be dead and nobody
+//! know it, the schedule goes on. That two do the same does no harm.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use cluster::{NodeId, NodeState, Picture, Role, rendezvous};
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
@@ -18,12 +26,15 @@ use crate::ops::Ops;
 /// How late a message may be for this alone.
 const TICK: Duration = Duration::from_millis(500);
 
-/// What is overdue by so much was not seen by its owner: that looks twice a second, and gives up a saver that hangs after some
-/// seconds.
-const OVERDUE_MS: u64 = 15_000;
+/// A part of which nothing is due soon is looked at so often.
+const REST: Duration = Duration::from_secs(5);
 
-/// How often others look for that.
-const TICKS_OF_OTHERS: u64 = 10;
+/// What is due soon: before the next look after a rest, and a second more for clocks that differ.
+const SOON_MS: u64 = 6_000;
+
+/// What is overdue by so much was not seen by its owner: that looks every few seconds, and gives up a saver that hangs after
+/// some more.
+const OVERDUE_MS: u64 = 15_000;
 
 /// Parts that are read at once: with thousand users each and the largest payloads 3 MiB.
 const PARTS: usize = 16;
@@ -38,58 +49,111 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Parts of one saver that failed lately, with the time of their next try.
 type Failed = HashMap<(u64, u32), Instant>;
 
+/// One saver's part of the schedule.
+struct Shard {
+    /// What failed lately; away while somebody works on it.
+    failed: Option<Failed>,
+    /// When it is looked at next.
+    next: Instant,
+    /// As it was at the last look.
+    mine: bool,
+}
+
+/// Until when what this center itself has kept becomes due, of what is due soon, ms since 1970.
+#[derive(Debug, Default)]
+pub(crate) struct Soon(AtomicU64);
+
+impl Soon {
+    /// Something was kept that is due then. If that is soon, the owner of its part may not look before.
+    pub(crate) fn note(&self, due_ms: u64, now_ms: u64) {
+        if due_ms <= now_ms.saturating_add(SOON_MS) {
+            self.0.fetch_max(due_ms.max(now_ms), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether any of it may wait still; a look or two after it was due it has been sent.
+    fn waits(&self, now_ms: u64) -> bool {
+        now_ms < self.0.load(Ordering::Relaxed).saturating_add(3 * TICK.as_millis() as u64)
+    }
+}
+
 /// Runs until `cancel`; what is under way then is done by the next center.
 pub(crate) async fn run(ops: Arc<Ops>, cancel: CancellationToken) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut count = 0u64;
-    // Of each saver what failed; it is away while somebody works on that saver's part.
-    let mut failed = HashMap::<NodeId, Option<Failed>>::new();
+    let mut known = HashMap::<NodeId, Shard>::new();
     let mut working = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
-            Some((shard, left)) = working.next(), if !working.is_empty() => {
-                failed.insert(shard, Some(left));
+            Some((id, looked)) = working.next(), if !working.is_empty() => {
+                let Looked { failed, rests } = looked;
+                if let Some(shard) = known.get_mut(&id) {
+                    shard.failed = Some(failed);
+                    shard.next = Instant::now() + if rests { REST } else { Duration::ZERO };
+                }
             }
             _ = ticks.tick() => {
-                count += 1;
+                let (now, waits) = (Instant::now(), ops.soon().waits(cluster::now_ms()));
                 let shards = ops.schedule_shards();
-                failed.retain(|shard, left| left.is_none() || shards.contains(shard));
-                for shard in shards {
-                    let mine = ops.owns_schedule(shard);
-                    let slot = failed.entry(shard).or_insert_with(|| Some(Failed::new()));
-                    if !mine && !count.is_multiple_of(TICKS_OF_OTHERS) {
+                known.retain(|id, shard| shard.failed.is_none() || shards.contains(id));
+                for id in shards {
+                    let mine = ops.owns_schedule(id);
+                    let shard = known
+                        .entry(id)
+                        .or_insert_with(|| Shard { failed: Some(Failed::new()), next: now, mine });
+                    // What another has just left may be due.
+                    let due = waits || now >= shard.next || (mine && !shard.mine);
+                    if !due {
                         continue;
                     }
-                    let Some(left) = slot.take() else { continue };
-                    let late_ms = if mine { 0 } else { OVERDUE_MS };
+                    let Some(failed) = shard.failed.take() else { continue };
+                    shard.mine = mine;
+                    let late_ms = if mine || waits { 0 } else { OVERDUE_MS };
                     let ops = &ops;
-                    working.push(async move { (shard, work(ops, shard, late_ms, left).await) });
+                    working.push(async move { (id, work(ops, id, late_ms, failed).await) });
                 }
             }
         }
     }
 }
 
-/// Sends what is due of one saver's part, until nothing is that could be.
-async fn work(ops: &Ops, shard: NodeId, late_ms: u64, mut failed: Failed) -> Failed {
+/// What a look at one saver's part left.
+struct Looked {
+    failed: Failed,
+    /// Nothing is due soon.
+    rests: bool,
+}
+
+/// Sends what is due of one saver's part, and has been for `late_ms`, until nothing is that could be.
+async fn work(ops: &Ops, shard: NodeId, late_ms: u64, mut failed: Failed) -> Looked {
+    let upto_ms = || cluster::now_ms().saturating_sub(late_ms);
+    if late_ms == 0 {
+        match ops.due_of(shard, upto_ms() + SOON_MS, 1).await {
+            Ok(soon) if soon.is_empty() => return Looked { failed: Failed::new(), rests: true },
+            Ok(_) => {}
+            Err(error) => {
+                debug!(%shard, %error, "a saver cannot be asked what is due soon");
+                return Looked { failed, rests: false };
+            }
+        }
+    }
     loop {
         failed.retain(|_, next| *next > Instant::now());
-        let now_ms = cluster::now_ms();
         let limit = PARTS + failed.len().min(PARTS_AGAIN);
-        let due = match ops.due_of(shard, now_ms.saturating_sub(late_ms), limit as u32).await {
+        let due = match ops.due_of(shard, upto_ms(), limit as u32).await {
             Ok(due) => due,
             Err(error) => {
                 debug!(%shard, %error, "a saver cannot be asked what is due");
-                return failed;
+                return Looked { failed, rests: false };
             }
         };
         let fresh: Vec<_> = due.iter().filter(|push| !failed.contains_key(&name(push))).collect();
         if fresh.is_empty() {
-            return failed;
+            return Looked { failed, rests: late_ms > 0 };
         }
+        let now_ms = cluster::now_ms();
         let results = join_all(fresh.iter().map(|push| send(ops, push, now_ms))).await;
         let again = fresh.iter().zip(results).filter(|(_, done)| !done);
         failed.extend(again.map(|(push, _)| (name(push), Instant::now() + PAUSE)));

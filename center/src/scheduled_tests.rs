@@ -240,3 +240,33 @@ fn who_drains_owns_nothing() {
     }
     assert_eq!(owner(&Picture::new(1, vec![center(1, NodeState::Draining)]), NodeId(7)), None);
 }
+
+/// What is due before a look after a rest would find it is sent on time by who took it; and so is what is late already.
+#[test]
+fn what_is_due_soon_is_waited_for() {
+    let soon = Soon::default();
+    soon.note(1_000_000 + SOON_MS + 1, 1_000_000);
+    assert!(!soon.waits(1_000_000), "its owner will have looked by then");
+    soon.note(1_004_000, 1_000_000);
+    assert!(soon.waits(1_000_000) && soon.waits(1_004_500) && !soon.waits(1_006_000));
+    soon.note(5, 2_000_000);
+    assert!(soon.waits(2_000_500) && !soon.waits(2_002_000));
+}
+
+/// Twice a second each center asked each saver what was due, for ever.
+#[tokio::test(start_paused = true)]
+async fn nothing_due_is_asked_about_seldom() {
+    let center = TestCenter::start(Config::default()).await;
+    center.join().await;
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(run(Arc::clone(&center.ops), cancel.clone()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = center.fakes.state().schedule.asked;
+    assert!((10..=14).contains(&asked), "{asked} times in a minute");
+    // By the wall's clock, which stands still here, what is due already is what is due soon.
+    keep(&center, &["a"], at(cluster::now_ms() - 1_000), false).await;
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    assert_eq!((stored(&center).len(), parts(&center).len()), (1, 0));
+    cancel.cancel();
+    running.await.unwrap();
+}

@@ -1,4 +1,4 @@
-//! Discovery from a fixed list of peers: membership never changes, state is asked of each peer, in a short list every second.
+//! Discovery from a fixed list of peers: membership never changes, and each peer is asked to tell when its state does.
 
 mod pace;
 
@@ -23,7 +23,7 @@ use crate::{
     Role, Tls, Transport,
 };
 
-/// An answer that takes longer counts as none. A process that is dead refuses at once, so this is about those that are slow: an
+/// An answer that takes so much longer than the peer was to wait counts as none. A process that is dead refuses at once, so this is about those that are slow: an
 /// overloaded machine that takes its nodes for dead has them told to each other anew, on top of its load.
 const POLL_TIMEOUT: Duration = Duration::from_secs(3);
 /// So many unanswered polls in a row mean "down": a pause of two seconds (a stalled disk) is not a death.
@@ -119,7 +119,7 @@ fn unknown(peer: &Peer) -> NodeInfo {
 }
 
 impl Shared {
-    /// Asks each peer in its own rhythm. How full rooms are is told on only where devices are sent by it.
+    /// Asks each peer by itself. How full rooms are is told on only where devices are sent by it.
     async fn poll(&self) {
         let mut asks: FuturesUnordered<_> = (0..self.peers.len()).map(|at| self.ask_from(at)).collect();
         let loads = async {
@@ -136,14 +136,41 @@ impl Shared {
         }
     }
 
-    /// Asks one peer again and again.
+    /// Asks one peer again and again. One that serves answers when it has news, or has had none for a while.
     async fn ask_from(&self, at: usize) {
         let (peer, transport) = &self.peers[at];
-        let pause = pace::pause(self.me, peer.role, self.peers.len());
+        let (wait, by_load) = (pace::wait(self.me, peer.role), pace::by_load(self.me, peer.role));
+        let mut known: Option<NodeInfo> = None;
         loop {
-            let begin = Instant::now();
-            let answer = ask(peer, transport.clone()).await;
-            let well = answer.as_ref().is_some_and(|info| info.state != NodeState::Starting);
+            // Jitter keeps those who started together from asking together for ever.
+            let jitter = 0.9 + 0.2 * rand::random::<f64>();
+            let mut begin = Instant::now();
+            let (held, request) = match &known {
+                Some(info) if info.state == NodeState::Ready => {
+                    let held = wait.mul_f64(jitter);
+                    let request = rpc::StatusRequest {
+                        wait_ms: u32::try_from(held.as_millis()).unwrap_or(u32::MAX),
+                        known: rpc::NodeState::Ready.into(),
+                        connections: by_load.then_some(info.load.connections),
+                    };
+                    (held, request)
+                }
+                _ => (Duration::ZERO, rpc::StatusRequest::default()),
+            };
+            let answer = ask(peer, transport.clone(), request, held + POLL_TIMEOUT).await;
+            let next = match &answer {
+                // One that is older than such questions answers them at once: it is asked as seldom all the same.
+                Some(info) if known.as_ref().is_some_and(|known| known == info) => held.max(pace::SHORTEST),
+                Some(_) => pace::SHORTEST.mul_f64(jitter),
+                None => {
+                    if !held.is_zero() {
+                        // The connection has broken: whether it was only that shows in a moment.
+                        begin = Instant::now();
+                    }
+                    pace::SHORTEST.mul_f64(jitter)
+                }
+            };
+            known.clone_from(&answer);
             let changed = {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.1[at].take(answer)
@@ -151,9 +178,7 @@ impl Shared {
             if changed {
                 self.publish();
             }
-            let pause = if well { pause } else { pace::SHORTEST };
-            // Jitter keeps those who started together from asking together for ever.
-            sleep_until(begin + pause.mul_f64(0.9 + 0.2 * rand::random::<f64>())).await;
+            sleep_until(begin + next).await;
         }
     }
 
@@ -195,9 +220,14 @@ impl Slot {
     }
 }
 
-async fn ask(peer: &Peer, transport: Transport) -> Option<NodeInfo> {
+async fn ask(
+    peer: &Peer,
+    transport: Transport,
+    request: rpc::StatusRequest,
+    within: Duration,
+) -> Option<NodeInfo> {
     let mut client = NodeClient::new(transport);
-    let answer = tokio::time::timeout(POLL_TIMEOUT, client.status(rpc::StatusRequest {})).await.ok()?;
+    let answer = tokio::time::timeout(within, client.status(request)).await.ok()?;
     let status = answer
         .inspect_err(|e| debug!(role = %peer.role, id = %peer.id, error = %e, "poll"))
         .ok()?

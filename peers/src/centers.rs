@@ -88,6 +88,17 @@ impl Centers {
         self.links.call(To::Node(center), Repeat::Needless, call).await
     }
 
+    /// Has a center look which jobs there are: one that it runs was made or changed.
+    ///
+    /// # Errors
+    /// [`PeerError`]: it looks later, by itself. Of a center that is older than this call, too.
+    pub async fn look(&self, center: NodeId) -> Result<(), PeerError> {
+        let call = |line: Arc<CenterLine>| async move {
+            line.control.call(line.client.clone().look(rpc::LookRequest {})).await
+        };
+        self.links.call(To::Node(center), Repeat::Needless, call).await.map(drop)
+    }
+
     /// Has a center send a message to no further users; whether nothing of it is on its way to the savers any more.
     ///
     /// # Errors

@@ -71,7 +71,7 @@ impl Served {
 
 async fn ask(transport: &Transport) -> Result<rpc::StatusResponse, Status> {
     let mut client = NodeClient::new(transport.clone());
-    Ok(client.status(rpc::StatusRequest {}).await?.into_inner())
+    Ok(client.status(rpc::StatusRequest::default()).await?.into_inner())
 }
 
 /// A folder with the certificates of a role, and what they open to.

@@ -1,16 +1,18 @@
 //! Knows which broadcasts have not ended, and runs those that are this center's.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures::future::join_all;
 use hashbrown::HashMap;
 use proto::internal::{Job, JobState};
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -19,11 +21,16 @@ use super::{
     run::{Run, Tools},
 };
 
-/// The archive is asked so often what there is to do. A change that any center made, and a job whose center died, are noticed
-/// within this time.
+/// While something runs here, or not all was heard, the archive is asked so often what there is to do: a change of it is noticed
+/// within this time, whoever made it.
 const POLL: Duration = Duration::from_millis(500);
+/// Otherwise so often. Whoever makes or changes a job tells the center that runs it, and what a center that died ran is taken up
+/// when the picture says that it has: this is for what was not told.
+const REST: Duration = Duration::from_secs(5);
 /// An archive that did not answer for so long is worth a line in the log.
 const UNHEARD: u32 = 20;
+/// Jobs at most whose centers are told of a change in one go; of further ones these find out by themselves.
+const TOLD_MAX: usize = 1_024;
 
 /// What is known of the jobs of the cluster; clones share it.
 #[derive(Clone, Default)]
@@ -38,29 +45,47 @@ struct Jobs {
     active: usize,
     /// Accepted here since it was begun.
     fresh: usize,
+    /// Made or changed here, and not told yet to those who run them.
+    changed: BTreeSet<u64>,
 }
 
 impl Known {
     /// Jobs that have not ended, in the whole cluster, as far as is known here.
     pub(crate) fn active(&self) -> usize {
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = self.lock();
         jobs.active + jobs.fresh
     }
 
-    /// A job was made here, or changed: it is looked at without delay.
-    pub(crate) fn note(&self, new: bool) {
-        if new {
-            self.jobs.lock().unwrap_or_else(PoisonError::into_inner).fresh += 1;
+    /// A job was made here, or changed: whoever runs it looks at it without delay.
+    pub(crate) fn note(&self, id: u64, new: bool) {
+        {
+            let mut jobs = self.lock();
+            jobs.fresh += usize::from(new);
+            if jobs.changed.len() < TOLD_MAX {
+                jobs.changed.insert(id);
+            }
         }
+        self.look();
+    }
+
+    /// There may be something to do here.
+    pub(crate) fn look(&self) {
         self.wake.notify_one();
     }
 
-    fn begin(&self) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).fresh = 0;
+    /// A poll begins; what has changed here since the last one.
+    fn begin(&self) -> BTreeSet<u64> {
+        let mut jobs = self.lock();
+        jobs.fresh = 0;
+        std::mem::take(&mut jobs.changed)
     }
 
     fn end(&self, active: usize) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).active = active;
+        self.lock().active = active;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,6 +96,8 @@ pub(crate) struct Keeper {
     /// At most so many run here at once.
     most: usize,
     running: HashMap<u64, Running>,
+    /// More were to be taken up than may run here.
+    put_off: bool,
     tasks: TaskTracker,
 }
 
@@ -87,7 +114,7 @@ impl Drop for Running {
 
 impl Keeper {
     pub(crate) fn new(tools: Tools, known: Known, most: usize) -> Keeper {
-        Keeper { tools, known, most, running: HashMap::new(), tasks: TaskTracker::new() }
+        Keeper { tools, known, most, running: HashMap::new(), put_off: false, tasks: TaskTracker::new() }
     }
 
     /// Polls and runs until `cancel`; then waits for its tasks.
@@ -96,15 +123,16 @@ impl Keeper {
         let mut failures = 0u32;
         let rounds = async {
             loop {
-                let next = Instant::now() + POLL;
+                let begun = Instant::now();
                 failures = if self.round().await { 0 } else { failures.saturating_add(1) };
                 if failures == UNHEARD {
                     tracing::warn!(
                         "the savers have not said for a while which broadcasts are to be released"
                     );
                 }
+                let rests = failures == 0 && self.running.is_empty() && !self.put_off;
                 tokio::select! {
-                    () = sleep_until(next) => {}
+                    () = sleep_until(begun + if rests { REST } else { POLL }) => {}
                     () = self.known.wake.notified() => {}
                     // A picture that does not change any more is no reason to hurry.
                     Ok(()) = picture.changed() => {}
@@ -119,8 +147,9 @@ impl Keeper {
 
     /// Asks once; whether all savers answered.
     async fn round(&mut self) -> bool {
-        self.known.begin();
-        let (jobs, missed) = match self.tools.reach.savers.active_jobs().await {
+        let changed = self.known.begin();
+        let (told, ()) = futures::join!(self.tools.reach.savers.active_jobs(), self.tell(&changed));
+        let (jobs, missed) = match told {
             Ok(told) => told,
             Err(error) => {
                 tracing::debug!(%error, "the broadcasts under way are not known just now");
@@ -154,11 +183,27 @@ impl Keeper {
         missed == 0
     }
 
+    /// Has the other centers look that run these jobs.
+    async fn tell(&self, changed: &BTreeSet<u64>) {
+        let reach = &self.tools.reach;
+        let (picture, me) = (reach.picture(), reach.me());
+        let runners: BTreeSet<_> = changed.iter().map(|id| owners::runner(&picture, me, *id)).collect();
+        let calls = runners.into_iter().filter(|runner| *runner != me).map(|runner| async move {
+            // One that does not hear it looks by itself in a while; this center has its own to do.
+            if let Ok(Err(error)) = timeout(POLL, reach.centers.look(runner)).await {
+                tracing::debug!(%runner, %error, "a center was not told of a change of its broadcasts");
+            }
+        });
+        join_all(calls).await;
+    }
+
     /// Takes jobs up, urgent and older ones first.
     fn begin(&mut self, mut jobs: Vec<Job>) {
         jobs.sort_by_key(|job| (!job.urgent, job.id));
+        self.put_off = false;
         for job in jobs {
             if self.running.len() >= self.most {
+                self.put_off = true;
                 self.tools.reach.metrics.jobs_put_off.inc();
                 break;
             }

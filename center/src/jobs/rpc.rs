@@ -2,12 +2,17 @@
 
 use cluster::NodeId;
 use proto::internal::{
-    PartProgressRequest, PartProgressResponse, RelayRequest, RelayResponse, StopRequest, StopResponse,
+    LookRequest, LookResponse, PartProgressRequest, PartProgressResponse, RelayRequest, RelayResponse,
+    StopRequest, StopResponse,
     center_server::{Center, CenterServer},
 };
 use tonic::{Request, Response, Status, service::Routes};
 
-use super::parts::{Parts, Place};
+use super::{
+    Jobs,
+    keeper::Known,
+    parts::{Parts, Place},
+};
 use crate::under_way::UnderWay;
 
 /// Rooms, and broadcasts, of one call: more than a cluster has, and bounded.
@@ -15,12 +20,14 @@ const MANY: usize = 4_096;
 
 struct Rpc {
     parts: Parts,
+    known: Known,
     under_way: UnderWay,
 }
 
 /// The service.
-pub(crate) fn routes(parts: Parts, under_way: UnderWay) -> Routes {
-    Routes::new(CenterServer::new(Rpc { parts, under_way }))
+pub(crate) fn routes(jobs: &Jobs, under_way: UnderWay) -> Routes {
+    let (parts, known) = (jobs.parts.clone(), jobs.known.clone());
+    Routes::new(CenterServer::new(Rpc { parts, known, under_way }))
 }
 
 #[tonic::async_trait]
@@ -51,6 +58,11 @@ impl Center for Rpc {
         let StopRequest { app, id, recalled } = request.into_inner();
         let quiet = self.under_way.stop(app, id, recalled).await;
         Ok(Response::new(StopResponse { quiet }))
+    }
+
+    async fn look(&self, _: Request<LookRequest>) -> Result<Response<LookResponse>, Status> {
+        self.known.look();
+        Ok(Response::new(LookResponse {}))
     }
 }
 

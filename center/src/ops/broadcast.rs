@@ -60,7 +60,7 @@ impl Ops {
             response.state = word(state).to_owned();
             response.bseq = bseq;
         } else {
-            self.jobs.known.note(!answer.stale);
+            self.jobs.known.note(id, !answer.stale);
         }
         Ok(response)
     }

@@ -53,7 +53,7 @@ impl Ops {
             };
             let answer = self.peers.savers.change_job(change).await?;
             if !answer.stale {
-                self.jobs.known.note(false);
+                self.jobs.known.note(id, false);
                 return Ok(state_of(&app, &answer.job.unwrap_or(job)));
             }
         }

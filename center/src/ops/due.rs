@@ -118,6 +118,7 @@ impl Ops {
             ..push.clone()
         };
         self.peers.savers.put_scheduled(rest).await?;
+        self.soon().note(next_ms, cluster::now_ms());
         Ok(())
     }
 

@@ -57,7 +57,7 @@ impl Ops {
             // One transaction stops the job and empties the log of its slices.
             let logged = self.peers.savers.recall_broadcast(app.id, id).await?;
             let stopped = job.is_some_and(|(job, _)| !ring::has_ended(&job));
-            self.jobs.known.note(false);
+            self.jobs.known.note(id, false);
             let notified = self.tell_recall(&app, id, Vec::new()).await;
             return Ok(v1::RecallResponse { recalled: (logged || stopped).into(), notified });
         }

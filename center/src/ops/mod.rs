@@ -43,6 +43,7 @@ use crate::{
     jobs::Jobs,
     limits::{Budget, Held, Rates},
     metrics::Metrics,
+    scheduled::Soon,
     under_way::UnderWay,
 };
 
@@ -127,6 +128,8 @@ pub struct Ops {
     delivery: Delivery,
     under_way: UnderWay,
     jobs: Jobs,
+    /// What was kept here and is due soon.
+    soon: Soon,
     metrics: Metrics,
 }
 
@@ -152,6 +155,7 @@ impl Ops {
             under_way: UnderWay::new(delivery.recalled()),
             delivery,
             jobs,
+            soon: Soon::default(),
             metrics,
         }
     }
@@ -180,7 +184,7 @@ impl Ops {
 
     /// What other centers ask of this one.
     pub(crate) fn routes(&self) -> Routes {
-        crate::jobs::routes(self.jobs.parts.clone(), self.under_way.clone())
+        crate::jobs::routes(&self.jobs, self.under_way.clone())
     }
 
     /// Waits until all that was accepted is at its room, or given up on.

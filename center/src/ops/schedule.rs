@@ -11,7 +11,7 @@ use super::{Caller, Ops, letter::Letter};
 use crate::{
     auth::Scope,
     error::{Error, Result},
-    scheduled,
+    scheduled::{self, Soon},
     when::Due,
 };
 
@@ -39,7 +39,13 @@ impl Ops {
         let parts: Vec<_> = parts.collect();
         stream::iter(parts).buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
         self.metrics.scheduled.inc_by(users);
+        self.soon.note(due.first_ms(), cluster::now_ms());
         Ok(())
+    }
+
+    /// What was kept here and is due soon.
+    pub(crate) fn soon(&self) -> &Soon {
+        &self.soon
     }
 
     /// The savers that keep parts of the schedule.

@@ -11,6 +11,8 @@ pub(crate) struct FakeSchedule {
     pub(crate) offsets: HashMap<String, i32>,
     /// Removals fail.
     pub(crate) stuck: bool,
+    /// How often it was asked what is due.
+    pub(crate) asked: usize,
 }
 
 impl FakeSchedule {
@@ -21,7 +23,8 @@ impl FakeSchedule {
         rpc::PutScheduledResponse { repeated, refusal: None }
     }
 
-    pub(crate) fn due(&self, request: rpc::DueScheduledRequest) -> rpc::ScheduledResponse {
+    pub(crate) fn due(&mut self, request: rpc::DueScheduledRequest) -> rpc::ScheduledResponse {
+        self.asked += 1;
         let mut pushes: Vec<_> =
             self.parts.values().filter(|push| push.due_ms <= request.now_ms).cloned().collect();
         pushes.sort_by_key(|push| push.due_ms);

@@ -102,3 +102,23 @@ async fn feedback_slows_recovers_and_pauses_with_numbers() {
     tokio::time::sleep(ms(5_000)).await;
     assert_eq!(town.sent(7, at + ms(100)..town.elapsed()), 0);
 }
+
+/// A center at rest looks every few seconds: who makes a job, or changes it, tells the one that runs it.
+#[tokio::test(start_paused = true)]
+async fn who_runs_a_job_is_told_of_it() {
+    let mut rng = rng();
+    let mut town = Town::new().await;
+    town.add_room(11, 1_000, &mut rng).await;
+    town.add_center(2).await;
+    town.add_center(3).await;
+    for id in [7, 8, 9, 10] {
+        // In the middle of a rest, and when the one before was just looked at.
+        tokio::time::sleep(ms(1_200 * id)).await;
+        town.put(job(id, 0));
+        let reach = &town.centers[&2].jobs.reach;
+        let runner = crate::jobs::owners::runner(&reach.picture(), reach.me(), id);
+        let other = if runner.0 == 2 { 3 } else { 2 };
+        town.centers[&other].jobs.known.note(id, true);
+        town.until(id, JobState::Released, ms(500)).await;
+    }
+}

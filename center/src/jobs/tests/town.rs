@@ -207,7 +207,7 @@ impl Town {
             clock: Arc::new(move || BEGIN_MS + began.elapsed().as_millis() as u64 * haste),
         };
         let (jobs, _) = Jobs::spawn(&reach, &BroadcastConfig::default(), &cancel, &cancel);
-        self.local.insert(NodeId(id), crate::jobs::routes(jobs.parts.clone(), UnderWay::default()));
+        self.local.insert(NodeId(id), crate::jobs::routes(&jobs, UnderWay::default()));
         cluster.join().await.unwrap();
         self.centers.insert(id, Center { jobs, me, cancel });
     }

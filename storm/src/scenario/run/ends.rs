@@ -93,7 +93,9 @@ impl Room {
     async fn is_gone(&mut self) -> bool {
         match self {
             Self::Process(pid) => !procfs::lives(*pid),
-            Self::Node(node) => !matches!(timeout(ANSWER, node.status(StatusRequest {})).await, Ok(Ok(_))),
+            Self::Node(node) => {
+                !matches!(timeout(ANSWER, node.status(StatusRequest::default())).await, Ok(Ok(_)))
+            }
         }
     }
 }
