@@ -159,15 +159,16 @@ impl EventLoop {
         poll.registry().register(&mut socket, LISTENER, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), BELL)?;
         let bell = Arc::new(Bell { waker, asleep: AtomicBool::new(false) });
-        let status = Arc::new(Status::default());
         let (sender, orders) = mpsc::channel(ORDERS);
         let (later_sender, later) = mpsc::channel(ORDERS);
         let clock = Clock(Instant::now());
         let seed = clock.now().unix_ms ^ u64::from(setup.number) << 56;
+        let sessions = Sessions::new(setup.limits, setup.number, seed, clock.now());
+        let status = Arc::new(Status::of(&sessions));
         let event_loop = Self {
             poll,
             listener: Some(Listener::new(socket)),
-            sessions: Sessions::new(setup.limits, setup.number, seed, clock.now()),
+            sessions,
             outbox: Outbox::new(setup.bounds),
             doors: setup.doors,
             max_frame: setup.max_frame,

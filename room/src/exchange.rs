@@ -6,6 +6,7 @@
 mod asks;
 mod broadcasts;
 mod commands;
+mod given_up;
 
 pub use asks::{AckAsk, Asks, BindAsk, EndAsk, Full, LoadAsk, Outgoing, PageAsk, UpAsk};
 pub use broadcasts::{Body, Credit, Fate, KeepAnswer, KeepAsk, Latency, LogEntry, LogRun, Meant, Progress};
@@ -13,6 +14,7 @@ pub use commands::{
     BindAnswer, BindDone, BindRefusal, Delivery, DeliveryItem, DrainOrder, HeldSession, KickOrder, KickWhy,
     LoadAnswer, LoadDone, StoredMessage, UpAnswer,
 };
+pub use given_up::GivenUp;
 
 use wire::id::ConnId;
 

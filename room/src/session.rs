@@ -75,7 +75,7 @@ use self::{
 };
 use crate::{
     clock::Now,
-    exchange::{AckAsk, Asks, BindingKey, ConnKey, Credit},
+    exchange::{AckAsk, Asks, BindingKey, ConnKey, Credit, GivenUp},
     resume::Sealer,
     wheel::Wheel,
 };
@@ -98,6 +98,8 @@ pub struct Sessions {
     parked: VecDeque<BindingKey>,
     /// Bindings with an ack to hand over.
     dirty: Vec<BindingKey>,
+    /// Binds whose devices have gone before they were answered.
+    given_up: GivenUp,
     /// Acks in a numbering that has passed.
     old_acks: Vec<AckAsk>,
     /// Bindings that are over, until the register has been told.
@@ -146,6 +148,7 @@ impl Sessions {
             up_bytes: 0,
             parked: VecDeque::new(),
             dirty: Vec::new(),
+            given_up: GivenUp::default(),
             old_acks: Vec::new(),
             ending: VecDeque::new(),
             work: VecDeque::new(),
@@ -180,6 +183,11 @@ impl Sessions {
     #[must_use]
     pub fn in_zone(self, zone: &str) -> Self {
         Self { zone: zone.into(), ..self }
+    }
+
+    /// The binds whose devices have gone before they were answered, for whoever makes them.
+    pub fn given_up(&self) -> &GivenUp {
+        &self.given_up
     }
 
     /// Takes other bounds for what comes from now on; those of memory stay as they are.

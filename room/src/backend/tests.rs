@@ -3,6 +3,7 @@
 mod binds;
 mod cluster;
 mod logs;
+mod over;
 mod renewals;
 mod rest;
 mod speed;

@@ -14,10 +14,10 @@ use super::Arrival;
 use super::{Entries, WebSocketDoor};
 use crate::{
     exchange::{
-        BindAnswer, Delivery, DeliveryItem, DrainOrder, HeldSession, KeepAnswer, KickOrder, LoadAnswer,
-        LogRun, Meant, Progress, UpAnswer,
+        BindAnswer, Delivery, DeliveryItem, DrainOrder, GivenUp, HeldSession, KeepAnswer, KickOrder,
+        LoadAnswer, LogRun, Meant, Progress, UpAnswer,
     },
-    session::{Limits, Tally},
+    session::{Limits, Sessions, Tally},
 };
 
 /// One order to a thread. Every variant carries a batch, or stands for many connections.
@@ -108,6 +108,8 @@ pub struct Status {
     /// For how long the thread holds binds back after some that it has handed over, so that they go together, ms. Written by the
     /// tokio side, by how long binds take.
     pub binds_gather_ms: AtomicU32,
+    /// Binds whose devices have gone before they were answered.
+    pub given_up: GivenUp,
     /// Counters, brought up to date every tick.
     counts: Mutex<Counts>,
 }
@@ -127,6 +129,11 @@ pub struct Counts {
 }
 
 impl Status {
+    /// That of a thread with these sessions.
+    pub(crate) fn of(sessions: &Sessions) -> Self {
+        Self { given_up: sessions.given_up().clone(), ..Self::default() }
+    }
+
     /// The counters as of the last tick.
     pub fn counts(&self) -> Counts {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()

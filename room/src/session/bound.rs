@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    exchange::{BindAnswer, BindDone, LoadDone},
+    exchange::{BindAnswer, BindDone, BindingKey, LoadDone},
 };
 
 /// Numbers of a log that a binding goes over only to count what its device has: a tenth of a millisecond. Of more only the newest
@@ -22,6 +22,7 @@ impl Sessions {
     /// A bind was answered.
     pub fn on_bound(&mut self, answer: BindAnswer, now: Now, out: &mut impl Outlet) {
         let slot = answer.binding.slot;
+        self.given_up.forget(answer.binding);
         let Some(binding) = self.binding(answer.binding) else { return };
         let (state, conn, number) = (binding.state, binding.conn, binding.number);
         match (answer.result, state) {
@@ -135,6 +136,7 @@ impl Sessions {
         // While pending it is linked; `end` unlinks it and leaves it cancelled.
         self.end(slot);
         if let Some(binding) = self.bindings.get_mut(slot as usize) {
+            self.given_up.forget(BindingKey { slot, generation: binding.generation });
             binding.state = State::Ending;
             self.ending.push_back(slot);
         }

@@ -79,6 +79,7 @@ impl Sessions {
                 + self.stalled.len()
                 + self.leaving.len()
                 + self.keeping.len()
+                + self.given_up.len()
                 + asks.keeps.len(),
             waiting_bytes: keys * size_of::<BindingKey>()
                 + self.old_acks.capacity() * size_of::<AckAsk>()

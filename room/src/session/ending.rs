@@ -56,7 +56,10 @@ impl Sessions {
         self.unlink(slot);
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
         match binding.state {
-            State::Pending => binding.state = State::Cancelled,
+            State::Pending => {
+                binding.state = State::Cancelled;
+                self.given_up.note(BindingKey { slot, generation: binding.generation });
+            }
             State::Live => {
                 self.users.remove(slot, binding.app, &binding.uid);
                 let is_lost = self.lost.forget(binding.app, slot);
@@ -113,7 +116,9 @@ impl Sessions {
     /// Frees the slot of a binding of which nobody has to be told.
     pub(crate) fn free(&mut self, slot: u32) {
         self.unlink(slot);
-        self.bindings.try_remove(slot as usize);
+        if let Some(binding) = self.bindings.try_remove(slot as usize) {
+            self.given_up.forget(BindingKey { slot, generation: binding.generation });
+        }
     }
 
     pub(crate) fn mark_dirty(&mut self, slot: u32) {

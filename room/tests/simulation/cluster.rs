@@ -224,8 +224,8 @@ impl World {
         }
         let page = self.weather.page;
         let told = !self.chance(self.weather.fail);
-        let acked = self.logs[self.users[bind.user].app].meant_for(&bind.ask.uid, &bind.ask.tags);
-        let now = self.now;
+        let meant = self.logs[self.users[bind.user].app].meant_for(&bind.ask.uid, &bind.ask.tags);
+        let (now, unix_ms) = (self.now, self.clock().unix_ms);
         let user = &mut self.users[bind.user];
         if let Some(at) = bind.ask.inbox.filter(|at| at.epoch.0 <= user.inbox.epoch) {
             user.ack(at);
@@ -245,18 +245,21 @@ impl World {
         });
         let own = bind.ask.broadcasts.filter(|own| own.epoch == log.epoch && own.bseq >= saved.bseq);
         let own = own.filter(|own| own.bseq <= log.bseq);
-        // What the device has and the saver did not know of; it cannot always be told.
-        let owed: Vec<Credit> = own.map_or_else(Vec::new, |own| acked.between(saved, own));
-        let told = !owed.is_empty() && told;
-        if let Some(own) = own.filter(|_| told) {
-            user.keep(own, &owed, now);
+        // What the device has and the saver did not know of, and what is over behind it; it cannot always be told.
+        let mut cursor = own.unwrap_or(saved);
+        let mut owed = meant.acked(saved, cursor);
+        owed.extend(meant.over(cursor, log, unix_ms));
+        cursor.bseq = owed.last().map_or(cursor.bseq, |last| cursor.bseq.max(last.bseq.into()));
+        let told = told && !owed.is_empty();
+        if told {
+            user.keep(cursor, &owed, now);
         }
         bind.done = Some(Box::new(BindDone {
             app: AppId(user.app as u32 + 1),
             fence: bind.fence,
             inbox,
-            cursor: own.unwrap_or(saved),
-            saved_cursor: own.filter(|_| told).unwrap_or(saved),
+            cursor,
+            saved_cursor: if told { cursor } else { saved },
             owed: if told { Vec::new() } else { owed },
             log,
             kicked: None,

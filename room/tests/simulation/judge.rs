@@ -108,7 +108,7 @@ impl World {
                 let user = &self.users[seen.user];
                 let Some(cursor) = user.cursor else { continue };
                 let log = &self.logs[user.app];
-                let meant = log.meant_for(&user.uid, &seen.tags).between(log.cursor(user.began), cursor);
+                let meant = log.meant_for(&user.uid, &seen.tags).acked(log.cursor(user.began), cursor);
                 let mut counted = user.counted.clone();
                 counted.sort_unstable();
                 let ids = |credits: &[Credit]| credits.iter().map(|one| one.id).collect::<Vec<_>>();
@@ -158,16 +158,13 @@ impl World {
                 let user = &self.users[seen.user];
                 let Some(kept) = user.cursor else { continue };
                 let is_here = user.session.is_some_and(|(_, life)| self.is_alive(life));
-                // What is over when a room that has gone passes it is counted by the next one, too, until that tells.
-                let counts = |entry: &&LogEntry| {
-                    entry.bseq > user.began && entry.expires_ms == 0 && (is_here || entry.bseq <= kept.bseq.0)
-                };
+                let counts =
+                    |entry: &&LogEntry| entry.bseq > user.began && (is_here || entry.bseq <= kept.bseq.0);
                 for entry in log.entries().filter(counts) {
                     sums.entry(entry.id.0).or_default().0 +=
                         u64::from(log.is_meant(entry, &user.uid, &seen.tags));
                 }
-                let lasts = |id| log.entries().any(|entry| entry.id == id && entry.expires_ms == 0);
-                for credit in user.counted.iter().filter(|credit| lasts(credit.id)) {
+                for credit in &user.counted {
                     sums.entry(credit.id.0).or_default().1 += 1;
                 }
             }

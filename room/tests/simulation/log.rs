@@ -63,9 +63,9 @@ impl Log {
     }
 
     /// What is meant for a user who has these tags.
-    pub(crate) fn meant_for(&self, uid: &Uid, tags: &[String]) -> Acked {
+    pub(crate) fn meant_for(&self, uid: &Uid, tags: &[String]) -> Meant {
         let is_meant = |entry: &&Arc<LogEntry>| self.is_meant(entry, uid, tags);
-        Acked(self.entries.iter().filter(is_meant).map(|entry| (entry.bseq, entry.id)).collect())
+        Meant(self.entries.iter().filter(is_meant).cloned().collect())
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &LogEntry> {
@@ -78,12 +78,26 @@ impl Log {
 }
 
 /// Broadcasts that are meant for a user.
-pub(crate) struct Acked(Vec<(u64, MessageId)>);
+pub(crate) struct Meant(Vec<Arc<LogEntry>>);
 
-impl Acked {
-    pub(crate) fn between(&self, after: Cursor, through: Cursor) -> Vec<Credit> {
-        let within = |(bseq, _): &&(u64, MessageId)| after.bseq.0 < *bseq && *bseq <= through.bseq.0;
-        let acked = |(bseq, id): &(u64, MessageId)| Credit { bseq: *bseq, id: *id, fate: Fate::Acked };
-        self.0.iter().filter(within).map(acked).collect()
+impl Meant {
+    /// A device has them all.
+    pub(crate) fn acked(&self, after: Cursor, through: Cursor) -> Vec<Credit> {
+        self.within(after, through).map(|entry| credit(entry, Fate::Acked)).collect()
     }
+
+    /// Those that are over, up to the first that is not.
+    pub(crate) fn over(&self, after: Cursor, through: Cursor, unix_ms: u64) -> Vec<Credit> {
+        let over = self.within(after, through).take_while(|entry| entry.is_dead(unix_ms));
+        over.map(|entry| credit(entry, Fate::Expired)).collect()
+    }
+
+    fn within(&self, after: Cursor, through: Cursor) -> impl Iterator<Item = &LogEntry> {
+        let within = move |bseq: u64| after.bseq.0 < bseq && bseq <= through.bseq.0;
+        self.0.iter().map(|entry| &**entry).filter(move |entry| within(entry.bseq))
+    }
+}
+
+fn credit(entry: &LogEntry, fate: Fate) -> Credit {
+    Credit { bseq: entry.bseq, id: entry.id, fate }
 }

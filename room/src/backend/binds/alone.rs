@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, Services, broadcasts::credits, ends},
-    exchange::BindAsk,
+    exchange::{BindAsk, GivenUp},
 };
 
 /// Where it goes on.
@@ -30,16 +30,20 @@ pub(super) enum Alone<'a> {
     Load(Entered<'a>, Again),
     /// The head of the app's log is not known.
     Head(Entered<'a>, rpc::LoadResult),
-    /// The device has more of the broadcasts than the saver knows.
+    /// The device has more of the broadcasts than the saver knows, or what comes next for it may be over.
     Settle(Entered<'a>, Read),
     /// The register has a session that no thread will ever hold.
     GiveBack(Entered<'a>, PeerError),
 }
 
-/// Brings a bind to its end.
-pub(super) async fn go_alone<S: Services>(backend: &Backend<S>, alone: Alone<'_>) -> Settled {
+/// Brings a bind to its end; for those whose devices have gone the register is not asked.
+pub(super) async fn go_alone<S: Services>(backend: &Backend<S>, alone: Alone<'_>, gone: &GivenUp) -> Settled {
     match alone {
-        Alone::Ask(ask) => from_the_beginning(backend, ask).await,
+        Alone::Ask(ask) => from_the_beginning(backend, ask, gone).await,
+        Alone::Register(begun, again) if gone.has(begun.ask.binding) => {
+            let doubt = again.error().outcome().retry == Retry::IfIdempotent;
+            not_entered(backend, begun, again.error(), doubt)
+        }
         Alone::Register(begun, again) => {
             let doubt = again.error().outcome().retry == Retry::IfIdempotent;
             let item = begun.item(backend.identity.node, backend.identity.life());
@@ -61,7 +65,7 @@ pub(super) async fn go_alone<S: Services>(backend: &Backend<S>, alone: Alone<'_>
     }
 }
 
-async fn from_the_beginning<S: Services>(backend: &Backend<S>, ask: BindAsk) -> Settled {
+async fn from_the_beginning<S: Services>(backend: &Backend<S>, ask: BindAsk, gone: &GivenUp) -> Settled {
     let app = match backend.services.app(&ask.app).await {
         Ok(Some(app)) => app,
         Ok(None) => {
@@ -78,6 +82,9 @@ async fn from_the_beginning<S: Services>(backend: &Backend<S>, ask: BindAsk) -> 
     let app = AppId(app.id);
     let pending = backend.pending.enter(app, ask.uid.clone(), ask.conn, || backend.round()).await;
     let begun = Begun::new(ask, app, pending, now_ms, under_way);
+    if gone.has(begun.ask.binding) {
+        return begun.given_up();
+    }
     let item = begun.item(backend.identity.node, backend.identity.life());
     match backend.services.bind(item).await {
         Ok(fence) => load(backend, Entered { begun, fence: FenceNumber(fence) }).await,
@@ -123,8 +130,8 @@ async fn read<S: Services>(backend: &Backend<S>, entered: Entered<'_>, result: r
 
 async fn settle<S: Services>(backend: &Backend<S>, entered: Entered<'_>, read: Read) -> Settled {
     let Begun { ask, app, .. } = &entered.begun;
-    let (saved, owed) = credits::settle(backend, *app, ask, read.saved, read.cursor).await;
-    entered.done(Read { saved, ..read }, owed)
+    let (saved, cursor, owed) = credits::settle(backend, *app, ask, read.stand()).await;
+    entered.done(Read { saved, cursor, ..read }, owed)
 }
 
 async fn give_back<S: Services>(backend: &Backend<S>, entered: Entered<'_>, error: &PeerError) -> Settled {

@@ -98,6 +98,11 @@ impl<'a> Begun<'a> {
         }
     }
 
+    /// Nobody is asked for it any more.
+    pub(super) fn given_up(self) -> Settled {
+        given_up(self.ask)
+    }
+
     /// It is not to be.
     pub(super) fn refused(self, refused: BindRefusal) -> Settled {
         refuse(self.ask, refused)
@@ -124,6 +129,11 @@ impl Entered<'_> {
             BindAnswer { binding: ask.binding, tags: ask.tags, device: ask.device, result: Ok(done) };
         (answer, Some(pending))
     }
+}
+
+/// The answer to a bind whose device has gone, so that nobody hears it: it frees the thread's place.
+pub(super) fn given_up(ask: BindAsk) -> Settled {
+    refuse(ask, refusal(BindCode::Busy, "the device has gone".to_owned()))
 }
 
 /// The answer to a bind that is not to be.

@@ -11,12 +11,12 @@ use wire::id::FenceNumber;
 use super::{
     Settled,
     alone::{Alone, go_alone, not_entered},
-    begin::{Begun, Entered, Start, begin},
+    begin::{Begun, Entered, Start, begin, given_up},
     lanes::Lanes,
     read::{load_item, place, wanted},
 };
 use crate::{
-    backend::{ANSWERS, Backend, Services},
+    backend::{ANSWERS, Backend, Services, broadcasts::credits::has_to_settle},
     event_loop::Thread,
     exchange::BindAsk,
 };
@@ -106,6 +106,10 @@ impl<'a, S: Services> Line<'a, S> {
             && let Some(ask) = self.later.pop_front()
         {
             self.under_way += 1;
+            if self.has_gone(&ask) {
+                self.settled.push(given_up(ask));
+                continue;
+            }
             match begin(self.backend, ask, now_ms) {
                 Start::Begun(begun) => {
                     let owner = self.backend.services.register_of(begun.app.0, &begun.ask.uid);
@@ -125,7 +129,15 @@ impl<'a, S: Services> Line<'a, S> {
 
     fn call_registers(&mut self) {
         let backend = self.backend;
-        while let Some((owner, begun)) = self.registers.due() {
+        while let Some((owner, mut begun)) = self.registers.due() {
+            // They may have waited long for a register that stood still.
+            let is_gone = |begun: &mut Begun<'_>| self.has_gone(&begun.ask);
+            let gone: Vec<_> = begun.extract_if(.., is_gone).map(Begun::given_up).collect();
+            self.settled.extend(gone);
+            if begun.is_empty() {
+                self.registers.landed(owner);
+                continue;
+            }
             let call = async move {
                 let (room, life) = (backend.identity.node, backend.identity.life());
                 let items = begun.iter().map(|begun| begun.item(room, life)).collect();
@@ -134,6 +146,10 @@ impl<'a, S: Services> Line<'a, S> {
             };
             self.flights.push(call.boxed());
         }
+    }
+
+    fn has_gone(&self, ask: &BindAsk) -> bool {
+        self.thread.status().given_up.has(ask.binding)
     }
 
     fn call_savers(&mut self) {
@@ -187,8 +203,10 @@ impl<'a, S: Services> Line<'a, S> {
             return self.go_alone(Alone::Head(entered, result));
         };
         match place(result, log, ask) {
-            // Somebody has to be told of what is in between.
-            Ok(read) if read.cursor.bseq > read.saved.bseq => self.go_alone(Alone::Settle(entered, read)),
+            // Somebody has to be told of what is in between, or of what is over.
+            Ok(read) if has_to_settle(self.backend, *app, ask, &read.stand()) => {
+                self.go_alone(Alone::Settle(entered, read));
+            }
             Ok(read) => self.settled.push(entered.done(read, Vec::new())),
             Err(error) => self.go_alone(Alone::GiveBack(entered, error)),
         }
@@ -196,7 +214,9 @@ impl<'a, S: Services> Line<'a, S> {
 
     fn go_alone(&mut self, alone: Alone<'a>) {
         let backend = self.backend;
-        self.flights.push(async move { Landed::Alone(Box::new(go_alone(backend, alone).await)) }.boxed());
+        let gone = &self.thread.status().given_up;
+        let alone = async move { Landed::Alone(Box::new(go_alone(backend, alone, gone).await)) };
+        self.flights.push(alone.boxed());
     }
 
     /// Says for how long the thread is to let binds gather.

@@ -5,7 +5,7 @@ use proto::internal as rpc;
 use wire::id::{AppId, Bseq, Cursor, Epoch};
 
 use crate::{
-    backend::{BackendLimits, inboxes},
+    backend::{BackendLimits, broadcasts::credits::Stand, inboxes},
     exchange::{BindAsk, LoadDone},
 };
 
@@ -18,6 +18,12 @@ pub(super) struct Read {
     pub(super) cursor: Cursor,
     /// The log's head.
     pub(super) log: Cursor,
+}
+
+impl Read {
+    pub(super) fn stand(&self) -> Stand {
+        Stand { saved: self.saved, cursor: self.cursor, head: self.log }
+    }
 }
 
 /// What the saver is asked for.

@@ -1,6 +1,6 @@
 //! The bind pipeline.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use wire::{
     frame::BindCode,
@@ -174,5 +174,50 @@ async fn the_clock_that_a_device_tells_is_passed_on_also_if_it_shows_utc() {
         side.bound().await.result.unwrap();
         assert_eq!(side.services.state().loads.pop().unwrap().utc_offset_min, told);
     }
+    side.end().await;
+}
+
+/// The device had given up a bind that waited for a register which stood still, and was bound elsewhere. When the register woke up
+/// it was asked all the same, so the device's new session was replaced by one that nobody held.
+#[tokio::test(start_paused = true)]
+async fn a_bind_that_was_given_up_while_it_waited_is_not_made() {
+    let mut side = Side::new();
+    side.services.state().apps_at_hand = true;
+    side.bind("zoe").await;
+    side.services.state().bind_takes = Duration::from_secs(5);
+    let asks = ["first", "gone", "here"].map(|uid| side.bind_ask(uid));
+    let [first, gone, here] = asks.each_ref().map(|ask| ask.binding);
+    for ask in asks {
+        // The first is under way, and the others wait for the register's next call.
+        side.asks.binds.send(vec![ask]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    side.given_up.note(gone);
+    let mut answers = HashMap::new();
+    while answers.len() < 3 {
+        let Order::Bound(some) = side.order().await else { panic!("something else is told") };
+        answers.extend(some.into_iter().map(|answer| (answer.binding, answer.result)));
+    }
+    assert!(answers[&first].is_ok() && answers[&here].is_ok());
+    assert_eq!(answers[&gone].as_ref().unwrap_err().code, BindCode::Busy);
+    let mut sessions: Vec<_> = side.services.state().sessions.keys().cloned().collect();
+    sessions.sort();
+    assert_eq!(sessions, ["first", "here", "zoe"]);
+    side.end().await;
+}
+
+/// The same for one that waited for its turn, behind another bind of its user.
+#[tokio::test(start_paused = true)]
+async fn a_bind_that_was_given_up_while_another_of_its_user_was_made_is_not_made() {
+    let mut side = Side::new();
+    side.services.state().bind_takes = Duration::from_secs(5);
+    let [first, gone] = ["alice", "alice"].map(|uid| side.bind_ask(uid));
+    let binding = gone.binding;
+    side.asks.binds.send(vec![first, gone]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    side.given_up.note(binding);
+    assert!(side.bound().await.result.is_ok());
+    assert_eq!(side.bound().await.result.unwrap_err().code, BindCode::Busy);
+    assert_eq!(side.services.state().fence, 1, "the register was asked once");
     side.end().await;
 }

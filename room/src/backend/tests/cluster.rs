@@ -20,7 +20,7 @@ use wire::id::{AppKey, ConnId, Uid};
 use crate::{
     backend::{Backend, BackendLimits, Identity, Services, build},
     event_loop::{AskQueues, Order, Thread, ask_queues},
-    exchange::{BindAnswer, BindAsk, BindDone, BindingKey, HeldSession},
+    exchange::{BindAnswer, BindAsk, BindDone, BindingKey, GivenUp, HeldSession},
     metrics::RoomMetrics,
 };
 
@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) hanging: Vec<u32>,
     pub(super) unbinds: Vec<rpc::UnbindItem>,
     lose_answer: bool,
+    /// Apps are known, so that binds go together.
+    pub(super) apps_at_hand: bool,
     pub(super) up: VecDeque<rpc::UpOutcome>,
     /// Calls of a saver take so long.
     pub(super) saver_takes: Duration,
@@ -93,11 +95,18 @@ impl Simulated {
     }
 }
 
+fn demo() -> Arc<rpc::App> {
+    rpc::App { id: 7, key: "demo".into(), token_secret: SECRET.into(), ..rpc::App::default() }.into()
+}
+
 impl Services for Simulated {
     async fn app(&self, key: &str) -> Result<Option<Arc<rpc::App>>, PeerError> {
         drop(self.call("app")?);
-        let app = rpc::App { id: 7, key: "demo".into(), token_secret: SECRET.into(), ..rpc::App::default() };
-        Ok((key == "demo").then(|| Arc::new(app)))
+        Ok((key == "demo").then(demo))
+    }
+
+    fn app_at_hand(&self, key: &str) -> Option<Arc<rpc::App>> {
+        (key == "demo" && self.state().apps_at_hand).then(demo)
     }
 
     async fn bind(&self, item: rpc::BindItem) -> Result<u64, PeerError> {
@@ -218,6 +227,7 @@ pub(super) struct Side {
     pub(super) backend: Arc<Backend<Simulated>>,
     pub(super) asks: AskQueues,
     pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) given_up: GivenUp,
     pub(super) registers: watch::Sender<Arc<Picture>>,
     pub(super) me: Me,
     cancel: CancellationToken,
@@ -229,6 +239,7 @@ impl Side {
     pub(super) fn new() -> Self {
         let services = Simulated::default();
         let (thread, orders) = Thread::simulated();
+        let given_up = thread.status().given_up.clone();
         let (asks, streams) = ask_queues(4);
         let cancel = CancellationToken::new();
         let registers = watch::Sender::new(Arc::new(picture(1)));
@@ -246,7 +257,7 @@ impl Side {
         for work in works.keepers.into_iter().chain(works.streams) {
             tasks.spawn(work);
         }
-        Self { services, backend, asks, orders, registers, me, cancel, tasks, binding: 0 }
+        Self { services, backend, asks, orders, given_up, registers, me, cancel, tasks, binding: 0 }
     }
 
     pub(super) fn bind_ask(&mut self, uid: &str) -> BindAsk {
