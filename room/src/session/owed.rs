@@ -35,6 +35,7 @@ enum Standing {
 pub(crate) struct Owing {
     skips: BTreeMap<(u32, u64), Fate>,
     before: HashMap<u32, Before, RandomState>,
+    moved: HashMap<u32, Moved, RandomState>,
     /// The credits of all these, by message: acked, expired, recalled.
     sums: HashMap<u64, [u64; 3], RandomState>,
     /// Bindings that could not be noted as passed over.
@@ -48,7 +49,69 @@ struct Before {
     credits: Vec<Credit>,
 }
 
+/// A binding whose device has come elsewhere. What it had been served by then was chosen by where it was, and so it counts,
+/// whenever the device acks it.
+#[derive(Debug)]
+struct Moved {
+    through: u64,
+    /// What of it was meant for the binding, in order.
+    had: Vec<u64>,
+}
+
+impl Moved {
+    /// Whether an entry was meant for it, if that was decided before it moved.
+    fn had(&self, bseq: u64) -> Option<bool> {
+        (bseq <= self.through).then(|| self.had.binary_search(&bseq).is_ok())
+    }
+}
+
 impl Owing {
+    /// Whether an entry is, or was when it was served, meant for a binding.
+    pub(crate) fn is_meant(&self, tags: &Tags, kept: &Kept, slot: u32, binding: &Binding) -> bool {
+        // The usual case hashes nothing.
+        let moved = if self.moved.is_empty() { None } else { self.moved.get(&slot) };
+        moved.and_then(|moved| moved.had(kept.bseq)).unwrap_or_else(|| {
+            // The ring first: of the slices of a job each binding is on one.
+            kept.slice.contains(binding.place) && tags.matches(&kept.meant, slot, binding)
+        })
+    }
+
+    /// Bindings that an entry was meant for where their devices were before.
+    pub(crate) fn had_elsewhere(&self, bseq: u64) -> impl Iterator<Item = u32> {
+        self.moved.iter().filter(move |(_, moved)| moved.had(bseq) == Some(true)).map(|(slot, _)| *slot)
+    }
+
+    /// Notes what of the entries up to a place was meant for a binding that moves. The oldest go if they are too many.
+    fn note_moved(&mut self, slot: u32, through: u64, mut had: Vec<u64>) {
+        let surplus = had.len().saturating_sub(MAX_OWED);
+        self.forgotten += surplus as u64;
+        had.drain(..surplus);
+        self.moved.insert(slot, Moved { through, had });
+    }
+
+    /// A binding is served anew from a place on, by where it is now.
+    fn unmove(&mut self, slot: u32, from: u64) {
+        let Some(moved) = self.moved.get_mut(&slot) else { return };
+        moved.through = moved.through.min(from);
+        moved.had.retain(|bseq| *bseq <= from);
+    }
+
+    /// How far what a binding was served was chosen by where it is no more.
+    fn moved_through(&self, slot: u32) -> u64 {
+        if self.moved.is_empty() { 0 } else { self.moved.get(&slot).map_or(0, |moved| moved.through) }
+    }
+
+    /// What is noted of a binding as passed over in (after, through].
+    fn skips_in(&self, slot: u32, (after, through): (u64, u64)) -> BTreeMap<u64, Fate> {
+        if self.skips.is_empty() || through <= after {
+            return BTreeMap::new();
+        }
+        self.skips
+            .range((slot, after + 1)..=(slot, through))
+            .map(|((_, bseq), fate)| (*bseq, *fate))
+            .collect()
+    }
+
     /// Notes what a binding owes.
     fn owe(&mut self, slot: u32, before: Before) {
         self.pay(slot, u64::MAX);
@@ -118,6 +181,9 @@ impl Owing {
     /// The archive knows all up to a place.
     fn settle(&mut self, slot: u32, through: u64) {
         self.pay(slot, through);
+        if self.moved_through(slot) <= through {
+            self.moved.remove(&slot);
+        }
         if self.skips.is_empty() {
             return;
         }
@@ -165,8 +231,7 @@ fn meant_of(
         if kept.bseq > through {
             return;
         }
-        // The ring first: of the slices of a job each binding is on one.
-        if kept.slice.contains(binding.place) && tags.matches(&kept.meant, slot, binding) {
+        if owing.is_meant(tags, kept, slot, binding) {
             let standing = owing.standing(kept, slot, binding);
             each(kept, standing);
         }
@@ -215,11 +280,23 @@ pub(crate) fn come_to(log: &mut Log, place: usize, slot: u32, binding: &Binding)
     count_in(kept, standing);
 }
 
-/// A binding goes back to an earlier place: if it is counted only as far as it has been served, to there.
+/// A binding goes back to an earlier place: if it is counted only as far as it has been served, to there. What it is served anew is
+/// chosen by where its device is now.
 pub(crate) fn go_back(tags: &Tags, log: &mut Log, slot: u32, binding: &Binding, to: u64) {
+    let from = log.owing.base(slot, binding).max(to);
     if log.deep.contains(slot) {
-        let span = (log.owing.base(slot, binding).max(to), log.counted(slot, binding));
-        meant(tags, log, (slot, binding), span, count_out);
+        meant(tags, log, (slot, binding), (from, log.counted(slot, binding)), count_out);
+        log.owing.unmove(slot, to);
+        return;
+    }
+    let through = log.owing.moved_through(slot);
+    if through > to {
+        meant(tags, log, (slot, binding), (from, through), count_out);
+        for bseq in log.owing.skips_in(slot, (from, through)).into_keys() {
+            log.owing.skips.remove(&(slot, bseq));
+        }
+        log.owing.unmove(slot, to);
+        meant(tags, log, (slot, binding), (from, through), count_in);
     }
 }
 
@@ -310,18 +387,26 @@ impl App {
         self.log.owing.settle(slot, kept);
     }
 
-    /// A binding's device is elsewhere now: what it has not been served is judged by that, and the rest by where it was.
+    /// A binding's device is elsewhere now: what it has not been served is judged by that, and the rest by where it was, whether
+    /// the device has acked it or not.
     pub(crate) fn move_device(&mut self, slot: u32, binding: &mut Binding, network: u8, offset: Offset) {
         if (binding.network, binding.offset) == (network, offset) {
             return;
         }
         let reached = self.log.reached(slot, binding.cursor);
-        // What was sent and not acked counts by where the device is when it acks.
         let through = if binding.backed >= binding.bsent { reached } else { binding.backed };
         let mut credits = self.credits(slot, binding, through);
         credits.truncate(MAX_OWED);
+        let span =
+            (self.log.owing.base(slot, binding).max(through), reached.min(self.log.counted(slot, binding)));
+        let had = self.meant_in(slot, binding, span);
+        let skips = self.log.owing.skips_in(slot, span);
         self.part(slot, binding);
         self.change(slot, binding, network, offset);
+        if had != self.meant_in(slot, binding, span) {
+            self.log.owing.note_moved(slot, span.1, had);
+        }
+        self.log.owing.skips.extend(skips.iter().map(|(bseq, fate)| ((slot, *bseq), *fate)));
         if credits.is_empty() {
             // There is nothing to count up to there, also where the archive has not been told of the place.
             binding.bsaved = binding.bsaved.max(through);
@@ -334,9 +419,21 @@ impl App {
         binding.cursor = reached;
         let counted = self.log.counted(slot, binding);
         let span = (self.log.owing.base(slot, binding), counted);
-        meant(&self.tags, &mut self.log, (slot, binding), span, count_in);
+        // Of an entry that nobody else was passed over by, a standing does not show what is noted.
+        meant(&self.tags, &mut self.log, (slot, binding), span, |kept, standing| {
+            count_in(kept, skips.get(&kept.bseq).map_or(standing, |fate| Standing::Skipped(*fate)));
+        });
         if reached < self.log.opened.max(counted) {
             self.log.go_back(slot);
         }
+    }
+
+    /// The entries in (after, through] that are meant for a binding.
+    fn meant_in(&self, slot: u32, binding: &Binding, (after, through): (u64, u64)) -> Vec<u64> {
+        let Self { tags, log, .. } = self;
+        let first = log.tail.position_after(after);
+        let span = log.tail.entries.range(first..).take_while(|kept| kept.bseq <= through);
+        let meant = span.filter(|kept| log.owing.is_meant(tags, kept, slot, binding));
+        meant.map(|kept| kept.bseq).collect()
     }
 }

@@ -68,6 +68,7 @@ impl App {
         let (mut found, mut looks) = (false, LOOKS);
         for kept in self.log.tail.entries.iter().filter(|kept| kept.id == id) {
             found = true;
+            targets.extend(self.log.owing.had_elsewhere(kept.bseq));
             let is_same = known.as_ref().is_some_and(|(meant, _)| std::sync::Arc::ptr_eq(meant, &kept.meant));
             if !is_same {
                 known = Some((&kept.meant, self.select(&kept.meant)));

@@ -6,7 +6,7 @@ use wire::{
     id::{Epoch, Position, Seq},
 };
 
-use super::{Sessions, flags::Flags, outlet::Outlet, owed};
+use super::{Sessions, flags::Flags, log::Log, outlet::Outlet, owed};
 use crate::{clock::Now, exchange::AckAsk};
 
 impl Sessions {
@@ -84,8 +84,9 @@ impl Sessions {
             return;
         }
         let first = app.log.position_after(received);
-        for kept in app.log.tail.entries.range_mut(first..).take_while(|kept| kept.bseq <= binding.bsent) {
-            if kept.slice.contains(binding.place) && app.tags.matches(&kept.meant, slot, binding) {
+        let Log { tail, owing, .. } = &mut app.log;
+        for kept in tail.entries.range_mut(first..).take_while(|kept| kept.bseq <= binding.bsent) {
+            if owing.is_meant(&app.tags, kept, slot, binding) {
                 // It will be counted when it is sent again.
                 kept.sent = kept.sent.saturating_sub(1);
             }

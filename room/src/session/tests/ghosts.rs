@@ -1,5 +1,8 @@
 //! Connections that break and come back.
 
+use std::sync::Arc;
+
+use audience::Filter;
 use bytes::Bytes;
 use wire::frame::{
     Connect, Connected, Leave, Ping, ResumeBinding, ServerBody, Unbind, Unbound, UnboundReason,
@@ -10,7 +13,7 @@ use super::{
     harness::{APP, World, ack, done, entry, hello, item, nudge, page, place, position, run},
 };
 use crate::{
-    exchange::{Delivery, KickOrder, KickWhy},
+    exchange::{Delivery, KickOrder, KickWhy, LogEntry, LogRun, Meant},
     resume::Sealer,
 };
 
@@ -366,16 +369,7 @@ fn acks_are_handed_over_while_the_device_is_away() {
 #[test]
 fn who_comes_back_from_elsewhere_is_judged_by_where_it_is_from_then_on() {
     let (mut world, slot, token) = alice();
-    let mobile =
-        audience::Filter::new(&audience::FilterValues { networks: &[5], ..Default::default() }).unwrap();
-    let only_mobile = |bseq: u64| {
-        let meant = crate::exchange::Meant { filter: mobile.clone(), ..Default::default() };
-        std::sync::Arc::new(crate::exchange::LogEntry { meant: meant.into(), ..(*entry(bseq, "")).clone() })
-    };
-    let log = |after: u64, entries: Vec<_>, through| crate::exchange::LogRun {
-        entries,
-        ..run(after, through, &[])
-    };
+    let (only_mobile, log) = (|bseq| only(5, bseq), page_of);
     world.sessions.on_log(&log(0, vec![only_mobile(1), entry(2, "")], 2), false);
     world.work();
     assert_eq!(world.broadcasts(slot), [2]);
@@ -391,4 +385,74 @@ fn who_comes_back_from_elsewhere_is_judged_by_where_it_is_from_then_on() {
     assert_eq!(world.broadcasts(slot), [4, 5]);
     let targets = |id: u64| world.sessions.progress(id).targets();
     assert_eq!([1_001, 1_002, 1_003, 1_004, 1_005].map(targets), [0, 1, 0, 1, 1]);
+}
+
+/// An entry for those on one network.
+fn only(network: u32, bseq: u64) -> Arc<LogEntry> {
+    let values = audience::FilterValues { networks: &[network], ..Default::default() };
+    let meant = Meant { filter: Filter::new(&values).unwrap(), ..Default::default() };
+    Arc::new(LogEntry { meant: meant.into(), ..(*entry(bseq, "")).clone() })
+}
+
+fn page_of(after: u64, entries: Vec<Arc<LogEntry>>, through: u64) -> LogRun {
+    LogRun { entries, ..run(after, through, &[]) }
+}
+
+/// A device that got broadcasts 1 (for wifi), 2 and 4 (for all) on wifi; 3 was for another network. It comes back on that one, and
+/// has what is up to `received`, and has acked nothing.
+fn comes_from_wifi_with(received: u64) -> (World, u32) {
+    let mut world = World::new(Limits::default());
+    world.sessions = world.sessions.with_resume(Sealer::with_key(&[7; 32]));
+    let (slot, token) = world.greet(Connect { network: 2, ..hello() });
+    world.bind_with(slot, 1, "alice", &[], done(1, 0));
+    world.sessions.on_log(&page_of(0, vec![only(2, 1), entry(2, ""), only(5, 3), entry(4, "")], 4), false);
+    world.work();
+    assert_eq!(world.broadcasts(slot), [1, 2, 4]);
+    world.cut(slot);
+    let has = ResumeBinding { broadcast_received: received, ..has(0, 0) };
+    let (seat, _, frames) = world.goes_on(Connect { network: 5, ..again(&token, &[has]) });
+    assert_eq!((seat, frames.len()), (slot, 0));
+    world.work();
+    (world, slot)
+}
+
+fn counts(world: &World) -> [(u64, u64); 4] {
+    [1_001, 1_002, 1_003, 1_004].map(|id| {
+        let progress = world.sessions.progress(id);
+        (progress.acked, progress.pending)
+    })
+}
+
+/// What had been sent and not acked on one network was counted by the next: who had it on wifi was nowhere, and what had gone by
+/// because it was for the other counted as stored, and as acked with the next ack.
+#[test]
+fn what_was_sent_counts_wherever_the_device_acks_it() {
+    let (mut world, slot) = comes_from_wifi_with(4);
+    assert_eq!(world.broadcasts(slot), [0; 0]);
+    assert_eq!(counts(&world), [(0, 1), (0, 1), (0, 0), (0, 1)]);
+    world.send(slot, ack(1, 0, 2));
+    assert_eq!(counts(&world), [(1, 0), (1, 0), (0, 0), (0, 1)]);
+    // A broadcast that is taken back is hidden where it was sent, too.
+    let frame = wire::frame::Recall { binding: 0, id: 1_001, app: APP.0 };
+    let frame = wire::codec::encode_server_frame(&frame.into());
+    assert_eq!(world.sessions.recall_broadcast(APP, 1_001, frame), Some(1));
+    world.sessions.on_closed(slot);
+    let end = world.sessions.take_ends(9).remove(0);
+    assert_eq!(end.credits.iter().map(|credit| credit.id.0).collect::<Vec<_>>(), [1_001, 1_002]);
+    assert_eq!(counts(&world), [(0, 0); 4]);
+}
+
+/// What was on the way and did not come is chosen anew.
+#[test]
+fn what_has_not_come_counts_by_where_the_device_is_now() {
+    let (mut world, slot) = comes_from_wifi_with(0);
+    assert_eq!(world.broadcasts(slot), [2, 3, 4]);
+    assert_eq!(counts(&world), [(0, 0), (0, 1), (0, 1), (0, 1)]);
+    world.send(slot, ack(1, 0, 4));
+    assert_eq!(counts(&world), [(0, 0), (1, 0), (1, 0), (1, 0)]);
+    let (mut world, slot) = comes_from_wifi_with(2);
+    assert_eq!(world.broadcasts(slot), [3, 4]);
+    assert_eq!(counts(&world), [(0, 1), (0, 1), (0, 1), (0, 1)]);
+    world.sessions.on_closed(slot);
+    assert_eq!(counts(&world), [(0, 0); 4]);
 }
