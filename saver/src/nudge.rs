@@ -1,5 +1,7 @@
 //! Finds an overdue inbox's user and tells its room.
 
+use std::collections::BTreeMap;
+
 use cluster::{Cluster, NodeId};
 use peers::{Limits, Registers, Rooms};
 use proto::internal::{DeliverItem, Delivery, LookUpResult, Presence};
@@ -51,6 +53,21 @@ impl PeerNudge {
 }
 
 impl Nudge for PeerNudge {
+    async fn away(&self, keys: &[InboxKey]) -> Vec<bool> {
+        let mut apps: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (n, key) in keys.iter().enumerate() {
+            apps.entry(key.app().0).or_default().push(n);
+        }
+        let mut away = vec![false; keys.len()];
+        for (app, users) in apps {
+            let uids: Vec<&str> = users.iter().map(|n| keys[*n].uid().as_str()).collect();
+            for (n, place) in users.iter().zip(self.registers.look_up_list(app, &uids).await) {
+                away[*n] = place.is_ok_and(|place| place.presence() == Presence::Offline);
+            }
+        }
+        away
+    }
+
     async fn nudge(&self, key: &InboxKey, waiting: Waiting) -> Nudged {
         match self.registers.look_up(key.app(), key.uid()).await {
             Ok(at) => match at.presence() {

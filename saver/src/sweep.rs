@@ -18,7 +18,7 @@ use crate::{
 
 /// The sweeper works so often; the bound per second is spread over these.
 const TICK: Duration = Duration::from_millis(500);
-/// Look-ups under way at a time: they travel in batches, so a batch or two.
+/// Inboxes that are read, and whose rooms are told, at a time: calls travel in batches, so a batch or two.
 const WINDOW: usize = 256;
 /// Messages accepted within so long before the newest are looked through at a start. A center that died earlier had
 /// its messages swept by the saver's last life.
@@ -48,6 +48,9 @@ pub enum Nudged {
 
 /// Tells a user's room that the inbox reaches to a place.
 pub trait Nudge: Send + Sync + 'static {
+    /// Which of these users are certainly offline, in their order.
+    fn away(&self, keys: &[InboxKey]) -> impl Future<Output = Vec<bool>> + Send;
+
     /// Looks the user up and tells the room.
     fn nudge(&self, key: &InboxKey, waiting: Waiting) -> impl Future<Output = Nudged> + Send;
 }
@@ -81,12 +84,14 @@ pub async fn step<I: InboxStore, A: Archive, N: Nudge>(
 ) -> Result<usize, Refused> {
     let patience = u64::try_from(settings.after.as_millis()).unwrap_or(u64::MAX);
     let max = (settings.per_second / 2).max(1);
-    let overdue = engine.inboxes().overdue(engine.now_ms(), patience, max).await?;
+    let mut overdue = engine.inboxes().overdue(engine.now_ms(), patience, max).await?;
+    // The picture may have changed since.
+    overdue.retain(|key| engine.owns(key));
+    let looked_up = overdue.len();
+    // After a list to many, most of these are: they cost a place in a call, and nothing of the inbox store.
+    let away = nudge.away(&overdue).await;
+    let there = overdue.into_iter().zip(away).filter(|(_, away)| !away).map(|(key, _)| key);
     let one = |key: InboxKey| async move {
-        // The picture may have changed since.
-        if !engine.owns(&key) {
-            return false;
-        }
         let waiting = match engine.waiting_in(&key).await {
             Ok(Some(waiting)) => waiting,
             Ok(None) => return false,
@@ -102,8 +107,7 @@ pub async fn step<I: InboxStore, A: Archive, N: Nudge>(
         }
         nudged == Nudged::Online
     };
-    let looked_up = overdue.len();
-    let nudged = stream::iter(overdue).map(one).buffer_unordered(WINDOW).filter(|n| std::future::ready(*n));
+    let nudged = stream::iter(there).map(one).buffer_unordered(WINDOW).filter(|n| std::future::ready(*n));
     let nudged = nudged.count().await;
     engine.metrics().sweeps_looked_up.inc_by(looked_up as u64);
     engine.metrics().sweeps_nudged.inc_by(nudged as u64);

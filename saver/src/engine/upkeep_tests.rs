@@ -27,6 +27,11 @@ async fn clean_up_expires_and_forgets() {
 struct Recorder(std::sync::Mutex<Vec<(String, u64)>>, Nudged);
 
 impl Nudge for Recorder {
+    async fn away(&self, keys: &[InboxKey]) -> Vec<bool> {
+        // Of these the registers are certain.
+        keys.iter().map(|key| key.uid().as_str().starts_with("away")).collect()
+    }
+
     async fn nudge(&self, key: &InboxKey, waiting: Waiting) -> Nudged {
         self.0.lock().unwrap().push((key.uid().to_string(), waiting.reaches.seq.0));
         self.1
@@ -54,6 +59,23 @@ async fn overdue_inboxes_are_nudged_until_acked() {
     assert_eq!(sweep::step(&rig.engine, &offline, settings).await.unwrap(), 0);
     assert_eq!(*online.0.lock().unwrap(), [("b".to_owned(), 1)]);
     assert_eq!(*offline.0.lock().unwrap(), [("b".to_owned(), 1)]);
+}
+
+/// Users that are certainly offline are asked for together; nobody is told of them, and they are not looked up again.
+#[tokio::test]
+async fn who_is_away_is_not_nudged() {
+    let rig = Rig::new().await;
+    let settings = SweepSettings { after: std::time::Duration::from_secs(10), per_second: 100 };
+    rig.engine.append(vec![append(1, &["away-1", "a", "away-2", "b"])]).await.remove(0).unwrap();
+    rig.pass(10_000);
+    let online = Recorder(std::sync::Mutex::default(), Nudged::Online);
+    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 2);
+    rig.pass(10_000);
+    assert_eq!(sweep::step(&rig.engine, &online, settings).await.unwrap(), 2);
+    let mut told = online.0.lock().unwrap().clone();
+    told.sort();
+    let told: Vec<&str> = told.iter().map(|(uid, _)| uid.as_str()).collect();
+    assert_eq!(told, ["a", "a", "b", "b"]);
 }
 
 /// After a kill nothing is in memory and so nothing is on watch, though a center may have died with the saver.

@@ -13,6 +13,8 @@ use crate::{
 pub(super) const GREATEST: u64 = (1 << 53) - 1;
 /// An entry without its collapse key and its payload: seq, epoch, id, row, end, acceptance (8 bytes each), their sizes (4).
 pub(super) const FIXED: usize = 52;
+/// What deliveries of one message to many share in the journal: epoch, id, end, acceptance, sizes.
+const SHARED: usize = 36;
 /// An inbox's name within its partition.
 pub(super) fn name(key: &InboxKey) -> Vec<u8> {
     let uid = key.uid().as_str().as_bytes();
@@ -181,10 +183,42 @@ pub(super) fn reservation(name: &[u8], value: &[u8]) -> Option<Reservation> {
     })
 }
 
+/// Deliveries of one message to many: what they share, as in an entry without its number and row, the payload among it, and
+/// then of each the length of its name, the name, its number and its row. The payload is told once.
+fn many(value: &Bytes, out: &mut Vec<Record>) -> Option<()> {
+    let sizes = u32::from_be_bytes(*value.get(32..)?.first_chunk()?);
+    let (key_end, size) = (SHARED + (sizes >> SIZE_BITS) as usize, sizes & ((1 << SIZE_BITS) - 1));
+    let collapse = match value.get(SHARED..key_end)? {
+        [] => None,
+        key => Some(CollapseKey::from(std::str::from_utf8(key).ok()?)),
+    };
+    let told = key_end + size as usize;
+    let mut rest = value.get(told..)?;
+    let mut payload = Some(value.slice(key_end..told));
+    while let Some((length, after)) = rest.split_first() {
+        let (name, after) = after.split_at_checked(usize::from(*length))?;
+        let delivery = NewDelivery {
+            row: Row(u64_at(after, 8)?.cast_signed()),
+            id: MessageId(u64_at(value, 8)?),
+            key: key(name)?,
+            position: Position { seq: Seq(u64_at(after, 0)?), epoch: Epoch(u64_at(value, 0)?) },
+            accepted_ms: u64_at(value, 24)?,
+            expires_ms: u64_at(value, 16)?,
+            payload_bytes: size,
+            collapse: collapse.clone(),
+        };
+        out.push(Record::Appended(delivery, payload.take()));
+        rest = after.get(16..)?;
+    }
+    Some(())
+}
+
 /// Lines of the journal from a field of it.
 pub(super) fn records(field: &[u8], value: Vec<u8>, out: &mut Vec<Record>) -> Option<()> {
     let (kind, rest) = field.split_first()?;
     match kind {
+        b'A' if rest.is_empty() => return many(&value.into(), out),
+        // The second is a delivery of a message whose payload came before it, as earlier versions wrote them.
         b'A' | b'a' => {
             let fixed = fixed(&value)?;
             let payload = (*kind == b'A').then(|| payload(&value.into(), &fixed)).flatten();
@@ -209,4 +243,54 @@ pub(super) fn records(field: &[u8], value: Vec<u8>, out: &mut Vec<Record>) -> Op
         _ => {}
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the append script writes of a message to many.
+    fn field(receivers: &[(&[u8], u64, i64)]) -> Vec<u8> {
+        let mut value = Vec::new();
+        for number in [7, 11, 3_000, 1_000] {
+            value.extend_from_slice(&u64::to_be_bytes(number));
+        }
+        value.extend_from_slice(&sizes("k", 5));
+        value.extend_from_slice(b"khello");
+        for (name, seq, row) in receivers {
+            value.push(u8::try_from(name.len()).unwrap());
+            value.extend_from_slice(name);
+            value.extend_from_slice(&seq.to_be_bytes());
+            value.extend_from_slice(&row.to_be_bytes());
+        }
+        value
+    }
+
+    #[test]
+    fn deliveries_to_many_are_one_field() {
+        let value = field(&[(b"\0\0\0\x01alice", 21, -1), (b"\0\0\0\x01bob", 22, -2)]);
+        let mut read = Vec::new();
+        records(b"A", value.clone(), &mut read).unwrap();
+        let delivery = |uid: &str, seq, row| NewDelivery {
+            row: Row(row),
+            id: MessageId(11),
+            key: InboxKey::new(AppId(1), Uid::new(uid).unwrap()),
+            position: Position { epoch: Epoch(7), seq: Seq(seq) },
+            accepted_ms: 1_000,
+            expires_ms: 3_000,
+            payload_bytes: 5,
+            collapse: Some("k".into()),
+        };
+        let payload = Some(Bytes::from_static(b"hello"));
+        let expected = [
+            Record::Appended(delivery("alice", 21, -1), payload),
+            Record::Appended(delivery("bob", 22, -2), None),
+        ];
+        assert_eq!(format!("{read:?}"), format!("{expected:?}"));
+        // A field that is cut is no journal, wherever it is cut but between two deliveries.
+        let whole = [value.len(), value.len() - 24, field(&[]).len()];
+        for end in (0..value.len()).filter(|end| !whole.contains(end)) {
+            assert!(records(b"A", value[..end].to_vec(), &mut Vec::new()).is_none(), "{end}");
+        }
+    }
 }

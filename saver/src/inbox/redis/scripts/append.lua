@@ -47,6 +47,19 @@ local function push(key, values)
   end
 end
 
+-- Slots as text: a call formats each number that it is given, at half a microsecond.
+local texts = {}
+local function text(slot)
+  local known = texts[slot]
+  if not known then
+    known = string.format('%d', slot)
+    texts[slot] = known
+  end
+  return known
+end
+
+local heads, order, seen, ids, out, blocks = {}, {}, {}, {}, {}, {}
+
 -- Looks for remembered ids in a bucket; those that are found get their slots.
 local function recall(bucket, wanted, slots)
   for i = 1, #wanted, 1000 do
@@ -61,7 +74,11 @@ local function shared(body, at)
   local cap, flags, hi, lo = unpack_of('>I4BI4I4', body)
   local key = sizes(body, 30)
   local m = { cap = cap, flags = flags, hi = hi, lo = lo, id = sub(body, 6, 13), tail = sub(body, 14, 33 + key),
-    payload = sub(body, 34 + key), key = key, slots = {}, field = key > 0 and 'k' .. sub(body, 34, 33 + key) }
+    payload = sub(body, 34 + key), slots = {}, field = key > 0 and 'k' .. sub(body, 34, 33 + key),
+    told = {}, count = 0 }
+  blocks[#blocks + 1] = m
+  -- Whether what is not remembered is certainly new.
+  m.certain = flags % 4 >= 2 or above(hi, lo, fhi, flo)
   if not above(hi, lo, ghi, glo) then
     local wanted = {}
     while at < #ARGV and #ARGV[at + 1] == 8 do
@@ -78,13 +95,63 @@ end
 local function single(body)
   local cap, flags, hi, lo = unpack_of('>I4BI4I4', body)
   local key = sizes(body, 38)
-  return { cap = cap, flags = flags, hi = hi, lo = lo, id = sub(body, 6, 13), rest = sub(body, 6), key = key,
+  return { cap = cap, flags = flags, hi = hi, lo = lo, id = sub(body, 6, 13), rest = sub(body, 6),
     field = key > 0 and 'k' .. sub(body, 42, 41 + key) }
 end
 
-local heads, order, seen, ids, out = {}, {}, {}, {}, {}
 local pushed, replaced = {}, {}
-local last_id, many
+local many
+local E8 = pack('>I8', E)
+
+-- What the journal has of a message to many is one field for all its deliveries of a call. This is one of them.
+local function tell(m, name, seq8, row)
+  local told = m.told
+  told[#told + 1], told[#told + 2], told[#told + 3], told[#told + 4] = string.char(#name), name, seq8, row
+  m.count = m.count + 1
+end
+local function remember(m, id, seq, slot)
+  seen[id] = seq
+  ids[#ids + 1], ids[#ids + 2] = id, slot
+  if above(m.hi, m.lo, nhi, nlo) then nhi, nlo = m.hi, m.lo end
+end
+
+-- Most deliveries of a message to many are new, have no key, and find no inbox or one with room. These are written at once, in
+-- two calls; whatever is not so answers nothing here, and goes the long way.
+local head_of_one = pack('>I8i8i8', E, 1, 2)
+local rest_of_one = pack('>I4i8I8', 1, 0, jn + 1)
+local end_of_one = pack('>I4B', math.floor(now / 1000), 3)
+local function plain(m, name, row)
+  local id = m.id .. name
+  if m.field or not m.certain or heads[name] or seen[id] or m.slots[id] then return nil end
+  local key = base .. 'i' .. name
+  local raw = call('HGET', key, 'h')
+  local seq, slot, after
+  if not raw then
+    seq, slot = floor + 1, '1'
+    local seq8 = pack('>I8', seq)
+    after = head_of_one .. seq8 .. rest_of_one .. seq8 .. end_of_one
+    local noted = now8 .. name
+    ringed[#ringed + 1], listed[#listed + 1] = noted, noted
+  else
+    local e, first, next_, last, n, loaded, jid, begin, touched, flags = unpack_of(HEAD, raw)
+    if e ~= E or n >= m.cap then return nil end
+    seq, slot = last + 1, text(next_)
+    if flags < 2 then
+      flags = flags + 2
+      listed[#listed + 1] = now8 .. name
+    end
+    after = pack(HEAD, E, first, next_ + 1, seq, n + 1, loaded, jn + 1, begin, math.floor(now / 1000), flags)
+  end
+  if seq > floor then floor = seq end
+  local seq8 = pack('>I8', seq)
+  local entry = seq8 .. E8 .. m.id .. row .. m.tail
+  if m.flags < 4 then entry = entry .. m.payload end
+  call('HSET', key, slot, entry, 'h', after)
+  tell(m, name, seq8, row)
+  remember(m, id, seq, slot)
+  return seq
+end
+
 local function deliver(m, name, row)
   local hi, lo, flags, cap = m.hi, m.lo, m.flags, m.cap
   local id = m.id
@@ -142,19 +209,19 @@ local function deliver(m, name, row)
     local seq = h.last + 1
     h.last = seq
     if seq > floor then floor = seq end
-    slot = h.next
-    h.next = slot + 1
+    slot = text(h.next)
+    h.next = h.next + 1
     h.n = h.n + 1
-    local place = pack('>I8I8', seq, E)
-    -- As the inbox has it, and as the journal is told of it first.
-    local whole, short
+    local seq8 = pack('>I8', seq)
+    local entry
     if m.rest then
-      whole = place .. m.rest
+      entry = seq8 .. E8 .. m.rest
+      note('A' .. name, entry, 1)
     else
-      short = place .. m.id .. row .. m.tail
-      if flags < 4 or m.id ~= last_id then whole = short .. m.payload end
+      entry = seq8 .. E8 .. m.id .. row .. m.tail
+      if flags < 4 then entry = entry .. m.payload end
+      tell(m, name, seq8, row)
     end
-    local entry = flags >= 4 and short or whole
     local pending = h.pending
     pending[#pending + 1], pending[#pending + 2] = slot, entry
     if field then pending[#pending + 1], pending[#pending + 2] = field, slot end
@@ -173,22 +240,7 @@ local function deliver(m, name, row)
       remove(h, slots)
     end
     watch(h)
-    -- One payload serves all of a message's deliveries of this call.
-    if m.id == last_id then
-      note('a' .. name, short or sub(whole, 1, 52 + m.key), 1)
-    else
-      note('A' .. name, whole, 1)
-    end
-    last_id = m.id
-    if flags >= 4 and not m.kept then
-      -- An hour longer than the message, for clocks that differ.
-      local left = math.min(unpack_of('>I8', m.tail) - now, 1099511627776)
-      call('SET', base .. 'c' .. m.id, m.payload, 'PX', string.format('%.0f', math.max(left, 0) + 3600000))
-      m.kept = true
-    end
-    seen[id] = seq
-    ids[#ids + 1], ids[#ids + 2] = id, slot
-    if above(hi, lo, nhi, nlo) then nhi, nlo = hi, lo end
+    remember(m, id, seq, slot)
     answer = seq
   end
   out[#out + 1] = answer
@@ -198,9 +250,21 @@ for i = 7, #ARGV, 2 do
   if name == '' then
     many = shared(body, i + 2)
   elseif #body == 8 then
-    deliver(many, name, body)
+    local seq = plain(many, name, body)
+    if seq then out[#out + 1] = seq else deliver(many, name, body) end
   else
     deliver(single(body), name, sub(body, 14, 21))
+  end
+end
+for _, m in ipairs(blocks) do
+  if m.count > 0 then
+    if m.flags >= 4 then
+      -- An hour longer than the message, for clocks that differ.
+      local left = math.min(unpack_of('>I8', m.tail) - now, 1099511627776)
+      call('SET', base .. 'c' .. m.id, m.payload, 'PX', string.format('%.0f', math.max(left, 0) + 3600000))
+    end
+    -- No name follows, so an earlier version finds that it cannot read this, and does not pass it over.
+    note('A', E8 .. m.id .. m.tail .. m.payload .. table.concat(m.told), m.count)
   end
 end
 push(base .. 'r', ringed)
