@@ -98,14 +98,23 @@ pub struct AckPolicy {
     pub confirm: Confirm,
     /// How long an ack may wait for others to join it. Acks are cumulative, so one does for all.
     pub max_delay: Duration,
+    /// How long the ack of a broadcast may wait; each waits for a time between half of it and all. No more than 65 s.
+    pub broadcast_delay: Duration,
     /// Messages after which an ack does not wait.
     pub max_unacked: u32,
 }
 
 impl Default for AckPolicy {
-    /// 100 ms and 32 messages: a trickle costs the radio one packet for each burst, and a flood one for 32.
+    /// 100 ms and 32 messages: a trickle costs the radio one packet for each burst, and a flood one for 32. 2 s for
+    /// broadcasts: no store waits for their acks, and a room that has just sent to all its devices is not answered by all of
+    /// them at once. The radio is still awake then.
     fn default() -> Self {
-        Self { confirm: Confirm::Auto, max_delay: Duration::from_millis(100), max_unacked: 32 }
+        Self {
+            confirm: Confirm::Auto,
+            max_delay: Duration::from_millis(100),
+            broadcast_delay: Duration::from_secs(2),
+            max_unacked: 32,
+        }
     }
 }
 

@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     backoff::Dice,
+    config::AckPolicy,
     config::{Config, Confirm},
     moment::Moment,
     snapshot::{SavedBinding, Snapshot},
@@ -262,7 +263,7 @@ impl Session {
 
     /// The app is done with all messages of a binding up to and including `at`.
     pub fn confirm(&mut self, id: BindingId, at: Position, now: Moment) {
-        let policy = self.config.ack;
+        let policy = self.ack_policy();
         if let Some(binding) = self.find(id)
             && binding.inbox.confirm(at)
         {
@@ -272,9 +273,9 @@ impl Session {
 
     /// The app is done with all broadcasts to a binding up to and including `at`.
     pub fn confirm_broadcast(&mut self, id: BindingId, at: Cursor, now: Moment) {
-        let policy = self.config.ack;
+        let policy = self.ack_policy();
         if let Some(binding) = self.find(id)
-            && binding.broadcasts.confirm(at)
+            && binding.broadcasts.confirm(at, now)
         {
             binding.plan_ack(&policy, now);
         }
@@ -409,6 +410,14 @@ impl Session {
 
     fn find(&mut self, id: BindingId) -> Option<&mut Binding> {
         self.bindings.iter_mut().find(|binding| binding.id == id)
+    }
+
+    /// When to ack; what broadcasts wait is drawn, because devices that got one together must not answer together.
+    fn ack_policy(&mut self) -> AckPolicy {
+        let policy = self.config.ack;
+        let longest = u64::try_from(policy.broadcast_delay.as_millis()).unwrap_or(u64::MAX);
+        let wait = longest / 2 + self.dice.below(longest / 2 + 1);
+        AckPolicy { broadcast_delay: Duration::from_millis(wait), ..policy }
     }
 
     fn confirms_itself(&self) -> bool {

@@ -77,7 +77,12 @@ struct World {
 
 impl World {
     fn new(confirm: Confirm) -> Self {
-        let ack = AckPolicy { confirm, max_delay: Duration::from_millis(50), max_unacked: 4 };
+        let ack = AckPolicy {
+            confirm,
+            max_delay: Duration::from_millis(50),
+            broadcast_delay: Duration::from_millis(100),
+            max_unacked: 4,
+        };
         let config = Arc::new(Config { ack, recent_ids: 10_000, ..Config::default() });
         let mut session = Session::new(config, "test".into(), 1);
         session.bind(BindSpec {

@@ -35,7 +35,7 @@ fn frame(kind: u8, a: u8, b: u8, c: u8) -> ServerFrame {
 fuzz_target!(|data: &[u8]| {
     let Some((&setting, data)) = data.split_first() else { return };
     let confirm = if setting & 1 == 0 { Confirm::Auto } else { Confirm::ByApp };
-    let ack = AckPolicy { confirm, max_delay: Duration::from_millis(20), max_unacked: 3 };
+    let ack = AckPolicy { confirm, max_delay: Duration::from_millis(20), broadcast_delay: Duration::from_millis(40), max_unacked: 3 };
     let config = Config { ack, max_pending_ups: 4, recent_ids: 4, ..Config::default() };
     let mut session = Session::new(Arc::new(config), "fuzz".into(), 1);
     let mut room = ServerDecoder::for_server(4096);

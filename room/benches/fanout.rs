@@ -61,7 +61,7 @@ fn devices(c: &mut Criterion) {
             };
             black_box(crowd.sessions.deliver(&item, &mut crowd.out));
             crowd.note_sent(next);
-            let ack = Ack { binding: 1, seq: item.seq, bseq: 0, epoch: 1 };
+            let ack = Ack { binding: 1, seq: item.seq, epoch: 1, ..Ack::default() };
             crowd.frame(next, ack);
             crowd.sessions.take_acks(512).len()
         });

@@ -27,7 +27,7 @@ fn push() -> Push {
 }
 
 fn ack() -> Ack {
-    Ack { binding: 1, seq: 123_456, bseq: 4_711, epoch: 3 }
+    Ack { binding: 1, seq: 123_456, bseq: 4_711, epoch: 3, held_ms: 0 }
 }
 
 fn bind() -> Bind {

@@ -23,7 +23,7 @@ const MAX_WORDS: usize = 200;
 /// use wire::{frame::Ack, json};
 ///
 /// let text = br#"{"ack": {"binding": 1, "seq": "18", "epoch": 3}}"#;
-/// let ack = Ack { binding: 1, seq: 18, epoch: 3, bseq: 0 };
+/// let ack = Ack { binding: 1, seq: 18, epoch: 3, ..Ack::default() };
 /// assert_eq!(json::decode_client(text), Ok(ack.into()));
 /// ```
 ///

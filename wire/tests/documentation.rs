@@ -168,7 +168,7 @@ fn conversation() -> Vec<Said> {
         Down(Bound { binding: 1, app: 1, inbox, broadcasts }.into()),
         Down(push().into()),
         Down(broadcast.into()),
-        Up(Ack { binding: 1, seq: 18, bseq: 5, epoch: 3 }.into()),
+        Up(Ack { binding: 1, seq: 18, bseq: 5, epoch: 3, ..Ack::default() }.into()),
         Up(Ping {}.into()),
         Down(Pong {}.into()),
         Down(Unbound { binding: 1, reason: UnboundReason::Replaced.into() }.into()),

@@ -179,13 +179,14 @@ impl Binding {
 
     /// Something may have been confirmed: set the moment of its ack.
     pub(super) fn plan_ack(&mut self, policy: &AckPolicy, now: Moment) {
-        let unacked = self.inbox.unacked() + self.broadcasts.unacked();
-        if !self.is_bound() || unacked == 0 {
+        let (messages, broadcasts) = (self.inbox.unacked(), u64::from(self.broadcasts.unacked()));
+        if !self.is_bound() || messages + broadcasts == 0 {
             self.ack_at = Moment::NEVER;
-        } else if unacked >= policy.max_unacked.into() {
+        } else if messages + broadcasts >= policy.max_unacked.into() {
             self.ack_at = now;
-        } else if self.ack_at == Moment::NEVER {
-            self.ack_at = now + policy.max_delay;
+        } else {
+            let wait = if messages > 0 { policy.max_delay } else { policy.broadcast_delay };
+            self.ack_at = self.ack_at.min(now + wait);
         }
     }
 
@@ -198,7 +199,8 @@ impl Binding {
             if inbox.is_none() && bseq.is_none() {
                 return;
             }
-            codec::ack_into(self.id, inbox.unwrap_or_default(), bseq.unwrap_or(Bseq::ZERO), out);
+            let held_ms = bseq.map_or(0, |_| self.broadcasts.held_ms(now));
+            codec::ack_into(self.id, inbox.unwrap_or_default(), bseq.unwrap_or(Bseq::ZERO), held_ms, out);
             link.sent(now);
             if let Some(at) = inbox {
                 self.inbox.acked(at);

@@ -2,6 +2,8 @@
 
 use wire::id::{Bseq, Cursor};
 
+use crate::moment::Moment;
+
 /// A binding's cursor. Broadcasts that are not for this binding are not sent, so gaps are no holes.
 #[derive(Debug)]
 pub(super) struct Broadcasts {
@@ -9,12 +11,23 @@ pub(super) struct Broadcasts {
     confirmed: Bseq,
     acked: Bseq,
     known: bool,
+    /// Broadcasts confirmed and not acked, up to the most that fit.
+    unacked: u16,
+    /// When `confirmed` came to be, as the last 32 bits of the moment's milliseconds.
+    confirmed_at: u32,
 }
 
 impl Broadcasts {
     pub(super) fn new(start: Option<Cursor>) -> Self {
         let at = start.unwrap_or_default();
-        Self { received: at, confirmed: at.bseq, acked: at.bseq, known: start.is_some() }
+        Self {
+            received: at,
+            confirmed: at.bseq,
+            acked: at.bseq,
+            known: start.is_some(),
+            unacked: 0,
+            confirmed_at: 0,
+        }
     }
 
     /// The cursor to keep over a restart.
@@ -61,13 +74,20 @@ impl Broadcasts {
     }
 
     /// The app is done with everything up to `at`.
-    pub(super) fn confirm(&mut self, at: Cursor) -> bool {
+    pub(super) fn confirm(&mut self, at: Cursor, now: Moment) -> bool {
         let news =
             at.epoch == self.received.epoch && at.bseq > self.confirmed && at.bseq <= self.received.bseq;
         if news {
             self.confirmed = at.bseq;
+            self.unacked = self.unacked.saturating_add(1);
+            self.confirmed_at = now.0 as u32;
         }
         news
+    }
+
+    /// How long what is to be acked has been confirmed, ms.
+    pub(super) fn held_ms(&self, now: Moment) -> u32 {
+        (now.0 as u32).wrapping_sub(self.confirmed_at)
     }
 
     /// The number to ack, if the room does not know it yet.
@@ -75,12 +95,14 @@ impl Broadcasts {
         (self.known && self.confirmed > self.acked).then_some(self.confirmed)
     }
 
-    pub(super) fn unacked(&self) -> u64 {
-        self.to_ack().map_or(0, |bseq| bseq.0 - self.acked.0)
+    /// Times that something was confirmed since the last ack. What lies between two numbers of the log was not for this device.
+    pub(super) fn unacked(&self) -> u32 {
+        if self.to_ack().is_some() { u32::from(self.unacked).max(1) } else { 0 }
     }
 
     pub(super) fn acked(&mut self, bseq: Bseq) {
         self.acked = bseq;
+        self.unacked = 0;
     }
 }
 
@@ -93,12 +115,34 @@ mod tests {
         Cursor { epoch: Epoch(epoch), bseq: Bseq(bseq) }
     }
 
+    fn confirm(log: &mut Broadcasts, bseq: u64) -> bool {
+        log.confirm(at(1, bseq), Moment(bseq * 1_000))
+    }
+
+    #[test]
+    fn an_ack_says_how_long_it_waited_and_how_many_it_is_for() {
+        let mut log = Broadcasts::new(None);
+        log.bound(at(1, 5));
+        assert_eq!(log.unacked(), 0);
+        for bseq in [9, 700] {
+            log.accept(Bseq(bseq));
+            assert!(confirm(&mut log, bseq));
+        }
+        assert_eq!((log.unacked(), log.held_ms(Moment(701_500))), (2, 1_500));
+        log.acked(Bseq(700));
+        assert_eq!(log.unacked(), 0);
+        // The clock's low half begins anew after 49 days.
+        log.accept(Bseq(701));
+        assert!(log.confirm(at(1, 701), Moment(u64::from(u32::MAX))));
+        assert_eq!(log.held_ms(Moment(u64::from(u32::MAX) + 40)), 40);
+    }
+
     #[test]
     fn each_once_with_gaps() {
         let mut log = Broadcasts::new(None);
         log.bound(at(1, 5));
         assert!(!log.accept(Bseq(5)) && log.accept(Bseq(8)) && !log.accept(Bseq(8)));
-        assert!(log.confirm(at(1, 8)) && !log.confirm(at(1, 8)) && !log.confirm(at(1, 9)));
+        assert!(confirm(&mut log, 8) && !confirm(&mut log, 8) && !confirm(&mut log, 9));
         assert_eq!(log.to_ack(), Some(Bseq(8)));
         assert_eq!(log.resume(), Some(at(1, 8)));
     }

@@ -77,13 +77,13 @@ impl Session {
         self.link.go_live(frame.heartbeat_s);
         let token = &frame.resume_token[..];
         self.resume_token = (1..=MAX_RESUME_TOKEN).contains(&token.len()).then(|| token.into());
-        let heartbeat = self.link.heartbeat();
+        let (heartbeat, policy) = (self.link.heartbeat(), self.ack_policy());
         out.events.push(Event::Connected { conn: ConnId(frame.conn), heartbeat, resumed });
         for binding in &mut self.bindings {
             match &mut binding.stage {
                 Stage::Held if resumed => {
                     binding.resumed();
-                    binding.plan_ack(&self.config.ack, now);
+                    binding.plan_ack(&policy, now);
                     out.events.push(Event::Bound {
                         binding: binding.id,
                         app: binding.app_id,
@@ -115,7 +115,7 @@ impl Session {
     }
 
     fn on_bound(&mut self, frame: &Bound, now: Moment, out: &mut Output) -> Handled {
-        let (policy, forget) = (self.config.ack, self.config.forget_tokens);
+        let (policy, forget) = (self.ack_policy(), self.config.forget_tokens);
         let Some(binding) = self.find(BindingId(frame.binding)) else { return Ok(()) };
         match binding.stage {
             Stage::Asked(_) => binding.bound(frame, forget),
@@ -178,7 +178,7 @@ impl Session {
     }
 
     fn on_push(&mut self, frame: Push, now: Moment, out: &mut Output) -> Handled {
-        let (policy, auto) = (self.config.ack, self.confirms_itself());
+        let (policy, auto) = (self.ack_policy(), self.confirms_itself());
         // One that crossed an Unbind on its way.
         let Some(binding) = self.find(BindingId(frame.binding)) else { return Ok(()) };
         let id = MessageId(frame.id);
@@ -212,7 +212,7 @@ impl Session {
     }
 
     fn on_broadcast(&mut self, frame: frame::Broadcast, now: Moment, out: &mut Output) {
-        let (policy, auto) = (self.config.ack, self.confirms_itself());
+        let (policy, auto) = (self.ack_policy(), self.confirms_itself());
         let (app, id) = (AppId(frame.app), MessageId(frame.id));
         let mut moved = SmallVec::<[BindingId; 2]>::new();
         let mut cursor = None;
@@ -226,7 +226,7 @@ impl Session {
             if binding.broadcasts.accept(place.bseq) {
                 moved.push(binding.id);
                 if auto {
-                    binding.broadcasts.confirm(place);
+                    binding.broadcasts.confirm(place, now);
                     binding.plan_ack(&policy, now);
                 }
             }
@@ -243,7 +243,7 @@ impl Session {
             for binding in self.bindings.iter_mut().filter(|binding| moved.contains(&binding.id)) {
                 binding
                     .broadcasts
-                    .confirm(wire::id::Cursor { bseq: cursor.bseq, ..binding.broadcasts.received() });
+                    .confirm(wire::id::Cursor { bseq: cursor.bseq, ..binding.broadcasts.received() }, now);
                 binding.plan_ack(&policy, now);
             }
             return;
@@ -259,14 +259,14 @@ impl Session {
     }
 
     fn on_rebased(&mut self, frame: Rebased, now: Moment, out: &mut Output) {
-        let id = BindingId(frame.binding);
+        let (id, policy) = (BindingId(frame.binding), self.ack_policy());
         if let Some(binding) = self.bindings.iter_mut().find(|binding| binding.id == id)
             && binding.is_bound()
         {
             // What is done with is acked by the numbers it had, while they are known.
             binding.ack(&mut self.link, now, &mut out.bytes);
             binding.inbox.continue_at(frame.inbox.unwrap_or_default().into());
-            binding.plan_ack(&self.config.ack, now);
+            binding.plan_ack(&policy, now);
         }
     }
 }

@@ -116,11 +116,12 @@ impl Sessions {
             }
         }
         if ack.bseq > 0 {
-            self.ack_broadcasts(slot, found, ack.bseq, now);
+            self.ack_broadcasts(slot, found, ack.bseq, now.ms.saturating_sub(ack.held_ms.into()));
         }
     }
 
-    pub(crate) fn ack_broadcasts(&mut self, conn: u32, slot: u32, bseq: u64, now: Now) {
+    /// All up to `bseq` is done with; the device was done with that one at `done_ms`.
+    pub(crate) fn ack_broadcasts(&mut self, conn: u32, slot: u32, bseq: u64, done_ms: u64) {
         let Some(binding) = self.bindings.get_mut(slot as usize) else { return };
         let acked = bseq.min(binding.bsent);
         if acked <= binding.backed {
@@ -128,7 +129,7 @@ impl Sessions {
         }
         if let Some(app) = self.apps.get_mut(&binding.app) {
             // Before the binding says that it has acked.
-            app.ack(slot, binding, acked, now.ms);
+            app.ack(slot, binding, acked, done_ms);
         }
         binding.backed = acked;
         self.refund(conn);

@@ -181,7 +181,7 @@ impl Owing {
     /// The archive knows all up to a place.
     fn settle(&mut self, slot: u32, through: u64) {
         self.pay(slot, through);
-        if self.moved_through(slot) <= through {
+        if !self.moved.is_empty() && self.moved_through(slot) <= through {
             self.moved.remove(&slot);
         }
         if self.skips.is_empty() {
@@ -340,8 +340,8 @@ impl App {
         self.log.owing.forget(slot);
     }
 
-    /// The device has acked up to `now`; the binding's own number still says what it was before.
-    pub(crate) fn ack(&mut self, slot: u32, binding: &Binding, now: u64, now_ms: u64) {
+    /// The device has acked up to `now`, with which it was done at `done_ms`; the binding's own number still says what it was before.
+    pub(crate) fn ack(&mut self, slot: u32, binding: &Binding, now: u64, done_ms: u64) {
         let Self { tags, log, .. } = self;
         let after = binding.backed.max(log.owing.base(slot, binding));
         let span = (after, now.min(log.counted(slot, binding)));
@@ -351,7 +351,10 @@ impl App {
                 kept.open = kept.open.saturating_sub(1);
                 kept.acked += 1;
                 kept.acks += 1;
-                speeds.acked(kept.id, slot, kept.bseq, now_ms);
+                // When it was done with those before is not known: an ack waits for others to join it.
+                if kept.bseq == now {
+                    speeds.acked(kept.id, slot, kept.bseq, done_ms);
+                }
             }
         });
     }
@@ -396,6 +399,7 @@ impl App {
         let reached = self.log.reached(slot, binding.cursor);
         let through = if binding.backed >= binding.bsent { reached } else { binding.backed };
         let mut credits = self.credits(slot, binding, through);
+        self.log.owing.forgotten += credits.len().saturating_sub(MAX_OWED) as u64;
         credits.truncate(MAX_OWED);
         let span =
             (self.log.owing.base(slot, binding).max(through), reached.min(self.log.counted(slot, binding)));

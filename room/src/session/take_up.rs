@@ -32,7 +32,7 @@ impl Sessions {
             return false;
         }
         self.take_up_inbox(slot, has);
-        self.ack_broadcasts(conn, slot, confirmed, now);
+        self.ack_broadcasts(conn, slot, confirmed, now.ms);
         self.take_up_broadcasts(slot, received);
         self.go_on(slot, app, out);
         true

@@ -13,7 +13,12 @@ use super::{
 /// Two users of two apps on one device: pages, live messages, broadcasts, acks, a rebuilt inbox, data, an expiry, a
 /// socket that is full for a while.
 fn conversation(confirm: Confirm, resume_ms: Option<u64>, cut: (Option<u64>, Option<u64>, bool)) -> World {
-    let ack = AckPolicy { confirm, max_delay: Duration::from_millis(20), max_unacked: 3 };
+    let ack = AckPolicy {
+        confirm,
+        max_delay: Duration::from_millis(20),
+        broadcast_delay: Duration::from_millis(40),
+        max_unacked: 3,
+    };
     let config = Config { ack, recent_ids: 1_000, ..Config::default() };
     let pace = Pace { usual_s: 10, max_s: 60 };
     let heartbeat = Heartbeat { min_s: 10, fixed: pace, mobile: pace };

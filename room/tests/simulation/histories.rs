@@ -45,7 +45,12 @@ fn limits(dice: &mut Dice) -> Limits {
 fn config(dice: &mut Dice) -> Config {
     let confirm = if dice.below(2) == 0 { Confirm::Auto } else { Confirm::ByApp };
     let max_unacked = [1, 4, 32][dice.below(3) as usize];
-    let ack = AckPolicy { confirm, max_delay: Duration::from_millis(50), max_unacked };
+    let ack = AckPolicy {
+        confirm,
+        max_delay: Duration::from_millis(50),
+        broadcast_delay: Duration::from_millis(100),
+        max_unacked,
+    };
     Config { ack, recent_ids: 10_000, ..Config::default() }
 }
 

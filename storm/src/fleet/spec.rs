@@ -42,6 +42,8 @@ pub struct FleetSpec {
     pub heartbeat_s: Option<u32>,
     /// How long an ack waits for others to join it.
     pub ack_delay_ms: u64,
+    /// How long the ack of a broadcast may wait.
+    pub broadcast_ack_delay_ms: u64,
     /// How devices are connected.
     #[serde(default)]
     pub line: LineSpec,
@@ -265,6 +267,7 @@ pub(crate) fn example() -> FleetSpec {
         sources: None,
         heartbeat_s: None,
         ack_delay_ms: 0,
+        broadcast_ack_delay_ms: 0,
         line: LineSpec::default(),
         run: 1,
         seed: 1,

@@ -115,7 +115,12 @@ impl BroadcastReport {
 /// If a device could not be bound, or a worker died.
 pub async fn run(options: &BroadcastOptions) -> anyhow::Result<BroadcastReport> {
     let centers = Arc::new(options.api.connect()?);
-    let mut opened = open(&options.devices, &options.api, options.quiet, false).await?;
+    let mut devices = options.devices.clone();
+    if options.acked {
+        // The next waits for these acks.
+        devices.broadcast_ack_delay = devices.ack_delay;
+    }
+    let mut opened = open(&devices, &options.api, options.quiet, false).await?;
     anyhow::ensure!(
         opened.is_complete(),
         "not every device could be bound: {}",

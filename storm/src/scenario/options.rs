@@ -71,6 +71,10 @@ pub struct Devices {
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration, value_name = "TIME")]
     #[serde(with = "humantime_serde")]
     pub ack_delay: Duration,
+    /// How long the ack of a broadcast may wait; each waits for a time between half of it and all
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[serde(with = "humantime_serde")]
+    pub broadcast_ack_delay: Duration,
     /// How long all devices together may take to be bound; default: the ramp and a minute
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     #[serde(with = "humantime_serde::option")]
@@ -210,7 +214,8 @@ impl Devices {
             sources: Some(Sources { first: self.source, per_address: self.per_source.max(1) }),
             heartbeat_s: self.heartbeat,
             line: self.line.spec()?,
-            ack_delay_ms: u64::try_from(self.ack_delay.as_millis()).unwrap_or(u64::MAX),
+            ack_delay_ms: millis(self.ack_delay),
+            broadcast_ack_delay_ms: millis(self.broadcast_ack_delay),
             run: new_run(),
             seed,
             receipts,
@@ -232,6 +237,10 @@ impl Devices {
         let centers = api.connect().context("without --secret, tokens come from the center")?;
         super::tokens::fetch(&centers, &self.uid_prefix, self.users).await.map(Tokens::Ready)
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A file of one line; read once, before anything runs.

@@ -128,6 +128,7 @@ async fn who_did_not_read_gets_everything_afterwards_in_order() {
         sources: None,
         heartbeat_s: None,
         ack_delay_ms: 0,
+        broadcast_ack_delay_ms: 0,
         line: line.spec().unwrap(),
         run: 7,
         seed: 7,

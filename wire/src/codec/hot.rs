@@ -10,8 +10,8 @@ use crate::{
     id::{BindingId, Bseq, Position},
 };
 
-/// Longest encoded [`Ack`]: prefix, tag and length, then one number of 32 bits and three of 64.
-pub const MAX_ACK_LEN: usize = 1 + 2 + 6 + 11 + 11 + 11;
+/// Longest encoded [`Ack`]: prefix, tag and length, then two numbers of 32 bits and three of 64.
+pub const MAX_ACK_LEN: usize = 1 + 2 + 6 + 11 + 11 + 11 + 6;
 
 /// `ServerFrame.pong` with an empty message.
 static PONG: [u8; 3] = [2, tag(11, LEN), 0];
@@ -104,21 +104,23 @@ pub fn broadcast_for(frame: &Bytes, binding: BindingId) -> Bytes {
 pub fn encode_ack(ack: &Ack) -> Bytes {
     let mut out = Vec::with_capacity(MAX_ACK_LEN);
     let inbox = Position { epoch: ack.epoch.into(), seq: ack.seq.into() };
-    ack_into(ack.binding.into(), inbox, ack.bseq.into(), &mut out);
+    ack_into(ack.binding.into(), inbox, ack.bseq.into(), ack.held_ms, &mut out);
     out.into()
 }
 
 /// Appends an Ack with its length prefix.
-pub fn ack_into(binding: BindingId, inbox: Position, bseq: Bseq, out: &mut impl BufMut) {
+pub fn ack_into(binding: BindingId, inbox: Position, bseq: Bseq, held_ms: u32, out: &mut impl BufMut) {
     let body = number_len(binding.0.into())
         + number_len(inbox.seq.0)
         + number_len(bseq.0)
-        + number_len(inbox.epoch.0);
+        + number_len(inbox.epoch.0)
+        + number_len(held_ms.into());
     put_frame_head(4, body, out);
     put_number(1, binding.0.into(), out);
     put_number(2, inbox.seq.0, out);
     put_number(3, bseq.0, out);
     put_number(4, inbox.epoch.0, out);
+    put_number(5, held_ms.into(), out);
 }
 
 fn push_body_len(push: &Push) -> usize {

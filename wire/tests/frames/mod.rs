@@ -34,8 +34,8 @@ prop_compose! {
 }
 
 prop_compose! {
-    pub fn ack()(binding: u32, seq in number(), bseq in number(), epoch in number()) -> Ack {
-        Ack { binding, seq, bseq, epoch }
+    pub fn ack()(binding: u32, seq in number(), bseq in number(), epoch in number(), held_ms: u32) -> Ack {
+        Ack { binding, seq, bseq, epoch, held_ms }
     }
 }
 

@@ -75,7 +75,7 @@ fn every_transport_carries_the_same() {
             let ServerBody::Push(push) = peer.next() else { panic!("no push: {way:?}") };
             assert_eq!((push.seq, push.payload), (seq, Bytes::from(format!("message {seq}"))));
         }
-        peer.send(Ack { binding: 1, seq: 2, bseq: 0, epoch: 1 });
+        peer.send(Ack { binding: 1, seq: 2, epoch: 1, ..Ack::default() });
         let acks = room.asks.acks.blocking_recv().unwrap();
         assert_eq!((acks.len(), acks[0].inbox.seq), (1, Seq(2)), "{way:?}");
         let payload = Bytes::from(vec![number as u8; 3_000]);

@@ -296,7 +296,7 @@ pub(super) fn nudge(uid: &str, epoch: u64, seq: u64) -> DeliveryItem {
 }
 
 pub(super) fn ack(binding: u32, seq: u64, bseq: u64) -> Ack {
-    Ack { binding, seq, bseq, epoch: 0 }
+    Ack { binding, seq, bseq, ..Ack::default() }
 }
 
 pub(super) fn place(epoch: u64, seq: u64) -> Option<InboxPosition> {
