@@ -7,7 +7,7 @@ use std::{
 };
 
 use tracing_subscriber::{
-    EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    filter::Targets, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 /// Keeps the log of this process. Tests that share a process (`cargo test`) share it.
@@ -20,8 +20,8 @@ static START: Once = Once::new();
 /// Begins to keep what this process logs, its panics too.
 pub(crate) fn keep() -> Kept {
     START.call_once(|| {
-        let filter =
-            EnvFilter::new(std::env::var("E2E_LOG").unwrap_or_else(|_| "info,client=warn".to_owned()));
+        let filter = std::env::var("E2E_LOG").unwrap_or_else(|_| "info,client=warn".to_owned());
+        let filter: Targets = filter.parse().expect("E2E_LOG is like info,room=debug");
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(KEPT.clone());
         // A test of its own may have a subscriber already; then there is nothing to keep.
         let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();

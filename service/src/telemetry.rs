@@ -8,7 +8,11 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing_subscriber::{
-    EnvFilter, Registry, fmt::writer::BoxMakeWriter, layer::SubscriberExt as _, reload,
+    Registry,
+    filter::{LevelFilter, Targets},
+    fmt::writer::BoxMakeWriter,
+    layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
@@ -17,7 +21,7 @@ use crate::{LogFormat, LogSettings, Metrics, StartError, log_file::LogFile};
 /// Changes what is logged while the process runs. Clones share it; with the last one the log file is flushed.
 #[derive(Clone)]
 pub struct LogFilter {
-    handle: Option<reload::Handle<EnvFilter, Registry>>,
+    handle: Option<reload::Handle<Targets, Registry>>,
     text: Arc<Mutex<String>>,
     file: Option<Arc<Flushed>>,
 }
@@ -74,8 +78,17 @@ impl LogFilter {
     }
 }
 
-fn parse(text: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder().parse(text).map_err(|e| format!("{text:?} is no log filter: {e}"))
+/// Reads `info,room=debug`: a level for modules and those below them, and one for all others (`off` unless it is said).
+fn parse(text: &str) -> Result<Targets, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() {
+        return Ok(Targets::new().with_default(LevelFilter::ERROR));
+    }
+    let plain = |c: char| c.is_alphanumeric() || "_-:=".contains(c);
+    if let Some(part) = parts.iter().find(|part| !part.chars().all(plain)) {
+        return Err(format!("{text:?} is no log filter: {part:?} is neither a level nor module=level"));
+    }
+    parts.join(",").parse().map_err(|e| format!("{text:?} is no log filter: {e}"))
 }
 
 /// Starts logging: to the file of the settings, or JSON to standard output and text to standard error.
@@ -102,4 +115,31 @@ pub fn start(settings: &LogSettings) -> Result<LogFilter, StartError> {
     .map_err(StartError::other)?;
     let file = file.map(|file| Arc::new(Flushed(file)));
     Ok(LogFilter { handle: Some(handle), text: Arc::new(Mutex::new(settings.filter.clone())), file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_names_levels_and_modules() {
+        let filter = parse(" info, room=debug,saver::engine=off ,").unwrap();
+        assert_eq!(filter.default_level(), Some(LevelFilter::INFO));
+        assert!(filter.would_enable("room::session", &tracing::Level::DEBUG));
+        assert!(!filter.would_enable("saver::engine", &tracing::Level::ERROR));
+        assert!(!filter.would_enable("center", &tracing::Level::DEBUG));
+        let errors = parse("").unwrap();
+        assert!(errors.would_enable("room", &tracing::Level::ERROR));
+        assert!(!errors.would_enable("room", &tracing::Level::WARN));
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused_with_its_part() {
+        for (text, part) in
+            [("info,room=loud", "room=loud"), ("all of it", "all of it"), ("[span]=info", "[span]")]
+        {
+            let reason = parse(text).err().unwrap();
+            assert!(reason.contains(part), "{reason}");
+        }
+    }
 }

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use proto::v1;
 use serde::Serialize;
+use sha2::Sha256;
 
 use super::{Caller, Ops, fields};
-use crate::{
-    auth::Scope,
-    error::{Error, Result},
-};
+use crate::{auth::Scope, error::Result};
 
 /// Life of a token that asks for none: a device asks its backend for a new one about once a day.
 const DEFAULT_TTL: Duration = Duration::from_secs(86_400);
+
+/// `{"typ":"JWT","alg":"HS256"}` and what divides it from the claims.
+const HEADER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.";
 
 #[derive(Serialize)]
 struct Claims<'a> {
@@ -36,12 +38,19 @@ impl Ops {
         let ttl = fields::within("ttl_s", asked, self.config().token_ttl_max)?;
         let exp = (cluster::now_ms() / 1000).saturating_add(ttl.as_secs());
         let claims = Claims { app: &app.key, sub: uid.as_str(), exp };
-        let key = EncodingKey::from_secret(&app.token_secret);
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(|error| {
-            // The claims are two texts and a number: only a key that is none can fail.
-            tracing::error!(app = %app.key, %error, "the app's token secret cannot sign");
-            Error::Internal("the app's token secret cannot sign")
-        })?;
+        let token = sign(&claims, &app.token_secret);
         Ok(v1::IssueTokenResponse { token, expires_ms: exp.saturating_mul(1000) })
     }
+}
+
+/// A token of the form that rooms check fastest: HS256.
+fn sign(claims: &Claims<'_>, secret: &[u8]) -> String {
+    let claims = serde_json::to_vec(claims).expect("two texts and a number are JSON");
+    let mut token = HEADER.to_owned();
+    URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+    let key: Hmac<Sha256> = Hmac::new_from_slice(secret).expect("HMAC takes keys of any length");
+    let signature = key.chain_update(&token).finalize().into_bytes();
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    token
 }
