@@ -37,7 +37,7 @@ const ASK_BATCHES: usize = 16;
 const COLLECT: Duration = Duration::from_secs(1);
 /// How often a drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(20);
-/// By then the cluster knows of a drain, or discovery is away; a fixed list is asked every second.
+/// By then the cluster knows of a drain, or discovery is away; nodes of a fixed list are told at once.
 const HEARD: Duration = Duration::from_millis(1_500);
 /// Files that are not connections: calls between services, logs, an archive in the same process.
 const SPARE_FILES: usize = 512;
