@@ -40,6 +40,7 @@ mod codec;
 mod journal;
 pub mod life;
 mod link;
+mod perils;
 mod scripts;
 mod store;
 #[cfg(test)]
@@ -47,6 +48,7 @@ mod tests;
 mod words;
 
 use link::{Call, Failure, Line, Link};
+use perils::Perils;
 use scripts::Source;
 
 /// Inboxes that one upkeep step looks at in each partition: under 1 ms of Redis.
@@ -117,6 +119,7 @@ struct Shared {
     last: Mutex<Option<Last>>,
     /// Lives up to this lack something that the archive has. Changed and read with `last` locked.
     lacking: AtomicU64,
+    perils: Perils,
 }
 
 /// The shared inbox store. Clones share everything. It refuses all until [`life::keep`] has judged its life.
@@ -138,6 +141,7 @@ impl RedisInboxes {
             begun: EpochsBegun::default(),
             last: Mutex::default(),
             lacking: AtomicU64::new(0),
+            perils: Perils::default(),
         };
         Self { shared: Arc::new(shared) }
     }

@@ -104,10 +104,9 @@ impl Link {
         }
     }
 
-    /// Memory used and its bound, bytes, of the fullest server; `None` if it has no bound.
-    pub(super) async fn memory(&self) -> Result<Option<(u64, u64)>, Failure> {
-        let mut cmd = redis::cmd("INFO");
-        cmd.arg("memory");
+    /// What `INFO` says, of each server.
+    pub(super) async fn info(&self) -> Result<Vec<String>, Failure> {
+        let cmd = redis::cmd("INFO");
         let answer = match &self.lines {
             Lines::Single(lines) => lines[1].clone().req_packed_command(&cmd).await?,
             Lines::Cluster(lines) => {
@@ -117,13 +116,7 @@ impl Link {
         };
         let mut texts = Vec::new();
         collect_text(answer, &mut texts);
-        let number = |text: &str, name: &str| {
-            text.lines().find_map(|l| l.strip_prefix(name)).and_then(|v| v.trim().parse::<u64>().ok())
-        };
-        let of = |t: &String| {
-            Some((number(t, "used_memory:")?, number(t, "maxmemory:").filter(|most| *most > 0)?))
-        };
-        Ok(texts.iter().filter_map(of).max_by_key(|(used, most)| used.saturating_mul(1000) / most))
+        Ok(texts)
     }
 
     /// Makes calls at once, in their order for each partition. One answer for each.
@@ -273,6 +266,16 @@ fn by_code(code: &str, details: &str) -> Failure {
         }
         _ => Failure::Broken(format!("{code} {details}")),
     }
+}
+
+/// Memory used and its bound, bytes, of the fullest server; `None` if none has a bound.
+pub(super) fn memory(infos: &[String]) -> Option<(u64, u64)> {
+    let number = |text: &str, name: &str| {
+        text.lines().find_map(|l| l.strip_prefix(name)).and_then(|v| v.trim().parse::<u64>().ok())
+    };
+    let of =
+        |t: &String| Some((number(t, "used_memory:")?, number(t, "maxmemory:").filter(|most| *most > 0)?));
+    infos.iter().filter_map(of).max_by_key(|(used, most)| used.saturating_mul(1000) / most)
 }
 
 fn collect_text(value: Value, out: &mut Vec<String>) {

@@ -187,8 +187,10 @@ impl InboxStore for RedisInboxes {
 
     async fn upkeep(&self, now_ms: u64) -> InboxResult<Upkeep> {
         let live = self.live()?;
-        let memory = live.link.memory().await.map_err(|e| self.failed(&live, e))?;
-        let pressed = memory.is_some_and(|(used, most)| used.saturating_mul(1000) / most >= PRESSURE);
+        let infos = live.link.info().await.map_err(|e| self.failed(&live, e))?;
+        self.shared.perils.look(&infos);
+        let pressed =
+            link::memory(&infos).is_some_and(|(used, most)| used.saturating_mul(1000) / most >= PRESSURE);
         let now_s = now_ms / 1000;
         let idle_s = if pressed { now_s } else { now_s.saturating_sub(self.shared.settings.idle.as_secs()) };
         let mut done = Upkeep::default();
