@@ -158,13 +158,16 @@ impl World {
                 let user = &self.users[seen.user];
                 let Some(kept) = user.cursor else { continue };
                 let is_here = user.session.is_some_and(|(_, life)| self.is_alive(life));
-                let counts =
-                    |entry: &&LogEntry| entry.bseq > user.began && (is_here || entry.bseq <= kept.bseq.0);
+                // What expires while two rooms hold a user may be counted by both, until the newer one tells.
+                let counts = |entry: &&LogEntry| {
+                    entry.bseq > user.began && entry.expires_ms == 0 && (is_here || entry.bseq <= kept.bseq.0)
+                };
                 for entry in log.entries().filter(counts) {
                     sums.entry(entry.id.0).or_default().0 +=
                         u64::from(log.is_meant(entry, &user.uid, &seen.tags));
                 }
-                for credit in &user.counted {
+                let lasts = |id| log.entries().any(|entry| entry.id == id && entry.expires_ms == 0);
+                for credit in user.counted.iter().filter(|credit| lasts(credit.id)) {
                     sums.entry(credit.id.0).or_default().1 += 1;
                 }
             }
