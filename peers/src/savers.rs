@@ -181,14 +181,20 @@ impl Savers {
         Ok(self.links.call(to, Repeat::Harmless, call).await?.depth)
     }
 
-    /// Takes a message out of all inboxes, of every shard.
+    /// Takes a message out of the inboxes of one shard, of so many users as one answer names.
     ///
     /// # Errors
-    /// [`PeerError`] if any shard did not answer; the others have done it.
-    pub async fn recall(&self, app: impl Into<u32>, id: u64) -> Result<rpc::RecallResponse, PeerError> {
-        let request = rpc::RecallRequest { app: app.into(), id };
-        let parts = self.all(|line| async move { line.control.call(line.client().recall(request)).await });
-        Ok(merge::recalls(parts.await?))
+    /// [`PeerError`]; a repeat goes on where this ended.
+    pub async fn recall(
+        &self,
+        shard: NodeId,
+        request: rpc::RecallRequest,
+    ) -> Result<rpc::RecallResponse, PeerError> {
+        let call = |line: Arc<SaverLine>| {
+            let request = request.clone();
+            async move { line.control.call(line.client().recall(request)).await }
+        };
+        self.links.call(To::Node(shard), Repeat::Harmless, call).await
     }
 
     /// The ledger of a message, summed over every shard.

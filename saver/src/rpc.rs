@@ -255,11 +255,13 @@ impl<I: InboxStore, A: Archive> Saver for Rpc<I, A> {
 
     async fn recall(&self, request: Request<rpc::RecallRequest>) -> Answer<rpc::RecallResponse> {
         let r = request.into_inner();
-        let outcome = self.0.recall(AppId(r.app), message_id(r.id)?).await?;
+        let most = if r.max_users == 0 { usize::MAX } else { r.max_users as usize };
+        let outcome = self.0.recall(AppId(r.app), message_id(r.id)?, r.after_uid, most).await?;
         let texts = |uids: Vec<Uid>| uids.into_iter().map(String::from).collect();
         Ok(Response::new(rpc::RecallResponse {
             recalled: texts(outcome.recalled),
             delivered: texts(outcome.delivered),
+            next_uid: outcome.next,
         }))
     }
 

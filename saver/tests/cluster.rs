@@ -56,7 +56,11 @@ async fn a_message_lives_as_the_ledger_says() {
     let more = saver.push(with(Durability::Safe, append(5000, &["c", "d"]))).await.unwrap();
     assert_eq!((more.positions[0], more.repeated), (sent.positions[2], false));
     saver.ack("a", sent.positions[0]).await;
-    let recalled = saver.engine.recall(shared::APP, MessageId(shared::id(5000))).await.unwrap();
+    let recalled = saver
+        .engine
+        .recall(shared::APP, MessageId(shared::id(5000)), String::new(), usize::MAX)
+        .await
+        .unwrap();
     assert_eq!((recalled.recalled.len(), recalled.delivered.len()), (3, 1));
     let ledger = saver.ledger(5000).await;
     assert_eq!((ledger.targets, ledger.acked, ledger.recalled), (4, 1, 3));

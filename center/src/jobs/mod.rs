@@ -33,7 +33,7 @@ pub(crate) use self::{
     parts::Parts,
     reach::Reach,
     rpc::routes,
-    state::{Snapshot, Wanted, find, state_of, word},
+    state::{Snapshot, Wanted, find, head, is_arriving, state_of, word},
     watch::Watch,
 };
 use crate::{config::BroadcastConfig, notices::Notices};

@@ -132,8 +132,8 @@ impl Parts {
     }
 
     /// What all rooms say of many broadcasts, asked by this center itself: a page of a list has parts of every center.
-    pub(crate) async fn progress_of(&self, ids: &[u64]) -> Told {
-        self.progress_part(&owners::rooms(&self.reach.picture()), ids, None).await
+    pub(crate) async fn progress_of(&self, ids: &[u64], upto: Option<Place>) -> Told {
+        self.progress_part(&owners::rooms(&self.reach.picture()), ids, upto).await
     }
 
     /// What these rooms say, asked by this center itself.

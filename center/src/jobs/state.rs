@@ -86,7 +86,13 @@ impl Snapshot {
     ) -> Snapshot {
         let lost = |counts: &JobCounts| counts.dropped.values().sum::<u64>();
         let there = |now: u64, earlier: u64, later: u64| now.saturating_sub(later.saturating_sub(earlier));
-        let stored = there(rooms.pending, lost(before), lost(&after));
+        // More than a room had as such were waiting there yet when it was asked.
+        let waited = |now: u64, earlier: u64, later: u64| later.saturating_sub(earlier).saturating_sub(now);
+        let moved = waited(0, lost(before), lost(&after))
+            + waited(rooms.acked, before.acked, after.acked)
+            + waited(rooms.expired, before.expired, after.expired)
+            + waited(rooms.recalled, before.recalled, after.recalled);
+        let stored = rooms.pending.saturating_sub(moved);
         let counts = JobCounts {
             acked: after.acked + there(rooms.acked, before.acked, after.acked),
             expired: after.expired + there(rooms.expired, before.expired, after.expired),
@@ -169,12 +175,12 @@ pub(crate) fn state_of(app: &App, job: &Job) -> v1::BroadcastState {
 }
 
 /// Whether all of it has been released just now.
-fn is_arriving(job: &Job, now_ms: u64) -> bool {
+pub(crate) fn is_arriving(job: &Job, now_ms: u64) -> bool {
     job.state() == JobState::Released && now_ms < job.ended_ms.saturating_add(FOUND_MS)
 }
 
 /// Where an app's log ends now.
-async fn head(reach: &Reach, app: u32) -> Result<Place> {
+pub(crate) async fn head(reach: &Reach, app: u32) -> Result<Place> {
     let heads = reach.savers.broadcast_heads(&[app]).await?;
     let head = heads.first().copied().unwrap_or_default();
     Ok(Place { app, epoch: head.epoch, head: head.head })
@@ -227,6 +233,10 @@ mod tests {
         );
         let moving = Snapshot::of(Job::default(), &counts(70), counts(90), rooms, Vec::new());
         assert_eq!((moving.counts.acked, moving.targets()), (100, 108));
+        // Those who had not acked yet when their room was asked, and were counted right after, were told as acked and as stored.
+        let late = Progress { acked: 10, pending: 25, ..Default::default() };
+        let moving = Snapshot::of(Job::default(), &counts(70), counts(90), late, Vec::new());
+        assert_eq!((moving.counts.acked, moving.stored, moving.targets()), (90, 15, 106));
     }
 
     #[test]

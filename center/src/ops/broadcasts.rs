@@ -11,7 +11,7 @@ use super::{Caller, Ops};
 use crate::{
     auth::Scope,
     error::{Error, Result},
-    jobs::{Snapshot, Wanted, Watch, state_of},
+    jobs::{Snapshot, Wanted, Watch, head, is_arriving, state_of},
 };
 
 /// Broadcasts of one page, if the caller does not say, and at most.
@@ -38,7 +38,8 @@ impl Ops {
     }
 
     /// An app's broadcasts, newest first. The counts of archive and rooms are read once, one after the other: those of a broadcast
-    /// that is under way may tell a user twice or not at all.
+    /// that is under way may tell a user twice or not at all. One that has just been released is done when it is for
+    /// [`Ops::broadcast_state`].
     pub async fn list_broadcasts(
         &self,
         caller: &Caller,
@@ -53,14 +54,21 @@ impl Ops {
         let list = ListJobsRequest { app: app.id, before_id: request.before_id, limit };
         let found = self.peers.savers.list_jobs(list).await?;
         let ids: Vec<_> = found.jobs.iter().map(|job| job.id).collect();
+        let now_ms = self.jobs.reach.now_ms();
+        let head = match found.jobs.iter().any(|job| is_arriving(job, now_ms)) {
+            true => Some(head(&self.jobs.reach, app.id).await?),
+            false => None,
+        };
         let told = match ids.is_empty() {
             true => Default::default(),
-            false => self.jobs.parts.progress_of(&ids).await,
+            false => self.jobs.parts.progress_of(&ids, head).await,
         };
         let counts = found.counts.into_iter().chain(std::iter::repeat_with(Default::default));
         let states = found.jobs.into_iter().zip(counts).enumerate().map(|(at, (job, counts))| {
-            let before = counts.clone();
-            Snapshot::of(job, &before, counts, told.sum(at), told.missed.clone()).to_state(&app, 0)
+            let (before, arriving) = (counts.clone(), is_arriving(&job, now_ms) && !told.behind.is_empty());
+            let mut read = Snapshot::of(job, &before, counts, told.sum(at), told.missed.clone());
+            read.arriving = arriving;
+            read.to_state(&app, 0)
         });
         Ok(v1::ListBroadcastsResponse { broadcasts: states.collect() })
     }

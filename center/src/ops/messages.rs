@@ -1,7 +1,10 @@
 //! What became of messages, and taking them back.
 
+use cluster::{NodeId, Role};
+use futures::future::join_all;
+use peers::PeerError;
 use proto::{
-    internal::{App, RecallNotice},
+    internal::{App, RecallNotice, RecallRequest},
     v1,
 };
 
@@ -14,6 +17,20 @@ use crate::{
 
 /// Users named in one notice of a recall: with the longest names well under the 4 MiB that a gRPC server takes.
 const NOTICE_UIDS: usize = 10_000;
+/// Users that a saver takes it back from in one call, a few thousand more included: with the longest names some 3 MB. A list may
+/// have a million.
+const RECALL_USERS: u32 = 20_000;
+
+/// What taking back has done.
+#[derive(Default)]
+struct TakenBack {
+    /// Users who may have it.
+    users: u64,
+    /// Those of them whose inbox still held it.
+    recalled: u64,
+    /// Connections that were told.
+    notified: u64,
+}
 
 impl Ops {
     /// The ledger of a message.
@@ -65,23 +82,53 @@ impl Ops {
         // its time.
         let stopped = self.stop(app.id, id, true).await;
         let waiting = self.peers.savers.remove_scheduled(app.id, id, None).await?;
-        let done = self.peers.savers.recall(app.id, id).await?;
-        let recalled = waiting + done.recalled.len() as u64;
-        if !found.found && recalled == 0 && done.delivered.is_empty() {
+        let done = self.take_back(&app, id).await?;
+        if !found.found && waiting == 0 && done.users == 0 {
             return Err(Error::UnknownMessage { id });
-        }
-        // Who had not acked it may have it all the same: it is told too, if it is online.
-        let mut uids = done.recalled;
-        uids.extend(done.delivered);
-        let mut notified = 0;
-        while !uids.is_empty() {
-            let rest = uids.split_off(uids.len().min(NOTICE_UIDS));
-            notified += self.tell_recall(&app, id, uids).await;
-            uids = rest;
         }
         // Something may have been stored after all that: the same again finds it.
         stopped?;
-        Ok(v1::RecallResponse { recalled, notified })
+        Ok(v1::RecallResponse { recalled: waiting + done.recalled, notified: done.notified })
+    }
+
+    /// Takes a message out of all inboxes, and has those told who may have it.
+    ///
+    /// # Errors
+    /// If a saver did not do it; the others have.
+    async fn take_back(&self, app: &App, id: u64) -> Result<TakenBack> {
+        let shards = self.peers.savers.shards();
+        if shards.is_empty() {
+            return Err(PeerError::NoNode(Role::Saver).into());
+        }
+        let all = join_all(shards.into_iter().map(|shard| self.take_back_from(shard, app, id))).await;
+        let mut sum = TakenBack::default();
+        for done in all {
+            let TakenBack { users, recalled, notified } = done?;
+            sum.users += users;
+            sum.recalled += recalled;
+            sum.notified += notified;
+        }
+        Ok(sum)
+    }
+
+    async fn take_back_from(&self, shard: NodeId, app: &App, id: u64) -> Result<TakenBack> {
+        let (mut sum, mut after) = (TakenBack::default(), Some(String::new()));
+        while let Some(after_uid) = after.take() {
+            let request = RecallRequest { app: app.id, id, after_uid, max_users: RECALL_USERS };
+            let page = self.peers.savers.recall(shard, request).await?;
+            sum.recalled += page.recalled.len() as u64;
+            // Who had not acked it may have it all the same: it is told too, if it is online.
+            let mut uids = page.recalled;
+            uids.extend(page.delivered);
+            sum.users += uids.len() as u64;
+            while !uids.is_empty() {
+                let rest = uids.split_off(uids.len().min(NOTICE_UIDS));
+                sum.notified += self.tell_recall(app, id, uids).await;
+                uids = rest;
+            }
+            after = page.next_uid;
+        }
+        Ok(sum)
     }
 
     /// Has the rooms tell these users; all of them if the list is empty.

@@ -142,9 +142,15 @@ impl Saver for Fakes {
     }
 
     async fn recall(&self, request: Request<rpc::RecallRequest>) -> Answer<rpc::RecallResponse> {
-        let id = request.into_inner().id;
+        let rpc::RecallRequest { id, after_uid, .. } = request.into_inner();
         let (mut state, mut recalled) = (self.state(), Vec::new());
-        for (uid, inbox) in &mut state.inboxes {
+        let mut next = None;
+        for (uid, inbox) in state.inboxes.iter_mut().filter(|(uid, _)| **uid > after_uid) {
+            // One user in each answer: all of them come.
+            if !recalled.is_empty() {
+                next = recalled.last().cloned();
+                break;
+            }
             let before = inbox.len();
             inbox.retain(|stored| *stored != id);
             if inbox.len() != before {
@@ -152,7 +158,8 @@ impl Saver for Fakes {
             }
         }
         state.recalled.entry(id).or_default().extend(recalled.iter().cloned());
-        Ok(Response::new(rpc::RecallResponse { recalled, delivered: vec!["reader".to_owned()] }))
+        let delivered = if next.is_none() { vec!["reader".to_owned()] } else { Vec::new() };
+        Ok(Response::new(rpc::RecallResponse { recalled, delivered, next_uid: next }))
     }
 
     async fn ledger(&self, request: Request<rpc::LedgerRequest>) -> Answer<rpc::LedgerResponse> {

@@ -5,15 +5,6 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use proto::internal as rpc;
 
-pub(super) fn recalls(parts: Vec<rpc::RecallResponse>) -> rpc::RecallResponse {
-    let mut whole = rpc::RecallResponse::default();
-    for part in parts {
-        whole.recalled.extend(part.recalled);
-        whole.delivered.extend(part.delivered);
-    }
-    whole
-}
-
 /// Numbers add up; what is a property of the message itself is taken from a shard that knows it.
 pub(super) fn ledgers(parts: Vec<rpc::LedgerResponse>) -> rpc::LedgerResponse {
     let mut whole = rpc::LedgerResponse::default();

@@ -205,7 +205,7 @@ impl Saver for FakeSaver {
 
     async fn recall(&self, _: Request<rpc::RecallRequest>) -> Answer<rpc::RecallResponse> {
         let recalled = vec![format!("of {}", self.id)];
-        self.answer(rpc::RecallResponse { recalled, delivered: vec![] }).await
+        self.answer(rpc::RecallResponse { recalled, ..Default::default() }).await
     }
 
     async fn ledger(&self, _: Request<rpc::LedgerRequest>) -> Answer<rpc::LedgerResponse> {

@@ -117,8 +117,11 @@ async fn ledger_and_recall_are_of_all_shards() {
     let (town, savers, _fakes) = town(&[1, 2, 3]).await;
     let ledger = savers.ledger(7u32, 1).await.unwrap();
     assert_eq!((ledger.found, ledger.targets, ledger.acked), (true, 30, 30));
-    let recall = savers.recall(7u32, 1).await.unwrap();
-    assert_eq!(recall.recalled, ["of 1", "of 2", "of 3"]);
+    for shard in savers.shards() {
+        let request = rpc::RecallRequest { app: 7, id: 1, ..Default::default() };
+        let recall = savers.recall(shard, request).await.unwrap();
+        assert_eq!(recall.recalled, [format!("of {}", shard.0)]);
+    }
     // A sum without one of its parts would be a wrong number.
     town.kill(2);
     assert!(matches!(savers.ledger(7u32, 1).await, Err(PeerError::Unavailable { .. })));

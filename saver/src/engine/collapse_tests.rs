@@ -158,7 +158,7 @@ async fn inboxes_are_as_the_model_says() {
             }
             80..90 if !items.is_empty() => {
                 let n = random.random_range(0..items.len()) as u64 + 1;
-                rig.engine.recall(tests::APP, id(n)).await.unwrap();
+                rig.engine.recall(tests::APP, id(n), String::new(), usize::MAX).await.unwrap();
                 held.iter_mut()
                     .filter(|h| h.n == n && h.end.is_none())
                     .for_each(|h| h.end = Some("recalled"));

@@ -51,6 +51,8 @@ pub struct RecallOutcome {
     pub recalled: Vec<Uid>,
     /// Users who had acked it.
     pub delivered: Vec<Uid>,
+    /// The last name that was looked at, if there may be more after it.
+    pub next: Option<String>,
 }
 
 impl<I: InboxStore, A: Archive> Engine<I, A> {
@@ -78,14 +80,22 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
         Ok(ledger)
     }
 
-    /// Takes a message out of the inboxes of this saver.
+    /// Takes a message out of the inboxes of this saver whose names come after one, until these are `most` users or a page more.
     ///
     /// # Errors
     /// When the archive fails; a repeat goes on where this ended.
-    pub async fn recall(&self, app: AppId, id: MessageId) -> Result<RecallOutcome, Refused> {
+    pub async fn recall(
+        &self,
+        app: AppId,
+        id: MessageId,
+        after_uid: String,
+        most: usize,
+    ) -> Result<RecallOutcome, Refused> {
         let mut outcome = RecallOutcome::default();
-        let mut walk = self.own_deliveries(app, id).await?;
-        while let Some(page) = walk.next(self).await? {
+        let mut walk = Walk { after: Some(after_uid), ..self.own_deliveries(app, id).await? };
+        while outcome.recalled.len() + outcome.delivered.len() < most
+            && let Some(page) = walk.next(self).await?
+        {
             for delivery in page {
                 match delivery.state {
                     State::Acked => outcome.delivered.push(delivery.uid),
@@ -96,6 +106,7 @@ impl<I: InboxStore, A: Archive> Engine<I, A> {
                 }
             }
         }
+        outcome.next = walk.after;
         if !outcome.recalled.is_empty() {
             self.flush().await?;
         }

@@ -192,9 +192,13 @@ async fn a_broadcast_is_done_when_the_rooms_know_whom_it_is_for() {
     let before = api.get(&path).await.json;
     let told = (&before["state"], &before["released"], &before["ended_ms"], &before["bseq"]);
     assert_eq!(told, (&json!("running"), &json!(1.0), &json!(0), &json!(1)));
+    // The list told it as done already.
+    let listed = &api.get("/v1/broadcasts").await.json["broadcasts"][0];
+    assert_eq!((&listed["state"], &listed["ended_ms"]), (&json!("running"), &json!(0)));
     assert_eq!(api.center.fakes.state().places[0], (1, 1, 1), "the end of the log");
     api.center.fakes.state().behind = false;
     assert_eq!(api.get(&path).await.json["state"], "done");
+    assert_eq!(api.get("/v1/broadcasts").await.json["broadcasts"][0]["state"], "done");
     // A room that does not find it in all that time will not be waited for.
     api.center.fakes.state().behind = true;
     for job in api.center.fakes.state().jobs.jobs.values_mut() {
