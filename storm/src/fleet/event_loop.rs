@@ -235,7 +235,7 @@ impl EventLoop {
             // Rare events are taken at once, frequent ones together.
             let awake = woken.elapsed();
             if awake < GATHER && !self.patience().is_zero() {
-                thread::sleep(GATHER - awake);
+                gather(GATHER - awake);
             }
             let polled = self.poll.poll(&mut events, Some(self.patience()));
             woken = Instant::now();
@@ -304,6 +304,11 @@ impl EventLoop {
             }
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this thread runs no async code")]
+fn gather(time: Duration) {
+    thread::sleep(time);
 }
 
 fn clear(output: &mut Output) {
