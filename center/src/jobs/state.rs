@@ -31,7 +31,7 @@ const READINGS: u32 = 3;
 const FOUND_MS: u64 = 15_000;
 
 /// A broadcast that somebody wants to know of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Wanted {
     pub(crate) app: u32,
     pub(crate) id: u64,

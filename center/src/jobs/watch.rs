@@ -1,8 +1,12 @@
 //! Streams of a broadcast's progress.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use futures::{Stream, stream};
+use futures::{FutureExt as _, Stream, future::BoxFuture, future::Shared, stream};
 use proto::{
     internal::{App, JobState},
     v1,
@@ -27,6 +31,9 @@ const QUICK: Duration = Duration::from_millis(250);
 const SLOW: Duration = Duration::from_secs(1);
 /// After a look that failed.
 const FAILED: Duration = Duration::from_secs(2);
+/// A look that began no longer ago serves all who look at the same broadcast then: what a center asks of savers goes with the broadcasts
+/// that are watched, and not with those who watch. Half of [`QUICK`], so that who follows one sees it move each time.
+const FRESH: Duration = Duration::from_millis(125);
 /// So long after its end a broadcast may still come to rooms that were not told of it at once.
 const SETTLE_MS: u64 = 3_000;
 
@@ -36,8 +43,12 @@ pub(crate) struct Watchers {
     reach: Reach,
     parts: Parts,
     places: Budget,
+    looks: Arc<Mutex<HashMap<Wanted, (Instant, Look)>>>,
     stop: CancellationToken,
 }
+
+/// A look at a broadcast that is under way, or was taken just now; none if there is no such job.
+type Look = Shared<BoxFuture<'static, Result<Option<Snapshot>>>>;
 
 /// One stream.
 pub struct Watch {
@@ -54,7 +65,26 @@ pub struct Watch {
 
 impl Watchers {
     pub(crate) fn new(reach: Reach, parts: Parts, most: usize, stop: CancellationToken) -> Watchers {
-        Watchers { reach, parts, places: Budget::new("streams of progress", most), stop }
+        Watchers {
+            reach,
+            parts,
+            places: Budget::new("streams of progress", most),
+            looks: Arc::default(),
+            stop,
+        }
+    }
+
+    /// Looks at a broadcast, together with all who look at it now.
+    pub(crate) fn look(&self, wanted: Wanted) -> Look {
+        let now = Instant::now();
+        let begin = || {
+            let (reach, parts) = (self.reach.clone(), self.parts.clone());
+            let look = async move { Snapshot::read(&reach, &parts, wanted).await };
+            (now, look.boxed().shared())
+        };
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.retain(|_, (since, _)| now.duration_since(*since) < FRESH);
+        looks.entry(wanted).or_insert_with(begin).1.clone()
     }
 
     /// Begins a stream, which has a place among those of the center until it is dropped.
@@ -92,8 +122,7 @@ impl Watch {
             }
             stop.run_until_cancelled(sleep_until(self.next)).await?;
             let wanted = Wanted { app: self.app.id, id: self.id };
-            let read =
-                stop.run_until_cancelled(Snapshot::read(&self.of.reach, &self.of.parts, wanted)).await?;
+            let read = stop.run_until_cancelled(self.of.look(wanted)).await?;
             let now = Instant::now();
             match read {
                 Ok(Some(snapshot)) => {

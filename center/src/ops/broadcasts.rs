@@ -33,7 +33,8 @@ impl Ops {
     /// The same, again whenever it changes. The stream has a place among those of the center.
     pub async fn watch_broadcast(&self, caller: &Caller, request: v1::GetBroadcastRequest) -> Result<Watch> {
         let app = self.app(caller, Scope::Read, &request.app).await?;
-        let (_, bseq) = self.snapshot(&app, request.id).await?;
+        let found = self.jobs.watchers.look(Wanted { app: app.id, id: request.id }).await?;
+        let (_, bseq) = self.placed(&app, request.id, found).await?;
         self.jobs.watchers.open(app, request.id, bseq)
     }
 
@@ -76,8 +77,13 @@ impl Ops {
     /// A broadcast as it is now, and its place in the log if it has one.
     pub(super) async fn snapshot(&self, app: &App, id: u64) -> Result<(Snapshot, u64)> {
         let jobs = &self.jobs;
-        let read = Snapshot::read(&jobs.reach, &jobs.parts, Wanted { app: app.id, id }).await?;
-        if let Some(snapshot) = read {
+        let found = Snapshot::read(&jobs.reach, &jobs.parts, Wanted { app: app.id, id }).await?;
+        self.placed(app, id, found).await
+    }
+
+    /// What was found as a job, or else in the log, and its place there.
+    async fn placed(&self, app: &App, id: u64, found: Option<Snapshot>) -> Result<(Snapshot, u64)> {
+        if let Some(snapshot) = found {
             // Only what was released whole has one place.
             let whole =
                 snapshot.job.state() == JobState::Released && snapshot.job.users_per_second_asked == 0;
@@ -89,7 +95,7 @@ impl Ops {
             return Err(Error::UnknownMessage { id });
         };
         let bseq = broadcast.bseq;
-        let snapshot = Snapshot::of_log(&jobs.parts, broadcast, counts.unwrap_or_default()).await;
+        let snapshot = Snapshot::of_log(&self.jobs.parts, broadcast, counts.unwrap_or_default()).await;
         Ok((snapshot, bseq))
     }
 

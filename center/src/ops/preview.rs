@@ -16,6 +16,9 @@ use crate::{
 
 /// Between the first clocks of the world and the last.
 const AROUND_THE_WORLD_MS: u64 = (when::STEPS as u64 - 1) * 15 * 60_000;
+/// A paced broadcast goes in steps of a quarter of a second, and no step to more than a twentieth of all places of the ring.
+const STEP_MS: u64 = 250;
+const STEP_PLACES: u64 = (1 << 32) / 20;
 
 impl Ops {
     /// Counts whom a broadcast would reach who is online; nothing is sent, nor kept.
@@ -27,7 +30,7 @@ impl Ops {
         let app = self.app(caller, Scope::Read, &request.app).await?;
         self.check_payload(&request.payload)?;
         let asked = self.asked(&app, &request)?;
-        let frame = frame_bytes(app.id, &request);
+        let (frame, below) = (frame_bytes(app.id, &request), asked.filter.hash_below);
         let count =
             CountAudienceRequest { app: app.id, audience: asked.audience, filter: Some(asked.filter) };
         let told = self.peers.rooms.count_audience(count).await;
@@ -45,6 +48,8 @@ impl Ops {
             0 => (most, self.config().broadcasts.room_frames_per_second.max(1)),
             speed => (users, speed),
         };
+        let places = if below == 0 { 1 << 32 } else { below };
+        let least = if asked.users_per_second == 0 { 0 } else { places / STEP_PLACES * STEP_MS };
         let around = if matches!(asked.due, Due::Local(_)) { AROUND_THE_WORLD_MS } else { 0 };
         Ok(v1::BroadcastPreview {
             users,
@@ -53,7 +58,7 @@ impl Ops {
                 .map(|(zone, users)| v1::broadcast_preview::Zone { zone, users })
                 .collect(),
             bytes: users.saturating_mul(frame),
-            duration_ms: around + (work.saturating_mul(1_000)).div_ceil(u64::from(speed)),
+            duration_ms: around + (work.saturating_mul(1_000)).div_ceil(u64::from(speed)).max(least),
             rooms_missed: u32::try_from(told.missed.len()).unwrap_or(u32::MAX),
         })
     }

@@ -26,6 +26,7 @@ impl FakeJobs {
     }
 
     pub(crate) fn find(&mut self, id: u64) -> rpc::JobResponse {
+        *self.calls.entry("find_job").or_default() += 1;
         let job = self.jobs.get(&id).cloned();
         rpc::JobResponse { job, counts: Some(self.count(id)), ..Default::default() }
     }

@@ -136,9 +136,19 @@ async fn a_preview_counts_and_sends_nothing() {
     assert_eq!(preview["zones"], json!([{"zone": "default", "users": 1_000}]));
     let bytes = preview["bytes"].as_u64().unwrap();
     assert!((110_000..150_000).contains(&bytes), "{bytes}");
-    let state = api.center.fakes.state();
-    assert!(state.jobs.jobs.is_empty() && state.notices.is_empty());
-    assert_eq!(state.counted[0].audience, "ios");
+    {
+        let state = api.center.fakes.state();
+        assert!(state.jobs.jobs.is_empty() && state.notices.is_empty());
+        assert_eq!(state.counted[0].audience, "ios");
+    }
+    // At a speed it takes five seconds, however few it is for: half a second was told for ten users. A canary has fewer steps.
+    api.center.fakes.state().audience = 10;
+    for (percent, takes) in [(100, 5_000), (50, 2_500), (1, 500)] {
+        let body = json!({"payload": "x", "users_per_second": 20, "percent": percent});
+        assert_eq!(api.post("/v1/broadcasts/preview", body).await.json["duration_ms"], takes, "{percent}");
+    }
+    let at_once = api.post("/v1/broadcasts/preview", json!({"payload": "x"})).await.json;
+    assert_eq!(at_once["duration_ms"], 1);
 }
 
 #[tokio::test]
@@ -162,6 +172,26 @@ async fn progress_is_streamed_until_all_have_acked() {
     let id = api.post("/v1/broadcasts", json!({"payload": "x"})).await.json["id"].clone();
     let full = api.get(&format!("/v1/broadcasts/{}/events", id.as_str().unwrap())).await;
     assert_eq!(full.error(), (429, "busy", ""));
+}
+
+/// Each of them read the archive four times a second: 200 that came at once were refused, and so was whoever wanted to pause.
+#[tokio::test]
+async fn many_who_watch_a_broadcast_look_at_it_together() {
+    const WATCHERS: usize = 100;
+    let api = Api::start().await;
+    let later = json!({"payload": "x", "start": {"at_ms": cluster::now_ms() + 60_000}});
+    let id = api.post("/v1/broadcasts", later).await.json["id"].clone();
+    let path = format!("/v1/broadcasts/{}/events", id.as_str().unwrap());
+    let before = api.center.fakes.state().jobs.calls.get("find_job").copied().unwrap_or_default();
+    let watch = async || {
+        let request = Request::get(&path).header("authorization", format!("Bearer {READ_KEY}"));
+        let response = api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let first = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(first.starts_with(b"event: state\ndata: {"), "{first:?}");
+    };
+    futures::future::join_all((0..WATCHERS).map(|_| watch())).await;
+    let looked = api.center.fakes.state().jobs.calls["find_job"] - before;
+    assert!(looked < WATCHERS, "each asked by itself: {looked}");
 }
 
 #[tokio::test]
