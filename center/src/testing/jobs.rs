@@ -26,7 +26,6 @@ impl FakeJobs {
     }
 
     pub(crate) fn find(&mut self, id: u64) -> rpc::JobResponse {
-        *self.calls.entry("find_job").or_default() += 1;
         let job = self.jobs.get(&id).cloned();
         rpc::JobResponse { job, counts: Some(self.count(id)), ..Default::default() }
     }
@@ -37,6 +36,7 @@ impl FakeJobs {
     }
 
     pub(crate) fn list(&mut self, request: rpc::ListJobsRequest) -> rpc::JobsResponse {
+        *self.calls.entry("list_jobs").or_default() += 1;
         let before = if request.before_id == 0 { u64::MAX } else { request.before_id };
         let older = self.jobs.range(..before).rev().map(|(_, job)| job);
         let jobs: Vec<_> = older

@@ -182,7 +182,7 @@ async fn many_who_watch_a_broadcast_look_at_it_together() {
     let later = json!({"payload": "x", "start": {"at_ms": cluster::now_ms() + 60_000}});
     let id = api.post("/v1/broadcasts", later).await.json["id"].clone();
     let path = format!("/v1/broadcasts/{}/events", id.as_str().unwrap());
-    let before = api.center.fakes.state().jobs.calls.get("find_job").copied().unwrap_or_default();
+    let before = api.center.fakes.state().jobs.calls.get("list_jobs").copied().unwrap_or_default();
     let watch = async || {
         let request = Request::get(&path).header("authorization", format!("Bearer {READ_KEY}"));
         let response = api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
@@ -190,7 +190,7 @@ async fn many_who_watch_a_broadcast_look_at_it_together() {
         assert!(first.starts_with(b"event: state\ndata: {"), "{first:?}");
     };
     futures::future::join_all((0..WATCHERS).map(|_| watch())).await;
-    let looked = api.center.fakes.state().jobs.calls["find_job"] - before;
+    let looked = api.center.fakes.state().jobs.calls["list_jobs"] - before;
     assert!(looked < WATCHERS, "each asked by itself: {looked}");
 }
 

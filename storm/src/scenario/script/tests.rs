@@ -26,8 +26,17 @@ fn the_examples_are_sound() {
         names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
     }
     names.sort();
-    let wanted =
-        ["broadcast", "churn", "connect-storm", "drain", "million", "mixed", "slow-readers", "steady"];
+    let wanted = [
+        "broadcast",
+        "churn",
+        "connect-storm",
+        "drain",
+        "million",
+        "mixed",
+        "paced",
+        "slow-readers",
+        "steady",
+    ];
     assert_eq!(names, wanted);
 }
 
