@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use rand::RngExt as _;
 use tokio::time::sleep;
 
 use crate::{
@@ -29,9 +28,9 @@ async fn ask(centers: &Centers, uid: String) -> Result<String, Failure> {
     for _ in 1..ATTEMPTS {
         match centers.token(uid.clone()).await {
             Err(failure) if failure.fate == Fate::Unsettled => {
-                let wait = failure.retry_after.unwrap_or(PAUSE);
                 // Those who were refused together do not come back together.
-                sleep(wait.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+                let share = rand::random_range(0.5..1.5);
+                sleep(failure.retry_after.unwrap_or(PAUSE).mul_f64(share)).await;
             }
             settled => return settled,
         }
