@@ -382,7 +382,7 @@ async fn a_reconnect_storm_reads_the_log_once_a_room(stack: &mut Stack) -> anyho
         let read = pages(stack).await? - before;
         println!("restarted: {restarts}; {read} pages for {rooms} rooms");
         // A room finds the new ones by itself too, several at a time.
-        ensure!(read <= rooms * 10, "{read} pages for {rooms} rooms");
+        ensure!(read <= rooms * 3, "{read} pages for {rooms} rooms");
         ensure!(!restarts || read >= 1, "nobody has loaded anything: this counts something else");
     }
     Ok(())

@@ -45,15 +45,7 @@ impl Cache {
 
     /// Takes a run that was told or read.
     pub(crate) fn put(&self, run: &LogRun) {
-        let mut apps = self.lock();
-        let newest = apps.values().map(|app| app.used).max().unwrap_or(0) + 1;
-        if !apps.contains_key(&run.app) && apps.len() >= APPS {
-            let idle = apps.iter().min_by_key(|(_, app)| app.used).map(|(id, _)| *id);
-            idle.map(|idle| apps.remove(&idle));
-        }
-        let app = apps.entry(run.app).or_default();
-        app.used = newest;
-        app.put(run, self.bound);
+        of(&mut self.lock(), run.app).put(run, self.bound);
     }
 
     /// What follows `after`, if it is here: at most `count` entries of `bytes` together, but at least one.
@@ -93,10 +85,23 @@ impl Cache {
         }
     }
 
-    /// Whoever holds it reads the app's log.
+    /// Whoever holds it reads the app's log. One for all, also where nothing has been read yet: in a room that has just started all
+    /// who come want the same at once.
     pub(crate) fn flight(&self, app: AppId) -> Arc<tokio::sync::Mutex<()>> {
-        self.lock().get(&app).map(|app| Arc::clone(&app.flight)).unwrap_or_default()
+        Arc::clone(&of(&mut self.lock(), app).flight)
     }
+}
+
+/// The cache of an app that is used now.
+fn of(apps: &mut HashMap<AppId, AppCache>, id: AppId) -> &mut AppCache {
+    let newest = apps.values().map(|app| app.used).max().unwrap_or(0) + 1;
+    if !apps.contains_key(&id) && apps.len() >= APPS {
+        let idle = apps.iter().min_by_key(|(_, app)| app.used).map(|(id, _)| *id);
+        idle.map(|idle| apps.remove(&idle));
+    }
+    let app = apps.entry(id).or_default();
+    app.used = newest;
+    app
 }
 
 impl AppCache {
@@ -196,6 +201,16 @@ mod tests {
         // Every third number holds nothing.
         let entries = (after + 1..=through).filter(|bseq| bseq % 3 > 0).map(entry).collect();
         LogRun { app: AppId(1), epoch, after, through, entries }
+    }
+
+    /// Whoever came to a room that had just started had a turn of its own, and read the log for itself.
+    #[test]
+    fn those_who_come_first_share_a_turn() {
+        let cache = Cache::new(1_000);
+        let first = cache.flight(AppId(1));
+        assert!(Arc::ptr_eq(&first, &cache.flight(AppId(1))));
+        cache.put(&run(1, 10, 14));
+        assert!(Arc::ptr_eq(&first, &cache.flight(AppId(1))));
     }
 
     #[test]
