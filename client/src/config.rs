@@ -98,7 +98,8 @@ pub struct AckPolicy {
     pub confirm: Confirm,
     /// How long an ack may wait for others to join it. Acks are cumulative, so one does for all.
     pub max_delay: Duration,
-    /// How long the ack of a broadcast may wait; each waits for a time between half of it and all. No more than 65 s.
+    /// How long the ack of a broadcast may wait; each waits for a time between half of it and all. Another that comes meanwhile
+    /// begins the wait anew, up to three times as long in all. No more than 20 s.
     pub broadcast_delay: Duration,
     /// Messages after which an ack does not wait.
     pub max_unacked: u32,

@@ -10,12 +10,14 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use wire::{
     codec::PREAMBLE,
-    frame::{Connect, Leave, Unbind, UnboundReason},
+    frame::Connect,
     id::{BindingId, Cursor, Position},
 };
 
 mod binding;
+mod bindings;
 mod broadcasts;
+mod ending;
 mod inbox;
 mod link;
 mod output;
@@ -34,8 +36,7 @@ use self::{
 };
 use crate::{
     backoff::Dice,
-    config::AckPolicy,
-    config::{Config, Confirm},
+    config::{AckPolicy, Config, Confirm},
     moment::Moment,
     snapshot::{SavedBinding, Snapshot},
 };
@@ -179,86 +180,10 @@ impl Session {
         next.ever()
     }
 
-    /// The network connection broke, or could not be read: the session waits for the next one.
-    pub fn lost(&mut self, cause: Cause, out: &mut Output) {
-        if self.link.stage != LinkStage::Down {
-            self.end(cause.into(), out);
-        }
-    }
-
     /// The driver does not read at the moment, because the app has not taken what came: the room's silence
     /// is its own doing. Pings go on.
     pub fn excuse(&mut self, now: Moment) {
         self.link.heard(now);
-    }
-
-    /// Ends everything in good order: acks what is done with, takes leave and ends the connection.
-    pub fn close(&mut self, now: Moment, out: &mut Output) {
-        if self.link.stage == LinkStage::Down {
-            return;
-        }
-        self.take_leave(now, out);
-        self.end(Cause::Requested.into(), out);
-    }
-
-    /// Adds a binding, now and on every connection to come.
-    pub fn bind(&mut self, spec: BindSpec) -> BindingId {
-        let id = BindingId(self.next_binding);
-        self.next_binding = self.next_binding.wrapping_add(1);
-        let binding = Binding::new(id, spec, self.config.recent_ids);
-        if self.bindings.iter().any(|other| other.app == binding.app) {
-            self.recent_broadcasts.get_or_insert_with(|| Box::new(Recent::new(RECENT_BROADCASTS)));
-        }
-        self.bindings.push(binding);
-        id
-    }
-
-    /// Takes a binding away; [`Event::Unbound`] tells when.
-    pub fn unbind(&mut self, id: BindingId) {
-        let link = self.link.stage;
-        if let Some(binding) = self.find(id)
-            && binding.stage != Stage::Left
-        {
-            let tell = match link {
-                LinkStage::Down => false,
-                // The room has been asked to go on with it, or to bind it.
-                LinkStage::Greeting(_) => matches!(binding.stage, Stage::Held | Stage::Asked(_)),
-                LinkStage::Live => matches!(binding.stage, Stage::Bound | Stage::Asked(_)),
-            };
-            binding.stage = Stage::Leaving { tell };
-        }
-    }
-
-    /// Binds again what was replaced, kicked or given up.
-    pub fn rebind(&mut self, id: BindingId) {
-        if let Some(binding) = self.find(id)
-            && binding.stage == Stage::Over
-        {
-            binding.failures = 0;
-            binding.stage = Stage::NeedsToken(Moment(0));
-        }
-    }
-
-    /// The token that [`Event::TokenNeeded`] asked for.
-    pub fn set_token(&mut self, id: BindingId, token: Arc<str>) {
-        if let Some(binding) = self.find(id) {
-            binding.token = Some(token);
-            if matches!(binding.stage, Stage::AwaitsToken | Stage::NeedsToken(_)) {
-                binding.stage = Stage::Idle(Moment(0));
-            }
-        }
-    }
-
-    /// No token could be had for the time being: the session asks again later.
-    pub fn token_failed(&mut self, id: BindingId, now: Moment) {
-        let (backoff, mut dice) = (self.config.backoff, self.dice.clone());
-        if let Some(binding) = self.find(id)
-            && binding.stage == Stage::AwaitsToken
-        {
-            binding.stage = Stage::NeedsToken(now + backoff.delay(binding.failures, &mut dice));
-            binding.failures = binding.failures.saturating_add(1);
-        }
-        self.dice = dice;
     }
 
     /// The app is done with all messages of a binding up to and including `at`.
@@ -330,86 +255,6 @@ impl Session {
         let known = |saved: &SavedBinding| saved.inbox.is_some() || saved.broadcasts.is_some();
         let bindings = self.bindings.iter().map(Binding::saved).filter(known).collect();
         Snapshot { address: None, bindings }
-    }
-
-    /// What ends the connection now, if anything does.
-    fn overdue(&mut self, now: Moment) -> Option<Ending> {
-        if matches!(self.link.stage, LinkStage::Greeting(deadline) if deadline <= now) {
-            return Some(Cause::NoAnswer("Connect").into());
-        }
-        if self.link.is_silent(self.config.pong_timeout, now) {
-            return Some(Cause::Silent.into());
-        }
-        let unanswered = |binding: &Binding| matches!(binding.stage, Stage::Asked(by) if by <= now);
-        if self.may_bind() && self.bindings.iter().any(unanswered) {
-            return Some(Cause::NoAnswer("Bind").into());
-        }
-        if self.link.moving.as_ref().is_some_and(|moving| moving.at <= now) {
-            let moving = self.link.moving.take()?;
-            let addresses = moving.addresses;
-            return Some(Ending { addresses, ..Cause::Moved(moving.reason).into() });
-        }
-        None
-    }
-
-    /// Carries out what the app has asked to unbind.
-    fn leave_bindings(&mut self, now: Moment, out: &mut Output) {
-        let mut gone = SmallVec::<[BindingId; 2]>::new();
-        let hears = self.may_bind();
-        for binding in &mut self.bindings {
-            let Stage::Leaving { tell } = binding.stage else { continue };
-            self.ups.drop_binding(binding.id, &mut out.events);
-            match self.link.stage {
-                LinkStage::Live | LinkStage::Greeting(_) if tell && hears => {
-                    binding.ack(&mut self.link, now, &mut out.bytes);
-                    self.link.send(&Unbind { binding: binding.id.0 }.into(), now, &mut out.bytes);
-                    binding.stage = Stage::Left;
-                }
-                LinkStage::Greeting(_) if tell => {}
-                _ => gone.push(binding.id),
-            }
-        }
-        for id in gone {
-            self.remove(id, out);
-        }
-    }
-
-    fn remove(&mut self, id: BindingId, out: &mut Output) {
-        self.bindings.retain(|binding| binding.id != id);
-        self.ups.drop_binding(id, &mut out.events);
-        out.events.push(Event::Unbound { binding: id, reason: UnboundReason::Requested });
-    }
-
-    /// Says all that there is to say before it goes: the room need not keep anything for it.
-    fn take_leave(&mut self, now: Moment, out: &mut Output) {
-        for binding in self.bindings.iter_mut().filter(|binding| binding.is_bound()) {
-            binding.ack(&mut self.link, now, &mut out.bytes);
-        }
-        self.link.send(&Leave {}.into(), now, &mut out.bytes);
-    }
-
-    fn end(&mut self, ending: Ending, out: &mut Output) {
-        if !matches!(ending.cause, Cause::Lost(_) | Cause::Silent) {
-            // The room has ended the bindings, or the two do not agree on where they stand.
-            self.resume_token = None;
-        }
-        let holds = self.resume_token.is_some();
-        self.link = Link::down();
-        self.ups.disconnected();
-        let mut gone = SmallVec::<[BindingId; 2]>::new();
-        for binding in &mut self.bindings {
-            if binding.disconnected(holds) {
-                gone.push(binding.id);
-            }
-        }
-        for id in gone {
-            self.remove(id, out);
-        }
-        out.ended = Some(ending);
-    }
-
-    fn find(&mut self, id: BindingId) -> Option<&mut Binding> {
-        self.bindings.iter_mut().find(|binding| binding.id == id)
     }
 
     /// When to ack; what broadcasts wait is drawn, because devices that got one together must not answer together.

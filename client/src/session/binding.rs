@@ -1,6 +1,6 @@
 //! One binding: (app, uid) on this device, over all its connections.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use wire::{
     codec,
@@ -10,6 +10,9 @@ use wire::{
 
 use super::{broadcasts::Broadcasts, inbox::Inbox, link::Link};
 use crate::{config::AckPolicy, moment::Moment, snapshot::SavedBinding};
+
+/// The ack of a burst of broadcasts waits at most so many times as long as that of one.
+const BURST: u32 = 3;
 
 /// What to bind. Cheap to clone, and parts may be shared between many sessions.
 #[derive(Debug, Clone)]
@@ -184,9 +187,14 @@ impl Binding {
             self.ack_at = Moment::NEVER;
         } else if messages + broadcasts >= policy.max_unacked.into() {
             self.ack_at = now;
+        } else if messages > 0 {
+            self.ack_at = self.ack_at.min(now + policy.max_delay);
         } else {
-            let wait = if messages > 0 { policy.max_delay } else { policy.broadcast_delay };
-            self.ack_at = self.ack_at.min(now + wait);
+            // Each broadcast of a burst may be followed by another: they are acked together, and the room is not answered while it
+            // still sends.
+            let waited = Duration::from_millis(self.broadcasts.unacked_ms(now).into());
+            let most = (policy.broadcast_delay * BURST).saturating_sub(waited);
+            self.ack_at = now + policy.broadcast_delay.min(most);
         }
     }
 

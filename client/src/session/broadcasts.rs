@@ -15,6 +15,8 @@ pub(super) struct Broadcasts {
     unacked: u16,
     /// When `confirmed` came to be, as the last 32 bits of the moment's milliseconds.
     confirmed_at: u32,
+    /// Likewise when the first of what is not acked was confirmed.
+    unacked_since: u32,
 }
 
 impl Broadcasts {
@@ -27,6 +29,7 @@ impl Broadcasts {
             known: start.is_some(),
             unacked: 0,
             confirmed_at: 0,
+            unacked_since: 0,
         }
     }
 
@@ -78,11 +81,19 @@ impl Broadcasts {
         let news =
             at.epoch == self.received.epoch && at.bseq > self.confirmed && at.bseq <= self.received.bseq;
         if news {
+            if self.to_ack().is_none() {
+                self.unacked_since = now.0 as u32;
+            }
             self.confirmed = at.bseq;
             self.unacked = self.unacked.saturating_add(1);
             self.confirmed_at = now.0 as u32;
         }
         news
+    }
+
+    /// How long the first of what is to be acked has been confirmed, ms.
+    pub(super) fn unacked_ms(&self, now: Moment) -> u32 {
+        (now.0 as u32).wrapping_sub(self.unacked_since)
     }
 
     /// How long what is to be acked has been confirmed, ms.
@@ -129,6 +140,7 @@ mod tests {
             assert!(confirm(&mut log, bseq));
         }
         assert_eq!((log.unacked(), log.held_ms(Moment(701_500))), (2, 1_500));
+        assert_eq!(log.unacked_ms(Moment(701_500)), 692_500);
         log.acked(Bseq(700));
         assert_eq!(log.unacked(), 0);
         // The clock's low half begins anew after 49 days.
