@@ -51,6 +51,15 @@ impl Sent {
     }
 }
 
+/// A moment in a pace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    /// Expected to have been sent by then.
+    expected: f64,
+    /// In which counting it was.
+    era: u64,
+}
+
 /// The pace of one job, at one center.
 #[derive(Debug)]
 pub(crate) struct Pacer {
@@ -63,6 +72,8 @@ pub(crate) struct Pacer {
     expected: f64,
     sent: Sent,
     counted: bool,
+    /// How often counting has begun anew.
+    era: u64,
     /// How much more than expected was sent, as it was already corrected for.
     corrected: f64,
     /// What a slice reaches at least.
@@ -78,6 +89,7 @@ impl Pacer {
             expected: 0.0,
             sent: Sent::default(),
             counted: false,
+            era: 0,
             corrected: 0.0,
             least: 0.0,
         }
@@ -94,13 +106,26 @@ impl Pacer {
         self.at = None;
     }
 
-    /// A mark, to be taken before rooms are asked what they sent: what was expected by then.
-    pub(crate) fn mark(&self) -> f64 {
-        self.expected
+    /// Another center released some of the job: what the rooms sent of that is no debt of this one, which would stand still for it
+    /// when it comes back after a pause of its machine. Nor are its savings worth anything.
+    pub(crate) fn begin_anew(&mut self) {
+        self.credit = 0.0;
+        self.sent = Sent::default();
+        self.counted = false;
+        self.era += 1;
+    }
+
+    /// A mark, to be taken before rooms are asked what they sent.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { expected: self.expected, era: self.era }
     }
 
     /// What rooms sent, by their counters; `mark` is of the moment before they were asked.
-    pub(crate) fn sent(&mut self, counts: &[(NodeId, u64)], mark: f64) {
+    pub(crate) fn sent(&mut self, counts: &[(NodeId, u64)], mark: Mark) {
+        if mark.era != self.era {
+            return;
+        }
+        let mark = mark.expected;
         self.sent.add(counts, !self.counted);
         if !self.counted {
             // What went before is of no account: another center may have paced it.

@@ -100,6 +100,17 @@ impl Run {
             self.pacer.stop();
             self.judge = Judge::default();
         }
+        // It may have been read before a slice of this center.
+        let released = news.released.max(self.job.released);
+        self.take_from(Job { released, ..news });
+    }
+
+    /// Takes the job as the archive has it.
+    fn take_from(&mut self, news: Job) {
+        if news.released != self.job.released {
+            // Not by this center, which would know.
+            self.pacer.begin_anew();
+        }
         self.take(news);
     }
 
@@ -230,7 +241,7 @@ impl Run {
         if job.state() != JobState::Running {
             self.adopt(job);
         } else {
-            self.take(job);
+            self.take_from(job);
         }
     }
 

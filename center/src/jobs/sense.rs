@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 use proto::internal::{CountAudienceRequest, Filter, Job, Progress};
 
 use super::{
+    pace::Mark,
     parts::{Parts, Told},
     reach::Reach,
     ring,
@@ -21,8 +22,8 @@ pub(crate) struct Sensed {
     pub(crate) audience: Option<u64>,
     /// Part of the whole audience that this step's is, 0 to 1.
     pub(crate) share: f64,
-    /// What was expected to have been sent when the rooms were asked.
-    pub(crate) mark: f64,
+    /// When the rooms were asked.
+    pub(crate) mark: Mark,
 }
 
 /// The last counts of each room, for those that do not answer now and then.
@@ -46,7 +47,7 @@ pub(crate) async fn sense(
     parts: Parts,
     job: Job,
     mut census: Census,
-    mark: f64,
+    mark: Mark,
 ) -> (Sensed, Census) {
     let local = job.local_minutes.is_some();
     let here = count(&reach, &job, ring::audience_now(&job));

@@ -27,7 +27,7 @@ impl Ops {
     /// place among the requests under way until its end.
     ///
     /// # Errors
-    /// If there is no such message. After that the last page is an error if a saver did not answer.
+    /// If there is no such message, or it is a broadcast, of which only sums are kept. After that the last page is an error if a saver did not answer.
     pub(crate) async fn list_targets(
         self: &Arc<Self>,
         caller: Arc<Caller>,
@@ -35,7 +35,12 @@ impl Ops {
     ) -> Result<impl Stream<Item = Result<Vec<v1::Target>>> + Send + use<>> {
         let app = self.app(&caller, Scope::Read, &request.app).await?;
         let id = request.id;
-        if !self.peers.savers.ledger(app.id, id).await?.found {
+        let found = self.peers.savers.ledger(app.id, id).await?;
+        if found.broadcast.is_some() || found.counts.is_some() {
+            let why = "a broadcast keeps no list of its users; its sums are at /v1/broadcasts";
+            return Err(Error::WrongState(format!("{why}/{id}")));
+        }
+        if !found.found {
             return Err(Error::UnknownMessage { id });
         }
         let ops = Arc::clone(self);

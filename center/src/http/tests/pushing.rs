@@ -156,6 +156,8 @@ async fn a_broadcast_goes_into_the_log_and_to_the_rooms_and_tells_its_progress()
     assert_eq!((&progress["app"], &progress["recalled"]), (&json!("demo"), &json!(false)));
     let ledger = api.get(&format!("/v1/messages/{id}")).await.json;
     assert_eq!((&ledger["kind"], &ledger["stored"]), (&json!("broadcast"), &json!(2)));
+    let targets = api.get(&format!("/v1/messages/{id}/targets")).await;
+    assert_eq!(targets.error(), (409, "wrong_state", ""));
 
     let recalled = api.call(DEMO_KEY, Method::DELETE, &format!("/v1/messages/{id}"), Value::Null).await;
     assert_eq!(recalled.json, json!({"recalled": 1, "notified": 1}));

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use proto::internal::JobState;
+use proto::internal::{BroadcastNotice, Filter, JobState, ReleaseJobRequest, room_server::Room as _};
 use rand::RngExt as _;
+use tonic::Request;
 
 use super::town::{Town, assert_partition, job, rng};
-use crate::jobs::owners;
+use crate::jobs::{owners, ring};
 
 /// Two centers, one archive; the one that runs the job is killed at ten random moments, and another comes.
 #[tokio::test(start_paused = true)]
@@ -63,6 +64,35 @@ async fn two_runners_of_one_job_release_each_slice_once() {
     let state = town.fakes.state();
     assert_partition(&state.jobs.released, 7);
     assert!(state.jobs.calls["release_job"] > state.jobs.released.len(), "both tried");
+}
+
+/// As after a machine that stood still: meanwhile another center had gone on with the job at its pace.
+#[tokio::test(start_paused = true)]
+async fn what_another_center_released_is_no_debt() {
+    let mut rng = rng();
+    let mut town = Town::new().await;
+    town.add_room(11, 20_000, &mut rng).await;
+    town.add_center(2).await;
+    town.put(job(7, 400));
+    tokio::time::sleep(Duration::from_millis(5_300)).await;
+    let from = town.job(7).released;
+    let slice = ReleaseJobRequest {
+        app: 1,
+        id: 7,
+        from,
+        to: from + ring::RING / 4,
+        filter: Some(Filter { hash_from: from, hash_below: from + ring::RING / 4, ..Default::default() }),
+        ..Default::default()
+    };
+    let notice = BroadcastNotice { id: 7, filter: slice.filter.clone(), ..Default::default() };
+    assert!(town.fakes.state().jobs.release(slice).released);
+    town.rooms[&11].clone().broadcast(Request::new(notice)).await.unwrap();
+    let back = town.elapsed() + Duration::from_millis(1);
+    tokio::time::sleep(Duration::from_millis(5_001)).await;
+    let sent = town.sent(7, back..back + Duration::from_secs(5));
+    assert!((1_700..=2_100).contains(&sent), "{sent} in five seconds at 400 a second");
+    town.until(7, JobState::Released, Duration::from_secs(60)).await;
+    assert_partition(&town.fakes.state().jobs.released, 7);
 }
 
 #[tokio::test(start_paused = true)]
