@@ -1,4 +1,4 @@
-//! One event loop with many devices: a plain `mio` poll, a slab of devices, one read buffer, one heap of timers.
+//! One event loop with many devices: a plain `mio` poll, a slab of devices, one read buffer, one wheel of timers.
 
 mod device;
 mod dial;
@@ -6,6 +6,7 @@ mod measure;
 mod router;
 mod socket;
 mod steer;
+mod timers;
 mod tls;
 mod traffic;
 mod unacked;
@@ -13,8 +14,7 @@ mod web;
 mod wrap;
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::VecDeque,
     io,
     sync::{Arc, mpsc as blocking},
     thread,
@@ -32,7 +32,7 @@ use slab::Slab;
 use tokio::sync::mpsc;
 use wire::id::{AppKey, Uid};
 
-use self::{device::Device, measure::Measured, router::Router, wrap::Space};
+use self::{device::Device, measure::Measured, router::Router, timers::Timers, wrap::Space};
 use super::{
     Command, Commands, FleetSpec, Report, Route, SharedCounts, Tokens,
     line::LineSpec,
@@ -55,6 +55,10 @@ const READ_BUFFER: usize = 64 * 1024;
 /// this thread for each, and pay for it, because all the devices are one process here and on one machine with the room. It is in
 /// the latencies that are measured, and lengthens none by more.
 const GATHER: Duration = Duration::from_micros(500);
+/// The same after a poll that brought at least [`MANY`]: each turn of a worker takes the processor from a room that sends to all.
+const GATHER_MANY: Duration = Duration::from_millis(2);
+/// Events of one poll that are many.
+const MANY: usize = 8;
 
 /// The loop looks around at least this often.
 const IDLE: Duration = Duration::from_millis(100);
@@ -103,7 +107,7 @@ struct EventLoop {
     shared: SharedCounts,
     measured: Measured,
     devices: Vec<Device>,
-    timers: BinaryHeap<Reverse<(Moment, u32)>>,
+    timers: Timers,
     /// Devices that wait for their turn to connect again.
     ready: VecDeque<u32>,
     ramp: Pacer,
@@ -177,7 +181,7 @@ impl EventLoop {
             ramp: Pacer::new(now, spec.ramp_per_s),
             dice: Dice::new(spec.seed),
             devices: Vec::with_capacity(spec.count as usize),
-            timers: BinaryHeap::new(),
+            timers: Timers::new(),
             ready: VecDeque::new(),
             begun: 0,
             begin: spec.begin.min(spec.count),
@@ -230,12 +234,12 @@ impl EventLoop {
 
     fn run(mut self) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
-        let mut woken = self.origin;
+        let (mut woken, mut pause) = (self.origin, GATHER);
         while !self.stopping {
             // Rare events are taken at once, frequent ones together.
             let awake = woken.elapsed();
-            if awake < GATHER && !self.patience().is_zero() {
-                gather(GATHER - awake);
+            if awake < pause && !self.patience().is_zero() {
+                gather(pause - awake);
             }
             let polled = self.poll.poll(&mut events, Some(self.patience()));
             woken = Instant::now();
@@ -244,6 +248,7 @@ impl EventLoop {
                 other => other.context("polling")?,
             }
             self.tick();
+            pause = if events.iter().count() < MANY { GATHER } else { GATHER_MANY };
             for event in &events {
                 if event.token() != WAKE {
                     self.on_event(event.token().0 as u32, event);
@@ -269,7 +274,7 @@ impl EventLoop {
 
     fn patience(&self) -> Duration {
         let mut wait = IDLE;
-        if let Some(Reverse((at, _))) = self.timers.peek() {
+        if let Some(at) = self.timers.next_at() {
             wait = wait.min(at.since(self.origin.elapsed().into()));
         }
         let now = Instant::now();
@@ -290,10 +295,7 @@ impl EventLoop {
 
     fn fire_timers(&mut self) {
         self.tick();
-        while let Some(Reverse((at, index))) =
-            self.timers.peek().copied().filter(|Reverse((at, _))| *at <= self.now)
-        {
-            self.timers.pop();
+        while let Some((at, index)) = self.timers.pop(self.now) {
             let device = &mut self.devices[index as usize];
             if device.armed == at {
                 device.armed = Moment::NEVER;

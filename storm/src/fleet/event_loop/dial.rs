@@ -175,7 +175,7 @@ impl EventLoop {
         let at = device.deadline();
         if at < device.armed {
             device.armed = at;
-            self.timers.push(std::cmp::Reverse((at, index)));
+            self.timers.push(at, index);
         }
     }
 }
