@@ -31,6 +31,7 @@ fn the_examples_are_sound() {
         "churn",
         "connect-storm",
         "drain",
+        "hundred-thousand",
         "million",
         "mixed",
         "paced",
