@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use cluster::{Cluster, NodeId, Role, Transport};
+use cluster::{NodeId, Role, Transport};
 use proto::internal::{self as rpc, center_client::CenterClient};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Limits, PeerError, PeerMetrics,
+    PeerError,
     call::Repeat,
-    links::{Links, To},
+    links::To,
+    role::role,
     wire::{Control, Line, Wire},
 };
 
@@ -26,38 +26,15 @@ impl Line for CenterLine {
     }
 }
 
-/// Calls to the centers. Clones are cheap and share connections and queues.
-///
-/// Which center is responsible for which part, the callers say: a part that a center does not take in time is done by whoever
-/// asked it, so nothing is tried twice here.
-#[derive(Clone)]
-pub struct Centers {
-    links: Links<CenterLine>,
+role! {
+    /// Calls to the centers. Clones are cheap and share connections and queues.
+    ///
+    /// Which center is responsible for which part, the callers say: a part that a center does not take in time is done by whoever
+    /// asked it, so nothing is tried twice here.
+    Centers, CenterLine
 }
 
 impl Centers {
-    /// Opens lines to the centers and follows the picture until `cancel`.
-    #[must_use]
-    pub fn new(cluster: &Cluster, limits: Limits, cancel: CancellationToken) -> Self {
-        Self::with_metrics(cluster, limits, &PeerMetrics::default(), cancel)
-    }
-
-    /// The same, counted in `metrics`.
-    #[must_use]
-    pub fn with_metrics(
-        cluster: &Cluster,
-        limits: Limits,
-        metrics: &PeerMetrics,
-        cancel: CancellationToken,
-    ) -> Self {
-        Self { links: Links::new(cluster, limits, metrics, cancel) }
-    }
-
-    /// Waits until all tasks have ended; they do when the token given at construction is cancelled.
-    pub async fn closed(&self) {
-        self.links.closed().await;
-    }
-
     /// Has a center tell rooms of one slice of a broadcast; answers the rooms that it could not reach.
     ///
     /// # Errors

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use cluster::{Cluster, Role, rendezvous};
+use cluster::{Role, rendezvous};
 use flow::Batcher;
 use proto::internal::{self as rpc, coordinator_client::CoordinatorClient};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Limits, PeerError, PeerMetrics,
+    PeerError,
     call::Repeat,
-    links::{Links, To},
+    links::To,
+    role::role,
     wire::{Line, Wire},
 };
 
@@ -53,39 +53,16 @@ fn up_bytes(item: &rpc::UpItem) -> usize {
     item.payload.len() + item.uid.len() + item.kind.len() + FIELDS
 }
 
-/// Calls to the coordinators. Clones are cheap and share connections and queues.
-///
-/// A coordinator owns nothing that a user's next item needs, so any will do: a user keeps to one of those that are
-/// ready, by rendezvous hashing, for the sake of order, and goes to the next when that one fails. Items carry ids,
-/// by which the backend sees a repeat.
-#[derive(Clone)]
-pub struct Coordinators {
-    links: Links<CoordinatorLine>,
+role! {
+    /// Calls to the coordinators. Clones are cheap and share connections and queues.
+    ///
+    /// A coordinator owns nothing that a user's next item needs, so any will do: a user keeps to one of those that are
+    /// ready, by rendezvous hashing, for the sake of order, and goes to the next when that one fails. Items carry ids,
+    /// by which the backend sees a repeat.
+    Coordinators, CoordinatorLine
 }
 
 impl Coordinators {
-    /// Opens lines to the coordinators and follows the picture until `cancel`.
-    #[must_use]
-    pub fn new(cluster: &Cluster, limits: Limits, cancel: CancellationToken) -> Self {
-        Self::with_metrics(cluster, limits, &PeerMetrics::default(), cancel)
-    }
-
-    /// The same, counted in `metrics`.
-    #[must_use]
-    pub fn with_metrics(
-        cluster: &Cluster,
-        limits: Limits,
-        metrics: &PeerMetrics,
-        cancel: CancellationToken,
-    ) -> Self {
-        Self { links: Links::new(cluster, limits, metrics, cancel) }
-    }
-
-    /// Waits until all tasks have ended; they do when the token given at construction is cancelled.
-    pub async fn closed(&self) {
-        self.links.closed().await;
-    }
-
     /// Hands a device's upstream item over. A user's items arrive in the order of these calls' first polls, as long
     /// as none has to be tried again.
     ///

@@ -1,6 +1,6 @@
 //! How the services call each other.
 //!
-//! [`Savers`], [`Registers`], [`Rooms`] and [`Coordinators`] stand for all nodes of a role: a caller hands in one item and
+//! [`Savers`], [`Registers`], [`Rooms`], [`Coordinators`] and [`Centers`] stand for all nodes of a role: a caller hands in one item and
 //! gets its result, and which node that takes, how it is batched with others, and whether it is tried again is
 //! done here:
 //!
@@ -29,6 +29,7 @@ mod limits;
 mod links;
 mod metrics;
 mod registers;
+mod role;
 mod rooms;
 mod savers;
 #[cfg(test)]

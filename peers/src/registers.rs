@@ -4,16 +4,16 @@ mod list;
 
 use std::sync::Arc;
 
-use cluster::{Cluster, NodeId, Picture, Role, Transport, rendezvous};
+use cluster::{NodeId, Picture, Role, Transport, rendezvous};
 use flow::{Batcher, CallError};
 use proto::internal::{self as rpc, register_client::RegisterClient};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Again, First, Limits, PeerError, PeerMetrics,
+    Again, First, PeerError,
     call::Repeat,
-    links::{Links, To},
+    links::To,
+    role::role,
     wire::{Control, Line, Parcels, Wire},
 };
 
@@ -69,36 +69,13 @@ pub fn membership(picture: &Picture) -> u64 {
     picture.of(Role::Register).fold(1, node)
 }
 
-/// Calls to the registers, each to the owner of the user by rendezvous hashing. Clones are cheap and share connections
-/// and queues.
-#[derive(Clone)]
-pub struct Registers {
-    links: Links<RegisterLine>,
+role! {
+    /// Calls to the registers, each to the owner of the user by rendezvous hashing. Clones are cheap and share connections
+    /// and queues.
+    Registers, RegisterLine
 }
 
 impl Registers {
-    /// Opens lines to the registers and follows the picture until `cancel`.
-    #[must_use]
-    pub fn new(cluster: &Cluster, limits: Limits, cancel: CancellationToken) -> Self {
-        Self::with_metrics(cluster, limits, &PeerMetrics::default(), cancel)
-    }
-
-    /// The same, counted in `metrics`.
-    #[must_use]
-    pub fn with_metrics(
-        cluster: &Cluster,
-        limits: Limits,
-        metrics: &PeerMetrics,
-        cancel: CancellationToken,
-    ) -> Self {
-        Self { links: Links::new(cluster, limits, metrics, cancel) }
-    }
-
-    /// Waits until all tasks have ended; they do when the token given at construction is cancelled.
-    pub async fn closed(&self) {
-        self.links.closed().await;
-    }
-
     /// Tells one register sessions that the room holds.
     ///
     /// # Errors

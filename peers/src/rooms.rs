@@ -6,16 +6,16 @@ mod line;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cluster::{Cluster, NodeId, Role};
+use cluster::{NodeId, Role};
 use flow::CallError;
 use futures::{StreamExt as _, stream};
 use proto::internal::{self as rpc, Delivery};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Limits, PeerError, PeerMetrics,
+    PeerError,
     call::Repeat,
-    links::{Links, To, not_down},
+    links::{To, not_down},
+    role::role,
 };
 pub use jobs::add_progress;
 use line::{Parcel, RoomLine};
@@ -34,35 +34,12 @@ pub struct Told<T> {
     pub missed: Vec<(NodeId, PeerError)>,
 }
 
-/// Calls to the rooms. Clones are cheap and share connections and queues.
-#[derive(Clone)]
-pub struct Rooms {
-    links: Links<RoomLine>,
+role! {
+    /// Calls to the rooms. Clones are cheap and share connections and queues.
+    Rooms, RoomLine
 }
 
 impl Rooms {
-    /// Opens lines to the rooms and follows the picture until `cancel`.
-    #[must_use]
-    pub fn new(cluster: &Cluster, limits: Limits, cancel: CancellationToken) -> Self {
-        Self::with_metrics(cluster, limits, &PeerMetrics::default(), cancel)
-    }
-
-    /// The same, counted in `metrics`.
-    #[must_use]
-    pub fn with_metrics(
-        cluster: &Cluster,
-        limits: Limits,
-        metrics: &PeerMetrics,
-        cancel: CancellationToken,
-    ) -> Self {
-        Self { links: Links::new(cluster, limits, metrics, cancel) }
-    }
-
-    /// Waits until all tasks have ended; they do when the token given at construction is cancelled.
-    pub async fn closed(&self) {
-        self.links.closed().await;
-    }
-
     /// Delivers a message to a user of that room. `item.payload` is filled in here.
     ///
     /// Deliveries to one room go out in the order of these calls' first polls, one batch at a time: were two under way,

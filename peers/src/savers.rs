@@ -10,54 +10,31 @@ mod targets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cluster::{Cluster, NodeId, Role, rendezvous};
+use cluster::{NodeId, Role, rendezvous};
 use flow::CallError;
 use futures::future::try_join_all;
 use proto::internal::{self as rpc, Refusal};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Again, First, Limits, PeerError, PeerMetrics,
+    Again, First, PeerError,
     call::Repeat,
-    links::{Links, To, members},
+    links::{To, members},
+    role::role,
 };
 pub use line::SHARED;
 use line::SaverLine;
 pub use targets::{TargetsPage, TargetsPlace};
 
-/// Calls to the savers. Clones are cheap and share connections and queues; one to a process is enough.
-///
-/// An inbox belongs to the saver that rendezvous hashing of (app, uid) gives, a broadcast log to that of the app. All
-/// calls but the creation of an app may be repeated without harm, and are, within [`Limits::deadline`]:
-/// appends know their message by its id, acks and cursors only grow.
-#[derive(Clone)]
-pub struct Savers {
-    links: Links<SaverLine>,
+role! {
+    /// Calls to the savers. Clones are cheap and share connections and queues; one to a process is enough.
+    ///
+    /// An inbox belongs to the saver that rendezvous hashing of (app, uid) gives, a broadcast log to that of the app. All
+    /// calls but the creation of an app may be repeated without harm, and are, within [`Limits::deadline`]:
+    /// appends know their message by its id, acks and cursors only grow.
+    Savers, SaverLine
 }
 
 impl Savers {
-    /// Opens lines to the savers and follows the picture until `cancel`.
-    #[must_use]
-    pub fn new(cluster: &Cluster, limits: Limits, cancel: CancellationToken) -> Self {
-        Self::with_metrics(cluster, limits, &PeerMetrics::default(), cancel)
-    }
-
-    /// The same, counted in `metrics`.
-    #[must_use]
-    pub fn with_metrics(
-        cluster: &Cluster,
-        limits: Limits,
-        metrics: &PeerMetrics,
-        cancel: CancellationToken,
-    ) -> Self {
-        Self { links: Links::new(cluster, limits, metrics, cancel) }
-    }
-
-    /// Waits until all tasks have ended; they do when the token given at construction is cancelled.
-    pub async fn closed(&self) {
-        self.links.closed().await;
-    }
-
     /// Stores a message for its user, the first of the item's. The result is durable when this answers. After an error the user may
     /// have it: the same id may be appended again.
     ///
