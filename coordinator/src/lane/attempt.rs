@@ -52,14 +52,14 @@ pub(super) fn attempt(lane: &Arc<Lane>, event: &Event) -> BoxFuture<'static, Att
             }
         };
         lane.tools.metrics.posted(lane.key.kind, posted, begun.elapsed());
-        tell(&lane, change, &attempted);
+        tell(&lane, &target.app, change, &attempted);
         attempted
     })
 }
 
 /// The breaker's changes are what an operator wants to know, not each failure.
-fn tell(lane: &Lane, change: Change, attempted: &Attempted) {
-    let (app, kind) = (lane.key.app, lane.key.kind.as_str());
+fn tell(lane: &Lane, app: &str, change: Change, attempted: &Attempted) {
+    let kind = lane.key.kind.as_str();
     match (change, attempted) {
         (Change::Opened, Attempted::Failed { why, .. }) => {
             lane.tools.metrics.breaker_opened.inc();
