@@ -1,13 +1,22 @@
 //! The parts of a job that rooms are: telling them of slices and asking how far they are, each by the center that is
 //! responsible for it.
 
+use std::time::Duration;
+
 use cluster::NodeId;
 use futures::future::join_all;
+use peers::PeerError;
 use proto::internal::{
     BroadcastNotice, PartProgressRequest, PartProgressResponse, Progress, ProgressRequest, RelayRequest,
 };
 
+use tokio::time::timeout;
+
 use super::{follow::Follow, owners, reach::Reach};
+
+/// A center that has not done its part by then has it done by whoever asked it: two slices of a paced job. One that stands still is in
+/// the picture for seconds more, and what its rooms were not told meanwhile they would send at once.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What rooms told of some broadcasts.
 #[derive(Debug, Default)]
@@ -65,10 +74,9 @@ impl Parts {
             }
             let ids = rooms.iter().map(|room| room.0).collect();
             let request = RelayRequest { notice: Some(notice.clone()), rooms: ids };
-            match self.reach.centers.relay(center, request).await {
-                Ok(missed) => missed,
-                Err(error) => {
-                    tracing::debug!(%center, id = notice.id, %error, "a center's part of a slice is told from here");
+            match in_time(center, self.reach.centers.relay(center, request)).await {
+                Some(missed) => missed,
+                None => {
                     self.reach.metrics.job_parts_taken.inc();
                     self.tell_part(notice, &rooms).await
                 }
@@ -109,14 +117,14 @@ impl Parts {
             let ProgressRequest { ids, app, epoch, head } = request(&[id], upto);
             let asked = rooms.iter().map(|room| room.0).collect();
             let request = PartProgressRequest { ids, rooms: asked, app, epoch, head };
-            match self.reach.centers.part_progress(center, request).await {
-                Ok(PartProgressResponse { progress, missed, behind }) => {
+            match in_time(center, self.reach.centers.part_progress(center, request)).await {
+                Some(PartProgressResponse { progress, missed, behind }) => {
                     let answered = rooms.into_iter().filter(|room| !missed.contains(&room.0));
                     let rooms = answered.zip(progress.into_iter().map(|one| vec![one])).collect();
                     let nodes = |ids: Vec<u32>| ids.into_iter().map(NodeId).collect();
                     Told { rooms, missed: nodes(missed), behind: nodes(behind) }
                 }
-                Err(_) => {
+                None => {
                     self.reach.metrics.job_parts_taken.inc();
                     self.progress_part(&rooms, &[id], upto).await
                 }
@@ -155,6 +163,18 @@ impl Parts {
         }
         told
     }
+}
+
+/// What a center answers, if it does its part.
+async fn in_time<T>(center: NodeId, call: impl Future<Output = Result<T, PeerError>>) -> Option<T> {
+    match timeout(PATIENCE, call).await {
+        Ok(Ok(answer)) => return Some(answer),
+        Ok(Err(error)) => {
+            tracing::debug!(%center, %error, "a center's part of a broadcast is done from here")
+        }
+        Err(_) => tracing::debug!(%center, "a center's part of a broadcast is late, and done from here"),
+    }
+    None
 }
 
 fn request(ids: &[u64], upto: Option<Place>) -> ProgressRequest {

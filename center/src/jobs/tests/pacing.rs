@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use cluster::NodeId;
 use proto::internal::{Filter, JobState};
 use rand::RngExt as _;
 
 use super::town::{Town, assert_partition, job, rng};
+use crate::jobs::owners;
 
 fn s(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
@@ -49,6 +51,28 @@ async fn the_pace_is_kept_while_the_audience_fluctuates() {
     assert_partition(&state.jobs.released, 7);
     let slices = state.jobs.released.len();
     assert!((200..320).contains(&slices), "{slices} slices: four a second for a minute");
+}
+
+/// Its rooms were told of nothing for as long as a call may take, and then sent all of that at once.
+#[tokio::test(start_paused = true)]
+async fn a_center_that_stands_still_holds_no_part_up() {
+    let mut rng = rng();
+    let mut town = Town::new().await;
+    for room in 11..15 {
+        town.add_room(room, 5_000, &mut rng).await;
+    }
+    town.add_center(2).await;
+    town.add_silent_center(3).await;
+    let picture = town.centers[&2].jobs.reach.picture();
+    let id = (7..).find(|id| owners::runner(&picture, NodeId(2), *id) == NodeId(2)).unwrap();
+    town.put(job(id, 400));
+    tokio::time::sleep(s(22.0)).await;
+    let worst = deviation(&town, id, 400.0, 1.0, 21.0);
+    assert!(worst <= 0.05, "{:.2} % in ten seconds", worst * 100.0);
+    for second in 2..21 {
+        let sent = town.sent(id, s(second.into())..s(f64::from(second) + 1.0));
+        assert!((200..=600).contains(&sent), "{sent} in second {second}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
