@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use cluster::NodeId;
-use futures::future::join_all;
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use peers::PeerError;
 use proto::internal::{
     BroadcastNotice, PartProgressRequest, PartProgressResponse, Progress, ProgressRequest, RelayRequest,
@@ -74,7 +77,7 @@ impl Parts {
             }
             let ids = rooms.iter().map(|room| room.0).collect();
             let request = RelayRequest { notice: Some(notice.clone()), rooms: ids };
-            match in_time(center, self.reach.centers.relay(center, request)).await {
+            match in_time(center, self.reach.centers.relay(center, request).boxed()).await {
                 Some(missed) => missed,
                 None => {
                     self.reach.metrics.job_parts_taken.inc();
@@ -117,7 +120,7 @@ impl Parts {
             let ProgressRequest { ids, app, epoch, head } = request(&[id], upto);
             let asked = rooms.iter().map(|room| room.0).collect();
             let request = PartProgressRequest { ids, rooms: asked, app, epoch, head };
-            match in_time(center, self.reach.centers.part_progress(center, request)).await {
+            match in_time(center, self.reach.centers.part_progress(center, request).boxed()).await {
                 Some(PartProgressResponse { progress, missed, behind }) => {
                     let answered = rooms.into_iter().filter(|room| !missed.contains(&room.0));
                     let rooms = answered.zip(progress.into_iter().map(|one| vec![one])).collect();
@@ -166,11 +169,11 @@ impl Parts {
 }
 
 /// What a center answers, if it does its part.
-async fn in_time<T>(center: NodeId, call: impl Future<Output = Result<T, PeerError>>) -> Option<T> {
+async fn in_time<T>(center: NodeId, call: BoxFuture<'_, Result<T, PeerError>>) -> Option<T> {
     match timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => return Some(answer),
         Ok(Err(error)) => {
-            tracing::debug!(%center, %error, "a center's part of a broadcast is done from here")
+            tracing::debug!(%center, %error, "a center's part of a broadcast is done from here");
         }
         Err(_) => tracing::debug!(%center, "a center's part of a broadcast is late, and done from here"),
     }
