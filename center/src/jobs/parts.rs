@@ -12,7 +12,6 @@ use peers::PeerError;
 use proto::internal::{
     BroadcastNotice, PartProgressRequest, PartProgressResponse, Progress, ProgressRequest, RelayRequest,
 };
-
 use tokio::time::timeout;
 
 use super::{follow::Follow, owners, reach::Reach};

@@ -37,7 +37,7 @@ use client::Snapshot;
 use e2e::{Shape, Stack, TestDevice, Tuning, eventually, problems};
 
 /// No journey takes longer, unless something hangs.
-const JOURNEY_WITHIN: Duration = Duration::from_secs(180);
+const JOURNEY_WITHIN: Duration = Duration::from_secs(120);
 
 /// Runs a journey and looks at what it left behind in the logs.
 async fn travel(

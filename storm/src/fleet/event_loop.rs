@@ -53,7 +53,7 @@ const READ_BUFFER: usize = 64 * 1024;
 
 /// The shortest time between two polls, as a network card gathers interrupts: a room that sends to device after device would wake
 /// this thread for each, and pay for it, because all the devices are one process here and on one machine with the room. It is in
-/// the latencies that are measured, and lengthens none by more.
+/// the latencies that are measured, and lengthens none by more than this, or than [`GATHER_MANY`].
 const GATHER: Duration = Duration::from_micros(500);
 /// The same after a poll that brought at least [`MANY`]: each turn of a worker takes the processor from a room that sends to all.
 const GATHER_MANY: Duration = Duration::from_millis(2);
@@ -248,7 +248,7 @@ impl EventLoop {
                 other => other.context("polling")?,
             }
             self.tick();
-            pause = if events.iter().count() < MANY { GATHER } else { GATHER_MANY };
+            pause = if events.iter().nth(MANY - 1).is_none() { GATHER } else { GATHER_MANY };
             for event in &events {
                 if event.token() != WAKE {
                     self.on_event(event.token().0 as u32, event);

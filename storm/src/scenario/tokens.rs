@@ -15,8 +15,10 @@ use crate::{
 const AT_ONCE: usize = 128;
 /// Attempts for each: a center that is busy says when to come back, and a second or two of that is no reason to give up.
 const ATTEMPTS: u32 = 20;
-/// Longest pause before another attempt, if the center does not say.
+/// Pause before another attempt, if the center does not say; with jitter.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The longest, whatever it says: a minute in all.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// A token for each user, in order.
 pub(super) async fn fetch(centers: &Centers, prefix: &str, users: u32) -> anyhow::Result<Vec<String>> {
@@ -25,15 +27,16 @@ pub(super) async fn fetch(centers: &Centers, prefix: &str, users: u32) -> anyhow
 }
 
 async fn ask(centers: &Centers, uid: String) -> Result<String, Failure> {
-    for _ in 1..ATTEMPTS {
+    let mut attempts = 1;
+    loop {
         match centers.token(uid.clone()).await {
-            Err(failure) if failure.fate == Fate::Unsettled => {
+            Err(failure) if failure.fate == Fate::Unsettled && attempts < ATTEMPTS => {
                 // Those who were refused together do not come back together.
                 let share = rand::random_range(0.5..1.5);
-                sleep(failure.retry_after.unwrap_or(PAUSE).mul_f64(share)).await;
+                sleep(failure.retry_after.unwrap_or(PAUSE).min(LONGEST).mul_f64(share)).await;
+                attempts += 1;
             }
             settled => return settled,
         }
     }
-    centers.token(uid).await
 }
